@@ -1,0 +1,1 @@
+"""A PyTorch reproduction of "Are GANs Created Equal? A Large-Scale Study" (Lucic et al., NeurIPS 2018)."""

@@ -1,0 +1,144 @@
+"""What a loss is, and the one training step that all adversarial losses share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from optuna.distributions import BaseDistribution
+from torch import Tensor, nn
+
+from study.networks import Z_DIM, Discriminator, Generator, ImageShape
+from study.optimizer import Adam
+
+Space = Mapping[str, BaseDistribution]
+Draws = dict[str, Tensor]
+
+
+@dataclass
+class Players:
+    """The two networks of a run and their optimisers (the VAE's: its decoder and its encoder)."""
+
+    generator: Generator
+    discriminator: nn.Module
+    g_optimizer: Adam
+    d_optimizer: Adam
+
+
+class GANLoss(nn.Module):
+    """Base of all losses. A new one states its class attributes and `d_loss` and `g_loss`.
+
+    `d_real` and `d_fake` are D's outputs for a batch of real and of generated images, one an
+    image, shape (N,): logits, or BEGAN's mean absolute reconstruction errors. All losses are
+    scalars to minimise. State (BEGAN's k) is a buffer, so that checkpoints hold it.
+    """
+
+    title: ClassVar[str]
+    """The name in tables and figures."""
+    source: ClassVar[str]
+    """Paper and equation."""
+    defaults: ClassVar[Mapping[str, Any]]
+    """The authors' own setting: lr, beta1, disc_iters, batch_norm and this loss's own."""
+    space: ClassVar[Mapping[str, Space]] = {"wide": {}, "narrow": {}}
+    """Ranges of this loss's own hyperparameters; a shared one named here is replaced."""
+    fresh_z: ClassVar[bool] = False
+    """Whether G's update draws its own z instead of D's."""
+    second_look: ClassVar[bool] = False
+    """Whether `after_step` is called, with D's outputs computed again after both updates."""
+
+    def d_loss_real(self, d_real: Tensor) -> Tensor:
+        """The part of D's loss on real images."""
+        raise NotImplementedError
+
+    def d_loss_fake(self, d_fake: Tensor) -> Tensor:
+        """The part of D's loss on generated images."""
+        raise NotImplementedError
+
+    def d_loss(self, d_real: Tensor, d_fake: Tensor) -> Tensor:
+        """D's loss without penalty. Override it whole where it is no sum of two parts."""
+        return self.d_loss_real(d_real) + self.d_loss_fake(d_fake)
+
+    def g_loss(self, d_fake: Tensor) -> Tensor:
+        """G's loss."""
+        raise NotImplementedError
+
+    def draws(self, x_real: Tensor, generator: torch.Generator | None = None) -> Draws:
+        """Everything random that `penalty` needs for this batch."""
+        return {}
+
+    def penalty(
+        self, D: nn.Module, x_real: Tensor, x_fake: Tensor, draws: Draws | None = None
+    ) -> Tensor:
+        """The weighted penalty added to D's loss; `draws` are drawn anew where not given."""
+        return x_real.new_zeros(())
+
+    def after_d_step(self, D: nn.Module) -> None:
+        """Called right after D's update (WGAN's clip)."""
+
+    def after_step(self, d_real: Tensor, d_fake: Tensor) -> None:
+        """Called after both updates where `second_look` is set (BEGAN's k)."""
+
+    def curves(self, d_real: Tensor, d_fake: Tensor) -> dict[str, Tensor]:
+        """What to record of a step beside the losses: D's accuracy, logit 0 as threshold."""
+        return {
+            "accuracy_real": (d_real > 0).float().mean(),
+            "accuracy_fake": (d_fake < 0).float().mean(),
+        }
+
+    def generator(self, image_shape: ImageShape, width: float, bn_decay: float) -> Generator:
+        """The generator that this loss trains: the same for all."""
+        return Generator(image_shape, width, bn_decay)
+
+    def discriminator(self, image_shape: ImageShape, batch_norm: bool, width: float) -> nn.Module:
+        """The discriminator that this loss trains: the same for all but BEGAN and the VAE."""
+        return Discriminator(image_shape, batch_norm, width)
+
+    def prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """z of shape (n, 64), U(-1, 1), drawn on the CPU so that every device gets the same."""
+        return 2 * torch.rand(n, Z_DIM, generator=generator) - 1
+
+    def step(
+        self,
+        players: Players,
+        x_real: Tensor,
+        z: Tensor,
+        *,
+        g_turn: bool = True,
+        z_g: Tensor | None = None,
+        draws: Draws | None = None,
+    ) -> dict[str, Tensor]:
+        """One D update and, on G's turn, one G update; nothing random but what is given.
+
+        x_real (N, C, H, W) in [0, 1], z (N, 64); `z_g` is G's own z where `fresh_z` is set.
+        Returns detached scalars: losses before each update, penalty, accuracies. Where both
+        updates use one z, as the released code does, the generated batch and its graph serve
+        both, which is the same computation at the price of one forward.
+        """
+        G, D = players.generator, players.discriminator
+        with torch.set_grad_enabled(g_turn and z_g is None):
+            x_fake = G(z)
+
+        d_real, d_fake = D(x_real), D(x_fake.detach())
+        penalty = self.penalty(D, x_real, x_fake.detach(), draws)
+        d_loss = self.d_loss(d_real, d_fake) + penalty
+        players.d_optimizer.minimise(d_loss)
+        self.after_d_step(D)
+
+        curves = {"d_loss": d_loss, "penalty": penalty}
+        if type(self).d_loss is GANLoss.d_loss:
+            curves["d_loss_real"] = self.d_loss_real(d_real)
+            curves["d_loss_fake"] = self.d_loss_fake(d_fake)
+        if g_turn:
+            if z_g is None:
+                G.move_averages()
+            else:
+                x_fake = G(z_g)
+            curves["g_loss"] = self.g_loss(D(x_fake))
+            players.g_optimizer.minimise(curves["g_loss"])
+
+        with torch.no_grad():
+            if self.second_look:
+                d_real, d_fake = D(x_real), D(G(z))
+                self.after_step(d_real, d_fake)
+            curves |= self.curves(d_real, d_fake)
+        return {name: value.detach() for name, value in curves.items()}

@@ -1,0 +1,201 @@
+"""The study's networks: one generator, one discriminator, BEGAN's autoencoder, the VAE's encoder.
+
+Architecture after InfoGAN, as the authors' released code builds it (google/compare_gan v1; the
+paper's section 5.1 names it only). Convolutions are 4x4 with stride 2 and padding 1, which is
+TensorFlow's SAME for even sizes. `width` multiplies every hidden width; 1.0 is the paper's.
+Leaky ReLU has slope 0.2 (also at exactly 0, where the released max(x, 0.2x) has slope 1).
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Z_DIM = 64
+LEAK = 0.2
+BN_EPSILON = 1e-3
+INIT_STD = 0.02
+
+ImageShape = tuple[int, int, int]
+
+
+def lrelu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, LEAK)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over every axis but 1, as the released graphs compute it.
+
+    The moving variance takes the biased batch variance (torch's own takes n/(n-1) of it), and the
+    moving averages can be moved a second time for a forward that serves two updates.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, features: int, decay: float = 0.999) -> None:
+        super().__init__()
+        self.decay = decay
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return F.batch_norm(
+                x, self.mean, self.variance, self.weight, self.bias, eps=BN_EPSILON
+            )
+        # The functional form hides the batch statistics; the native one returns them.
+        y, mean, inverse_std = torch.native_batch_norm(
+            x, self.weight, self.bias, None, None, True, 0.0, BN_EPSILON
+        )
+        self.batch = (mean.detach(), inverse_std.detach().pow(-2) - BN_EPSILON)
+        self.move_averages()
+        return cast(Tensor, y)
+
+    def move_averages(self) -> None:
+        """Move the averages towards the last batch's statistics by 1 - decay."""
+        mean, variance = self.batch
+        self.mean.lerp_(mean.to(self.mean.dtype), 1 - self.decay)
+        self.variance.lerp_(variance.to(self.mean.dtype), 1 - self.decay)
+
+
+class Generator(nn.Module):
+    """z (N, 64) -> images (N, C, H, W) in [0, 1].
+
+    The paper's text does not say so, but the released code uses leaky ReLU here (and plain ReLU
+    in the VAE's decoder, which is otherwise this network).
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        width: float = 1.0,
+        bn_decay: float = 0.999,
+        activation: Callable[[Tensor], Tensor] = lrelu,
+    ) -> None:
+        super().__init__()
+        channels, height, _ = image_shape
+        side, wide, narrow, hidden = height // 4, int(128 * width), int(64 * width), int(1024 * width)
+        self.activation = activation
+        self.fc1 = nn.Linear(Z_DIM, hidden)
+        self.bn1 = BatchNorm(hidden, bn_decay)
+        self.fc2 = nn.Linear(hidden, wide * side * side)
+        self.bn2 = BatchNorm(wide * side * side, bn_decay)
+        self.unflatten = nn.Unflatten(1, (wide, side, side))
+        self.deconv3 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
+        self.bn3 = BatchNorm(narrow, bn_decay)
+        self.deconv4 = nn.ConvTranspose2d(narrow, channels, 4, 2, 1)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """The images before the last sigmoid, (N, C, H, W)."""
+        h = self.activation(self.bn1(self.fc1(z)))
+        h = self.activation(self.bn2(self.fc2(h)))
+        h = self.activation(self.bn3(self.deconv3(self.unflatten(h))))
+        return cast(Tensor, self.deconv4(h))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.logits(z).sigmoid()
+
+    def move_averages(self) -> None:
+        """Move BN's averages once more: one forward with one z serves D's update and G's.
+
+        The released graph runs the generator in each of them, and its averages move each time.
+        """
+        for bn in (self.bn1, self.bn2, self.bn3):
+            bn.move_averages()
+
+
+class Discriminator(nn.Module):
+    """Images (N, C, H, W) -> logits (N,). Batch statistics are used throughout training."""
+
+    outputs = 1
+
+    def __init__(self, image_shape: ImageShape, batch_norm: bool, width: float = 1.0) -> None:
+        super().__init__()
+        channels, height, _ = image_shape
+        side, wide, narrow, hidden = height // 4, int(128 * width), int(64 * width), int(1024 * width)
+        self.conv1 = nn.Conv2d(channels, narrow, 4, 2, 1)
+        self.conv2 = nn.Conv2d(narrow, wide, 4, 2, 1)
+        self.bn2 = BatchNorm(wide) if batch_norm else nn.Identity()
+        self.fc3 = nn.Linear(wide * side * side, hidden)
+        self.bn3 = BatchNorm(hidden) if batch_norm else nn.Identity()
+        self.fc4 = nn.Linear(hidden, self.outputs)
+
+    def layers(self, x: Tensor) -> Tensor:
+        h = lrelu(self.conv1(x))
+        h = lrelu(self.bn2(self.conv2(h)))
+        h = lrelu(self.bn3(self.fc3(h.flatten(1))))
+        return cast(Tensor, self.fc4(h))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).squeeze(1)
+
+
+class Encoder(Discriminator):
+    """The VAE's encoder: images (N, C, H, W) -> mean and standard deviation of z, each (N, 64).
+
+    The discriminator's trunk with a last layer of 2 x 64; std = 1e-6 + softplus(.).
+    """
+
+    outputs = 2 * Z_DIM
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        mean, raw = self.layers(x).chunk(2, dim=1)
+        return mean, 1e-6 + F.softplus(raw)
+
+
+class Autoencoder(nn.Module):
+    """BEGAN's discriminator: images (N, C, H, W) -> mean absolute reconstruction error (N,).
+
+    The released code's small autoencoder (code of 64), not the one of the BEGAN paper.
+    """
+
+    def __init__(self, image_shape: ImageShape, batch_norm: bool, width: float = 1.0) -> None:
+        super().__init__()
+        channels, height, _ = image_shape
+        side, wide, narrow = height // 4, int(128 * width), int(64 * width)
+        self.conv1 = nn.Conv2d(channels, narrow, 4, 2, 1)
+        self.conv2 = nn.Conv2d(narrow, wide, 4, 2, 1)
+        self.fc3 = nn.Linear(wide * side * side, narrow)
+        self.bn3 = BatchNorm(narrow) if batch_norm else nn.Identity()
+        self.fc4 = nn.Linear(narrow, wide * side * side)
+        self.bn4 = BatchNorm(wide * side * side) if batch_norm else nn.Identity()
+        self.unflatten = nn.Unflatten(1, (wide, side, side))
+        self.deconv5 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
+        self.bn5 = BatchNorm(narrow) if batch_norm else nn.Identity()
+        self.deconv6 = nn.ConvTranspose2d(narrow, channels, 4, 2, 1)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        h = lrelu(self.conv2(lrelu(self.conv1(x))))
+        h = lrelu(self.bn3(self.fc3(h.flatten(1))))
+        h = lrelu(self.bn4(self.fc4(h)))
+        h = lrelu(self.bn5(self.deconv5(self.unflatten(h))))
+        return cast(Tensor, self.deconv6(h)).sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.reconstruct(x)).abs().mean((1, 2, 3))
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight of `network` in place from `generator`, in the order of its modules.
+
+    Linear and transposed convolution: normal(0, 0.02); convolution: the same, cut at two standard
+    deviations; biases 0; BN scale 1, shift 0, moving mean 0, moving variance 1.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.trunc_normal_(
+                module.weight, 0, INIT_STD, -2 * INIT_STD, 2 * INIT_STD, generator=generator
+            )
+        elif isinstance(module, nn.Linear | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0, INIT_STD, generator=generator)
+        elif isinstance(module, BatchNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.mean)
+            nn.init.ones_(module.variance)
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d | BatchNorm):
+            nn.init.zeros_(cast(Tensor, module.bias))
