@@ -1,1 +1,1 @@
-"""A PyTorch reproduction of "Are GANs Created Equal? A Large-Scale Study" (Lucic et al., NeurIPS 2018)."""
+"""A PyTorch reproduction of "Are GANs Created Equal? A Large-Scale Study" (Lucic et al. 2018)."""

@@ -258,7 +258,8 @@ def _read_celeba(split: str, folder: Path) -> tuple[Images, Path]:
 def _celeba_images(split: str, folder: Path) -> Images:
     source = Path(os.environ.get("STUDY_CELEBA") or folder / "celeba")
     names = _celeba_names(source / CELEBA_PARTITION, split)[: SETS["celeba"].sizes[split]]
-    jpegs = next((p for p in (source / "img_align_celeba", source) if p.is_dir()), source)
+    jpegs = source / "img_align_celeba"
+    jpegs = jpegs if jpegs.is_dir() else source
     images = np.empty((len(names), *SETS["celeba"].shape), np.uint8)
     for image, name in zip(images, names, strict=True):
         image[:] = celeba_crop(_photo(jpegs / name))

@@ -45,9 +45,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return F.batch_norm(
-                x, self.mean, self.variance, self.weight, self.bias, eps=BN_EPSILON
-            )
+            return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, eps=BN_EPSILON)
         # The functional form hides the batch statistics; the native one returns them.
         y, mean, inverse_std = torch.native_batch_norm(
             x, self.weight, self.bias, None, None, True, 0.0, BN_EPSILON
@@ -79,7 +77,12 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, _ = image_shape
-        side, wide, narrow, hidden = height // 4, int(128 * width), int(64 * width), int(1024 * width)
+        side, wide, narrow, hidden = (
+            height // 4,
+            int(128 * width),
+            int(64 * width),
+            int(1024 * width),
+        )
         self.activation = activation
         self.fc1 = nn.Linear(Z_DIM, hidden)
         self.bn1 = BatchNorm(hidden, bn_decay)
@@ -117,7 +120,12 @@ class Discriminator(nn.Module):
     def __init__(self, image_shape: ImageShape, batch_norm: bool, width: float = 1.0) -> None:
         super().__init__()
         channels, height, _ = image_shape
-        side, wide, narrow, hidden = height // 4, int(128 * width), int(64 * width), int(1024 * width)
+        side, wide, narrow, hidden = (
+            height // 4,
+            int(128 * width),
+            int(64 * width),
+            int(1024 * width),
+        )
         self.conv1 = nn.Conv2d(channels, narrow, 4, 2, 1)
         self.conv2 = nn.Conv2d(narrow, wide, 4, 2, 1)
         self.bn2 = BatchNorm(wide) if batch_norm else nn.Identity()

@@ -63,8 +63,9 @@ def test_both_forms_by_hand():
 def test_dodge_et_al_as_they_state_it():
     # E[max of k] = sum v (P(V <= v)^k - P(V < v)^k) over the distinct values, for a maximum.
     accuracy, k = np.array([0.5, 0.7, 0.7, 0.9]), 3
-    expected = sum(v * (np.mean(accuracy <= v) ** k - np.mean(accuracy < v) ** k)
-                   for v in np.unique(accuracy))  # fmt: skip
+    expected = sum(
+        v * (np.mean(accuracy <= v) ** k - np.mean(accuracy < v) ** k) for v in np.unique(accuracy)
+    )
     assert_allclose(-st.expected_min_with_replacement(-accuracy, k)[0], expected)
 
 
@@ -165,8 +166,10 @@ def test_quantile_interval_is_the_bootstrap_without_draws():
     loop = np.sort(draws)[:, np.flatnonzero(np.sort(x) == got.value)[0]]
     at = [np.mean(loop <= end) for end in (got.low, got.high)]
     before = [np.mean(loop < end) for end in (got.low, got.high)]
-    assert before[0] < 0.03 and at[0] > 0.02
-    assert before[1] < 0.98 and at[1] > 0.97
+    assert before[0] < 0.03
+    assert at[0] > 0.02
+    assert before[1] < 0.98
+    assert at[1] > 0.97
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
@@ -196,20 +199,25 @@ def test_rank_interval_against_a_plain_loop():
     losses = [np.random.default_rng(i).gamma(2, 1 + i, 20) for i in range(3)]
     got = st.rank_interval(losses, [2, 5], rng=0, draws=3_000)
     rng = np.random.default_rng(1)
-    loop = np.array([st.expected_ranks([rng.choice(x, 20) for x in losses], [2, 5])
-                     for _ in range(1_000)])  # fmt: skip
+    loop = np.array(
+        [st.expected_ranks([rng.choice(x, 20) for x in losses], [2, 5]) for _ in range(1_000)]
+    )
     low, high = np.quantile(loop, [0.025, 0.975], axis=0)
     assert_allclose(got.high - got.low, high - low, atol=0.15)
     assert_array_equal(got.value, st.expected_ranks(losses, [2, 5]))
-    assert (got.low < got.value).all() and (got.value < got.high).all()
-    assert (got.low >= 1).all() and (got.high <= 3).all()
+    assert (got.low < got.value).all()
+    assert (got.value < got.high).all()
+    assert (got.low >= 1).all()
+    assert (got.high <= 3).all()
 
 
 def test_win_interval_follows_the_probability():
     rng = np.random.default_rng(3)
     a, b = rng.random(60), rng.random(60) + 0.3
     win, loss = (st.win_interval(*pair, [1, 5], rng=0, draws=500) for pair in ((a, b), (b, a)))
-    assert (win.low > 0.5).all() and (win.low <= win.value).all() and (win.value <= win.high).all()
+    assert (win.low > 0.5).all()
+    assert (win.low <= win.value).all()
+    assert (win.value <= win.high).all()
     assert_allclose(win.value, 1 - loss.value)
 
 

@@ -93,6 +93,13 @@ class GANLoss(nn.Module):
         """The discriminator that this loss trains: the same for all but BEGAN and the VAE."""
         return Discriminator(image_shape, batch_norm, width)
 
+    def g_turn(self, step: int, disc_iters: int) -> bool:
+        """Whether G learns on this step (from 0): the first, then after every `disc_iters` D steps.
+
+        The released schedule: with disc_iters 5, G gets a fifth of the updates, D no more.
+        """
+        return step == 0 or (step - 1) % disc_iters == 0
+
     def prior(self, n: int, generator: torch.Generator) -> Tensor:
         """z of shape (n, 64), U(-1, 1), drawn on the CPU so that every device gets the same."""
         return 2 * torch.rand(n, Z_DIM, generator=generator) - 1

@@ -30,6 +30,10 @@ class Loss(GANLoss):
     def discriminator(self, image_shape: ImageShape, batch_norm: bool, width: float) -> nn.Module:
         return Encoder(image_shape, batch_norm, width)
 
+    def g_turn(self, step: int, disc_iters: int) -> bool:
+        """Always: the released code's VAE ignores disc_iters."""
+        return True
+
     def prior(self, n: int, generator: torch.Generator) -> Tensor:
         """z of shape (n, 64), N(0, 1). (The first release evaluated with uniform z by mistake.)"""
         return torch.randn(n, Z_DIM, generator=generator)

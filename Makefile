@@ -1,0 +1,52 @@
+# Every target sets up what it needs. `make` alone lists them.
+LOSS     ?=
+SWEEP    ?= quick
+DATASET  ?=
+TRIALS   ?=
+CLUSTER  ?= local
+WORKERS  ?=
+DEVICE   ?=
+FLAGS    ?=
+
+PYTHON := .venv/bin/python
+STUDY  := $(PYTHON) -m study
+
+.DEFAULT_GOAL := help
+.PHONY: help sweep status collect figures test lint bench dashboard clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
+
+.venv/ready: requirements.lock pyproject.toml
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+sweep: .venv/ready  ## train a sweep: LOSS=ns SWEEP=quick DATASET=fashion_mnist TRIALS=10 CLUSTER=local
+	$(STUDY) sweep --sweep $(SWEEP) --cluster $(CLUSTER) $(LOSS:%=--loss %) $(DATASET:%=--dataset %) \
+	  $(TRIALS:%=--trials %) $(WORKERS:%=--workers %) $(DEVICE:%=--device %) $(FLAGS)
+
+status: .venv/ready  ## what is to do, running, done, failed and lost
+	$(STUDY) status
+
+collect: .venv/ready  ## bring finished runs into results/*.parquet
+	$(STUDY) collect
+
+figures: .venv/ready  ## draw every figure from results/ into analysis/figures/
+	$(STUDY) figures
+
+test: .venv/ready  ## run the tests (no download, no GPU)
+	$(PYTHON) -m pytest
+
+lint: .venv/ready  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+dashboard: .venv/ready  ## open optuna-dashboard on SWEEP
+	.venv/bin/optuna-dashboard $(or $(STUDY_RESULTS),results)/optuna/$(SWEEP).log
+
+clean:  ## remove what tools have cached; results and data stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache

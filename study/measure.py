@@ -1,0 +1,88 @@
+"""What is measured on a generator: distances to held-out and to training images, samples, and on
+triangles the precision and recall of the manifold."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from study import data, features, fid
+from study.errors import StudyError
+from study.networks import Generator
+
+GENERATE_BATCH = 250
+
+Evaluate = Callable[[Generator, Tensor], dict[str, float] | None]
+
+
+@lru_cache(maxsize=1)
+def evaluator(dataset: str, features_name: str, num_images: int, device: str) -> Evaluate:
+    """A function (generator, z) -> distances, or None where an image is not finite.
+
+    `fid` compares `num_images` generated images with as many held-out ones (the paper's 10,000),
+    `fid_train` the same generated images with as many training images. It is kept for a worker's
+    next run: weights and real statistics are loaded once.
+    """
+    extractor = features.load(features_name, device)
+    real = {
+        name: real_statistics(dataset, split, extractor, num_images)
+        for name, split in (("fid", "held_out"), ("fid_train", "train"))
+    }
+
+    def evaluate(generator: Generator, z: Tensor) -> dict[str, float] | None:
+        moments = fid.Moments(extractor.dim)
+        for images in generate(generator, z):
+            if not images.isfinite().all():
+                return None
+            moments.update(extractor(images))
+        return {name: fid.distance_to(statistics, moments) for name, statistics in real.items()}
+
+    return evaluate
+
+
+def real_statistics(
+    dataset: str, split: str, extractor: features.Extractor, num_images: int
+) -> fid.RealStatistics:
+    """Moments of the first `num_images` images of a split, from the cache where it holds them."""
+    images = data.load(dataset, split)
+    if num_images > len(images):
+        raise StudyError(
+            f"num_images = {num_images}: {dataset} has {len(images)} {split} images; ask for fewer"
+        )
+    return fid.real_statistics(
+        images[:num_images], extractor, data.data_folder() / "statistics" / dataset
+    )
+
+
+def diverged(dataset: str) -> dict[str, float]:
+    """What is measured of a generator that is not finite: no distance is small enough."""
+    distances = {"fid": float("inf"), "fid_train": float("inf")}
+    nothing = {"manifold_precision": 0.0, "manifold_recall": 0.0, "f1": 0.0}
+    return distances | (nothing if dataset == "triangles" else {})
+
+
+@torch.no_grad()
+def generate(generator: Generator, z: Tensor) -> Iterator[Tensor]:
+    """Images (n, C, H, W) of a generator in evaluation mode, for z (N, 64), in batches."""
+    generator.eval()
+    try:
+        for part in z.split(GENERATE_BATCH):
+            yield generator(part)
+    finally:
+        generator.train()
+
+
+def save_samples(generator: Generator, z: Tensor, path: Path) -> None:
+    """Write the images of 64 z as an 8x8 grid, PNG, one white pixel apart."""
+    images = torch.cat(list(generate(generator, z))).mul(255).round().byte().cpu().numpy()
+    _, channels, height, width = images.shape
+    grid = np.full((8 * (height + 1) - 1, 8 * (width + 1) - 1, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = (index // 8) * (height + 1), (index % 8) * (width + 1)
+        grid[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(grid.squeeze()).save(path)

@@ -1,0 +1,834 @@
+"""The study's figures and tables: one function a figure, table in, Figure or DataFrame out.
+
+A table holds one row an evaluation (results/README.md); `scores` makes one row a run of it, and
+every figure starts there. Unlike rows are refused: a figure holds one distance (features, images,
+width, precision), one sweep, and one data set a panel. Each loss has one place, colour, line and
+marker in all figures. Every figure's caption states what was measured and what its band is; a
+diverged run counts as +inf and never drops out. `save` writes the same bytes for the same table.
+"""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+from study import statistics as st
+from study.errors import StudyError
+
+RUN = ["sweep", "loss", "dataset", "number", "seed"]
+DISTANCE = ["features", "num_images", "width", "precision"]
+COSTS = {
+    "d_steps": "D steps",
+    "g_steps": "G steps",
+    "images": "images shown",
+    "flops": "FLOPs",
+    "wall_s": "seconds",
+}
+HYPERPARAMETERS = {
+    "lr": "learning rate",
+    "beta1": "β1",
+    "disc_iters": "D steps a G step",
+    "batch_norm": "batch norm in D",
+    "lambda_gp": "λ (penalty)",
+    "clip": "clip",
+    "gamma": "γ",
+    "lambda_k": "λ (k)",
+}
+LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
+F1 = {"f1": "F1", "f1_precision": "precision", "f1_recall": "recall"}
+
+_DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "celeba": "CelebA",
+    "triangles": "triangles",
+}
+# Okabe and Ito's colours, without yellow; the baseline is grey. Lines and markers differ too.
+_LOSSES: dict[str, tuple[str, str, Any, str]] = {
+    "mm": ("MM GAN", "#E69F00", (0, (4, 1)), "v"),
+    "ns": ("NS GAN", "#000000", "-", "o"),
+    "ls": ("LS GAN", "#56B4E9", (0, (1, 1)), "s"),
+    "wgan": ("WGAN", "#D55E00", "-", "^"),
+    "wgan_gp": ("WGAN GP", "#CC79A7", (0, (4, 1, 1, 1)), "D"),
+    "dragan": ("DRAGAN", "#009E73", (0, (6, 2)), "P"),
+    "began": ("BEGAN", "#0072B2", (0, (3, 1, 1, 1, 1, 1)), "X"),
+    "vae": ("VAE", "#808080", (0, (1, 2)), "d"),
+}
+_NEW_COLOURS = ["#882255", "#999933", "#332288", "#44AA99", "#AA4499", "#661100"]
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.0,
+    "legend.frameon": False,
+    "axes.unicode_minus": True,
+    "svg.hashsalt": "study",
+    "svg.fonttype": "path",
+    "savefig.dpi": 150,
+}
+_styled = matplotlib.rc_context(_STYLE)
+
+
+# The table
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a run, sorted: its best evaluation (least `fid`, the paper's rule), its whole cost.
+
+    A diverged run scores +inf. Losses come in the study's order. Refused: an empty table, one that
+    lacks columns, a status other than ok and diverged, an ok evaluation without a distance.
+    """
+    _require(table, [*RUN, *DISTANCE, "step", "status", "fid"])
+    if table.empty:
+        raise StudyError("the table has no rows; run a sweep and collect it first")
+    strange = sorted(set(table["status"].astype(str)) - {"ok", "diverged"})
+    if strange:
+        raise StudyError(f"status {strange[0]!r} in the table; only ok and diverged are results")
+    missing = table["fid"].isna() & (table["status"] == "ok")
+    if missing.any():
+        raise StudyError(f"{missing.sum()} ok rows have no fid; collect the table again")
+    runs = table.groupby(RUN, observed=True)
+    diverged = (table["status"] == "diverged").groupby([table[c] for c in RUN]).transform("any")
+    rows = table.assign(fid=table["fid"].where(~diverged, np.inf).astype(float))
+    for cost in [c for c in COSTS if c in table]:
+        rows[cost] = runs[cost].transform("max")
+    rows = rows.assign(status=np.where(diverged, "diverged", "ok"))
+    best = rows.sort_values([*RUN, "fid", "step"], kind="stable").drop_duplicates(RUN)
+    order = {loss: place for place, loss in enumerate(losses(best))}
+    keys = best.assign(place=best["loss"].map(order)).sort_values([*RUN[:1], "place", *RUN[2:]])
+    return keys.drop(columns="place").reset_index(drop=True)
+
+
+def losses(table: pd.DataFrame) -> list[str]:
+    """The losses of a table in the study's order; new ones follow alphabetically."""
+    present = set(table["loss"])
+    return [name for name in _LOSSES if name in present] + sorted(present - set(_LOSSES))
+
+
+def distance_name(features: str) -> str:
+    """What a distance in these features may be called: only Inception's is FID."""
+    return "FID" if features == "inception" else f"Fréchet distance ({features} features)"
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write stem.svg and stem.png, byte-identical for the same figure."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(paths[0], metadata={"Date": None})
+        figure.savefig(paths[1], metadata={"Software": None})
+    return paths
+
+
+# Budget
+
+
+@_styled
+def budget_curves(
+    table: pd.DataFrame,
+    *,
+    curve: Literal["median", "mean"] = "median",
+    band: Literal["curve", "search"] = "curve",
+    cost: str | None = None,
+    paper: pd.DataFrame | None = None,
+) -> Figure:
+    """Least distance after k settings, a panel a data set, authors' defaults as stars at k = 1.
+
+    `band`: "curve", the 95 % bootstrap interval of the curve over settings; "search", where the
+    outcome of 80 % of searches lies. `cost` (a key of COSTS) puts the expected cost of k settings
+    on the x axis. `paper` (budget_curve.csv) is drawn where the rows are comparable with it.
+    """
+    runs = _search(table)
+    comparable = cost is None and _comparable(runs)
+    shown = paper if paper is not None and comparable else None
+    figure, panels = _panels(runs)
+    for name, axes, panel in panels:
+        theirs = shown[shown["dataset"] == name] if shown is not None else None
+        _log_distance(axes, panel, () if theirs is None else theirs["mean_min_fid"])
+        for loss, own in _by_loss(panel):
+            each = 1.0 if cost is None else float(_mean_cost(own, cost))
+            k = _budgets(len(own))
+            _banded(axes, k * each, loss, _estimate(own["fid"].to_numpy(), k, curve, band))
+            _star(axes, each, own)
+        if theirs is not None:
+            _paper_curves(axes, theirs, "mean_min_fid", losses(panel))
+        _budget_axis(axes, panel["loss"].value_counts().max(), cost)
+    bands = {
+        "curve": f"95 % bootstrap interval of the curve over the settings; {_NARROW}",
+        "search": "the middle 80 % of what a search of that budget finds",
+    }
+    text = f"Line: {curve} of the least distance found. Band: {bands[band]}. Both where finite."
+    text += f" {_STARS}"
+    text += " Dotted, small: the paper's mean, digitised." if shown is not None else ""
+    return _finish(figure, runs, text, legend=True)
+
+
+_NARROW = "too narrow where the budget nears the number of settings"
+_STARS = "Star: the authors' defaults."
+
+
+def _estimate(fid: Any, k: Any, curve: str, band: str) -> st.Estimate:
+    if curve == "mean":
+        estimate = st.expected_min_interval(fid, k, rng=0)
+    else:
+        estimate = st.min_quantile_interval(fid, k, 0.5)
+    if band == "search":
+        ends = (st.min_quantile(fid, k, q) for q in (0.1, 0.9))
+        return st.Estimate(estimate.value, *ends)
+    return estimate
+
+
+def _banded(axes: Axes, x: Any, loss: str, estimate: st.Estimate) -> None:
+    """A loss's line, and its band, each where finite."""
+    value, low, high = estimate
+    finite, style = np.isfinite(value), _style(loss)
+    label = _title(loss) if finite.any() else f"{_title(loss)} (infinite)"
+    marks = [int(np.argmin(abs(np.log(x / x[0] / at)))) for at in _MARKS if at <= x[-1] / x[0]]
+    axes.plot(x, np.where(finite, value, np.nan), label=label, markevery=marks, **style)
+    axes.fill_between(
+        x, low, high, where=np.isfinite(high), color=style["color"], alpha=0.13, linewidth=0
+    )
+
+
+_MARKS = (1, 3, 10, 30, 100, 300, 1000)  # where a curve carries its marker, times its first x
+
+
+@_styled
+def rank_curves(table: pd.DataFrame) -> Figure:
+    """Expected rank (1 is best) of each loss's best of k settings, a panel a data set."""
+    runs = _search(table)
+    figure, panels = _panels(runs)
+    for _, axes, panel in panels:
+        fids = [own["fid"].to_numpy() for _, own in _by_loss(panel)]
+        k = _budgets(min(map(len, fids)), 24)
+        axes.set(ylabel="expected rank, 1 is best", ylim=(len(fids) + 0.2, 0.8))
+        axes.set_yticks(range(1, len(fids) + 1))
+        ranks = st.rank_interval(fids, k, rng=0, draws=1000)
+        for loss, *estimate in zip(losses(panel), *ranks, strict=True):
+            _banded(axes, k, loss, st.Estimate(*estimate))
+        _budget_axis(axes, k[-1])
+    text = "Rank of a loss's best of k settings among the losses' bests. Band: 95 % bootstrap "
+    return _finish(figure, runs, f"{text}interval over the settings; {_NARROW}.", legend=True)
+
+
+@_styled
+def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
+    """P(best of k of the row's loss is below the column's) at each budget; one data set.
+
+    Without `budgets`: those of 5, 20 and 50 that every loss has settings for.
+    """
+    runs = _search(table)
+    _one(runs, "dataset")
+    names = [_title(loss) for loss in losses(runs)]
+    fids = [own["fid"].to_numpy() for _, own in _by_loss(runs)]
+    smallest = min(map(len, fids))
+    budgets = budgets or [k for k in (5, 20, 50) if k <= smallest] or [smallest]
+    figure = Figure(figsize=(4.6 * len(budgets) + 0.4, 5.2), layout="constrained")
+    for axes, k in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets, strict=True):
+        chance, sure = _wins(fids, k)
+        matrix, look = pd.DataFrame(chance, names, names), {"square": True, "linewidths": 1}
+        sns.heatmap(matrix, ax=axes, vmin=0, vmax=1, cmap=_WINS, cbar=False, **look)
+        for row, column in np.argwhere(np.isfinite(chance)):
+            _chance_text(axes, (column + 0.5, row + 0.5), chance[row, column], sure[row, column])
+        axes.set_title(f"{k} settings each" if k > 1 else "1 setting each")
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+    text = (
+        "Chance in % that the row's best is lower than the column's, a tie counting half. "
+        "Bold: the 95 % bootstrap interval over the settings excludes 50 %."
+    )
+    return _finish(figure, runs, text)
+
+
+_WINS = "PuOr_r"
+
+
+def _chance_text(axes: Axes, at: tuple[float, float], chance: float, sure: bool) -> None:
+    dark = np.dot(colormaps[_WINS](chance)[:3], (0.30, 0.59, 0.11)) < 0.5
+    weight, color = "bold" if sure else "normal", "white" if dark else "black"
+    axes.text(*at, f"{100 * chance:.0f}", ha="center", va="center", weight=weight, color=color)
+
+
+def _wins(fids: list[Any], k: int) -> tuple[Any, Any]:
+    """(chance, whether its interval excludes 1/2), (losses, losses) each; NaN on the diagonal."""
+    chance, sure = np.full((len(fids),) * 2, np.nan), np.zeros((len(fids),) * 2, bool)
+    for i, j in zip(*np.triu_indices(len(fids), 1), strict=True):
+        win = st.win_interval(fids[i], fids[j], k, rng=0, draws=1000)
+        chance[i, j], chance[j, i] = win.value, 1 - win.value
+        sure[i, j] = sure[j, i] = win.low > 0.5 or win.high < 0.5
+    return chance, sure
+
+
+@_styled
+def f1_curves(table: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figure:
+    """Expected best F1 after k settings, and precision and recall of the run that has it.
+
+    A run's F1 is the best of its evaluations; a diverged run's is 0. `paper`: triangles_f1.csv,
+    drawn where the networks have full width.
+    """
+    _require(table, list(F1))
+    runs = _f1_runs(table)
+    _one(runs, "dataset")
+    shown = paper if paper is not None and (runs["width"] == 1).all() else None
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    for axes, (column, label) in zip(figure.subplots(1, 3, sharey=True), F1.items(), strict=True):
+        for loss, own in _by_loss(runs):
+            _f1_curve(axes, loss, own, column)
+        if shown is not None:
+            _paper_curves(axes, shown, label.lower(), losses(runs))
+        axes.set(title=label, ylim=(0, 1.02))
+        _budget_axis(axes, runs["loss"].value_counts().max())
+    text = (
+        "Line: mean of the best F1 found, and of the precision and recall of the run that has it; "
+        f"a diverged run has 0. Band of F1: 95 % bootstrap interval over the settings; {_NARROW}."
+    )
+    text += " Dotted, small: the paper's, digitised." if shown is not None else ""
+    return _finish(figure, runs, text, legend=True, measure="F1, precision and recall")
+
+
+def _f1_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """`scores` with F1, precision and recall of each run's evaluation of best F1."""
+    runs = _search(table).drop(columns=list(F1)).set_index(RUN)
+    best = table.sort_values([*RUN, "f1"], kind="stable", na_position="first")
+    best = best.drop_duplicates(RUN, keep="last").set_index(RUN)
+    runs = runs.join(best[list(F1)]).reset_index()
+    runs.loc[runs["status"] == "diverged", list(F1)] = 0.0
+    if runs[list(F1)].isna().any(axis=None):
+        raise StudyError("some runs have no f1; give rows of a sweep that measured it (triangles)")
+    return runs
+
+
+def _f1_curve(axes: Axes, loss: str, own: pd.DataFrame, column: str) -> None:
+    k, negative = _budgets(len(own)), -own["f1"].to_numpy(dtype=float)
+    value = st.expected_at_min(negative, own[column], k)
+    ends = (value, value)
+    if column == "f1":
+        least = st.expected_min_interval(negative, k, rng=0)
+        ends = (np.clip(-least.high, 0, 1), np.clip(-least.low, 0, 1))
+    _banded(axes, k, loss, st.Estimate(value, *ends))
+
+
+# Settings
+
+
+@_styled
+def distributions(table: pd.DataFrame) -> Figure:
+    """Box plot of a search's scores with every run, defaults as stars, share diverged above."""
+    runs = _search(table)
+    return _boxes(runs, _STARS, stars=True)
+
+
+@_styled
+def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
+    """Two searches beside each other, a panel a data set: wide hatched, narrow plain."""
+    tables = [_search(wide), _search(narrow)]
+    runs = pd.concat(tables, ignore_index=True)
+    _alike(runs)
+    names = [searched["sweep"].iloc[0] for searched in tables]
+    return _boxes(runs, f"Left, hatched: {names[0]}; right, plain: {names[1]}.", sweeps=names)
+
+
+@_styled
+def seeds(table: pd.DataFrame) -> Figure:
+    """One setting a loss trained again with several seeds: every run, quartiles, share diverged."""
+    runs = _checked(table)
+    _one(runs, "sweep")
+    varied = [name for name in HYPERPARAMETERS if name in runs]
+    if (runs.groupby(["loss", "dataset"])[varied].nunique() > 1).any(axis=None):
+        raise StudyError("several settings of one loss; a seeds figure takes one setting a loss")
+    return _boxes(runs, "One setting a loss, trained again.", unit="seed")
+
+
+def _boxes(
+    runs: pd.DataFrame,
+    text: str,
+    *,
+    sweeps: Sequence[str] = (),
+    stars: bool = False,
+    unit: str = "setting",
+) -> Figure:
+    """A panel a data set, a box a loss, or one a sweep side by side."""
+    figure, panels = _panels(runs, width=6.4)
+    sides = list(zip(sweeps, (-0.2, 0.2), ("////", None), strict=True)) if sweeps else []
+    for _, axes, panel in panels:
+        _log_distance(axes, panel)
+        for place, (_, own) in enumerate(_by_loss(panel)):
+            for sweep, shift, hatch in sides or [(own["sweep"].iloc[0], 0, None)]:
+                box = own[own["sweep"] == sweep]
+                if len(box):
+                    _box(axes, place + shift, box, width=0.34 if sides else 0.6, hatch=hatch)
+            if stars:
+                _star(axes, place, own)
+        names = [_title(loss) for loss in losses(panel)]
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.grid(visible=False, axis="x")
+    boxes = (
+        "Box: quartiles and median over all runs, infinite ones included (a box cut at the top "
+        "goes on); whiskers: least, and largest within 1.5 box lengths. Above: share diverged."
+    )
+    return _finish(figure, runs, f"{text} {boxes}", unit=unit)
+
+
+def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str | None) -> None:
+    """Box, runs and the share diverged at x = place; what is infinite is cut at the top."""
+    fid, color, top = (
+        own["fid"].to_numpy(),
+        _style(own["loss"].iloc[0])["color"],
+        axes.get_ylim()[1],
+    )
+    q1, median, q3 = np.quantile(fid, [0.25, 0.5, 0.75], method="inverted_cdf")
+    reach = fid[fid <= q3 + 1.5 * (q3 - q1)].max() if np.isfinite(q3) else q3
+    ends = {"q1": q1, "med": median, "q3": q3, "whislo": fid.min(), "whishi": reach}
+    line = {"color": color}
+    axes.bxp(
+        [{key: min(float(end), top) for key, end in ends.items()}],
+        positions=[place],
+        widths=width,
+        capwidths=width / 2,
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": color, "alpha": 0.35, "edgecolor": color, "hatch": hatch},
+        medianprops={"color": "black"},
+        whiskerprops=line,
+        capprops=line,
+    )
+    spread = place + _spread(len(fid)) * width * 0.8
+    axes.plot(spread, np.where(np.isinf(fid), np.nan, fid), ".", **line, alpha=0.55, markersize=3)
+    share, above = f"{np.isinf(fid).mean():.0%}", axes.get_xaxis_transform()
+    axes.text(place, 1.01, share, transform=above, ha="center", va="bottom", fontsize=7)
+
+
+@_styled
+def hyperparameters(table: pd.DataFrame, loss: str) -> Figure:
+    """Score against each hyperparameter of one loss, one data set; last, lr × β1 together."""
+    runs = _search(table)
+    _one(runs, "dataset")
+    own = runs[runs["loss"] == loss]
+    if own.empty:
+        raise StudyError(f"no rows of {loss!r}; the table has {', '.join(losses(runs))}")
+    if np.isinf(own["fid"]).all():
+        raise StudyError(f"all {len(own)} runs of {loss} diverged: there is no distance to show")
+    names = [name for name in HYPERPARAMETERS if name in own and own[name].notna().all()]
+    columns = 3 if len(names) < 6 else 4
+    rows = -(-(len(names) + 1) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.8 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns).ravel()
+    for axes, name in zip(grid, names, strict=False):
+        _effect(axes, own, name)
+        if axes not in grid[::columns]:
+            axes.set_ylabel("")
+    _interaction(figure, grid[-1], own)
+    for spare in grid[len(names) : -1]:
+        spare.remove()
+    text = f"{_title(loss)}. Cross: a diverged run. {_STARS}"
+    return _finish(figure, own, text)
+
+
+def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
+    """Score against one hyperparameter; diverged runs as crosses on the top edge."""
+    _log_distance(axes, own)
+    x, top = own[name].astype(float), axes.get_ylim()[1]
+    fid, color = own["fid"].clip(upper=top), _style(own["loss"].iloc[0])["color"]
+    values = sorted(x.unique())
+    if len(values) <= 2:
+        x = x.map(values.index) + _spread(len(x)) / 2
+        words = {0: "off", 1: "on"} if name == "batch_norm" else {}
+        axes.set_xticks(range(len(values)), [words.get(v, f"{v:g}") for v in values])
+    for rows, mark, size in (
+        (own["status"] == "ok", ".", 5),
+        (own["status"] == "diverged", "x", 5),
+        (own["number"] == 0, "*", 12),
+    ):
+        edge = "white" if mark == "*" else color
+        axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
+    axes.set_xlabel(HYPERPARAMETERS[name])
+    if name in LOGARITHMIC:
+        axes.set_xscale("log")
+
+
+def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
+    """Learning rate × β1, coloured by the score (dark is good)."""
+    ok, bad = own[own["status"] == "ok"], own[own["status"] == "diverged"]
+    norm = LogNorm(ok["fid"].min(), ok["fid"].max())
+    points = axes.scatter(ok["lr"], ok["beta1"], c=ok["fid"], norm=norm, cmap="viridis", s=22)
+    axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
+    default = own[own["number"] == 0]
+    axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
+    axes.set(xscale="log", xlabel=HYPERPARAMETERS["lr"], ylabel=HYPERPARAMETERS["beta1"])
+    _plain_log(figure.colorbar(points, ax=axes).ax.yaxis)
+
+
+@_styled
+def train_vs_held_out(table: pd.DataFrame) -> Figure:
+    """Distance to train images against distance to held-out ones, the runs that are ok."""
+    _require(table, ["fid_train"])
+    runs = _search(table)
+    name = distance_name(runs["features"].iloc[0])
+    figure, panels = _panels(runs, width=5.2)
+    for _, axes, panel in panels:
+        ok = panel[panel["status"] == "ok"]
+        if ok["fid_train"].isna().any():
+            raise StudyError("some ok runs have no fid_train; collect the table again")
+        for loss, own in _by_loss(ok):
+            mark = {key: _style(loss)[key] for key in ("color", "marker")}
+            axes.plot(own["fid"], own["fid_train"], label=_title(loss), ls="", ms=4, **mark)
+        both = ok[["fid", "fid_train"]].to_numpy()
+        ends = [both.min(), both.max()]
+        axes.plot(ends, ends, color="#999999", linewidth=0.8, zorder=0)
+        axes.set(xscale="log", yscale="log", aspect="equal")
+        axes.set(xlabel=f"{name}, held out", ylabel=f"{name}, train")
+        for axis in (axes.xaxis, axes.yaxis):
+            _plain_log(axis)
+    text = "Line: equal; below it a run is nearer to its training images than to the held-out ones."
+    return _finish(figure, runs, text, legend=True)
+
+
+# Tables
+
+
+def best_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """The best setting of each data set and loss: score, number, hyperparameters, seed."""
+    runs = _search(table)
+    names = [name for name in HYPERPARAMETERS if name in runs and runs[name].notna().any()]
+    best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
+    best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
+    shown: pd.DataFrame = best.set_index(["dataset", "loss"])[["fid", "number", *names, "seed"]]
+    return shown.rename(columns={"fid": distance_name(runs["features"].iloc[0])})
+
+
+def best_table(
+    table: pd.DataFrame, seeds: pd.DataFrame | None = None, paper: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Best score of each data set and loss, beside its re-runs and the paper's table 2.
+
+    Columns: distance (its name), settings, diverged (share), best, number; with `seeds` reseeds,
+    reseeds_diverged (share), reseeded_median, reseeded_mean, reseeded_std (infinite and undefined
+    if a re-run diverged; the paper left such runs out); with `paper` (best_fid.csv) paper_mean,
+    paper_std, FID in Inception features, whatever ours is.
+    """
+    runs = _search(table)
+    groups = runs.groupby(["dataset", "loss"], sort=False)
+    first = runs.loc[groups["fid"].idxmin()].set_index(["dataset", "loss"])
+    result = pd.DataFrame(
+        {
+            "distance": distance_name(runs["features"].iloc[0]),
+            "settings": groups.size(),
+            "diverged": groups["fid"].agg(lambda fid: np.isinf(fid).mean()),
+            "best": first["fid"],
+            "number": first["number"],
+        }
+    )
+    if seeds is not None:
+        again = _checked(seeds)
+        _alike(pd.concat([runs, again]))
+        result = result.join(_reseeded(again))
+    if paper is not None:
+        named = paper.rename(columns={"fid_mean": "paper_mean", "fid_std": "paper_std"})
+        result = result.join(named.set_index(["dataset", "loss"]))
+    order = sorted(result.index, key=lambda key: (key[0], losses(runs).index(key[1])))
+    ordered: pd.DataFrame = result.loc[order]
+    return ordered
+
+
+def _reseeded(runs: pd.DataFrame) -> pd.DataFrame:
+    groups = runs.groupby(["dataset", "loss"])["fid"]
+    columns: dict[str, Any] = {
+        "reseeds": "size",
+        "reseeds_diverged": lambda fid: np.isinf(fid).mean(),
+        "reseeded_median": lambda fid: np.quantile(fid, 0.5, method="inverted_cdf"),
+        "reseeded_mean": lambda fid: fid.to_numpy().mean(),
+        "reseeded_std": lambda fid: fid.where(~np.isinf(fid)).std(skipna=False),
+    }
+    return pd.DataFrame({name: groups.agg(how) for name, how in columns.items()})
+
+
+# Single runs
+
+
+_CURVES = {
+    "losses": {
+        "d_loss_real": "D, real",
+        "d_loss_fake": "D, fake",
+        "d_loss": "D",
+        "g_loss": "G",
+        "loss_sum": "D + G",
+        "loss": "loss",
+        "reconstruction": "reconstruction",
+        "kl": "KL",
+    },
+    "D's accuracy": {"accuracy_real": "real", "accuracy_fake": "fake"},
+    "penalty, k, M": {"penalty": "penalty", "k": "k", "M": "M"},
+}
+
+
+@_styled
+def training_curves(runs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Curves of chosen runs, a row a run {title: curves.parquet}: losses, D's accuracy, the rest.
+
+    Kinds of curves that no run has are left out; a penalty of 0 throughout is none.
+    """
+    if not runs:
+        raise StudyError("no runs to draw; give {title: curves} of at least one")
+    for title, curves in runs.items():
+        _require(curves, ["step"])
+        if curves.empty:
+            raise StudyError(f"the curves of {title} have no rows; has it been trained?")
+    kinds = {
+        kind: lines
+        for kind, lines in _CURVES.items()
+        if any(_recorded(curves, name) for curves in runs.values() for name in lines)
+    }
+    figure = Figure(figsize=(3.8 * len(kinds), 2.6 * len(runs) + 0.4), layout="constrained")
+    grid = figure.subplots(len(runs), len(kinds), squeeze=False)
+    for row, (title, curves) in zip(grid, runs.items(), strict=True):
+        for axes, (kind, lines) in zip(row, kinds.items(), strict=True):
+            _curve_panel(axes, curves, lines)
+            axes.set(xlabel="D steps", title=f"{title}: {kind}")
+    text = "Single runs, as recorded during training; a gap is a value that is not finite."
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8)
+    return figure
+
+
+def _recorded(curves: pd.DataFrame, name: str) -> bool:
+    return name in curves and bool(curves[name].fillna(0).ne(0).any())
+
+
+def _curve_panel(axes: Axes, curves: pd.DataFrame, lines: Mapping[str, str]) -> None:
+    names = [name for name in lines if _recorded(curves, name)]
+    styles = [_LOSSES[loss][1:3] for loss in ("began", "wgan", "ns", "dragan", "vae")]
+    for name, (color, line) in zip(names, styles, strict=False):
+        values = curves[name].where(np.isfinite(curves[name]))
+        axes.plot(curves["step"], values, color=color, ls=line, lw=1.2, label=lines[name])
+    if names:
+        axes.legend(fontsize=7, frameon=True, framealpha=0.8, edgecolor="none")
+    else:
+        axes.set_axis_off()
+
+
+@_styled
+def sample_grids(paths: Mapping[str, Path]) -> Figure:
+    """Images side by side, {title: PNG}, four in a row."""
+    missing = [path for path in paths.values() if not Path(path).is_file()]
+    if missing or not paths:
+        raise StudyError(f"no sample grid {missing[0] if missing else ''}; give {{title: PNG}}")
+    columns = min(4, len(paths))
+    rows = -(-len(paths) // columns)
+    figure = Figure(figsize=(2.7 * columns, 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, (title, path) in zip(grid, paths.items(), strict=False):
+        image = imread(path)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(title)
+    return figure
+
+
+# What the figures share
+
+
+def _require(table: pd.DataFrame, columns: list[str]) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise StudyError(
+            f"the table lacks {', '.join(missing)}; it may be from an older version or another "
+            "sweep: collect it again"
+        )
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    runs = scores(table)
+    _alike(runs)
+    if np.isinf(runs["fid"]).all():
+        raise StudyError(f"all {len(runs)} runs diverged: there is no distance to show")
+    return runs
+
+
+def _search(table: pd.DataFrame) -> pd.DataFrame:
+    """The scores of one sweep, each setting once."""
+    runs = _checked(table)
+    _one(runs, "sweep")
+    twice = runs.duplicated(["loss", "dataset", "number"])
+    if twice.any():
+        raise StudyError(f"{twice.sum()} settings have several seeds; give one seed a setting")
+    return runs
+
+
+def _one(runs: pd.DataFrame, column: str) -> None:
+    values = sorted(runs[column].unique().tolist(), key=str)
+    if len(values) > 1:
+        raise StudyError(
+            f"rows that differ in {column} ({', '.join(map(str, values))}) in one figure; keep "
+            f"one: table[table.{column} == {values[0]!r}]"
+        )
+
+
+def _alike(runs: pd.DataFrame) -> None:
+    for column in DISTANCE:
+        _one(runs, column)
+
+
+def _comparable(runs: pd.DataFrame) -> bool:
+    """Whether the rows measure what the paper measured: FID on 10,000 images, full width."""
+    features, images, width = runs[["features", "num_images", "width"]].iloc[0]
+    return bool(features == "inception" and images == 10_000 and width == 1)
+
+
+def _by_loss(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for loss in losses(runs):
+        yield loss, runs[runs["loss"] == loss]
+
+
+def _title(loss: str) -> str:
+    return _LOSSES[loss][0] if loss in _LOSSES else loss
+
+
+def _style(loss: str) -> dict[str, Any]:
+    """Colour, line and marker of a loss; a new loss's depend on its name alone."""
+    if loss in _LOSSES:
+        _, color, line, marker = _LOSSES[loss]
+    else:
+        code = crc32(loss.encode())
+        color, line, marker = _NEW_COLOURS[code % 6], (0, (8, 1, 1, 1)), "<>ph*8"[code // 6 % 6]
+    return {"color": color, "linestyle": line, "marker": marker}
+
+
+def _dataset_order(runs: pd.DataFrame) -> list[str]:
+    present = set(runs["dataset"])
+    return [name for name in _DATASETS if name in present] + sorted(present - set(_DATASETS))
+
+
+def _panels(
+    runs: pd.DataFrame, width: float = 5.6
+) -> tuple[Figure, list[tuple[str, Axes, pd.DataFrame]]]:
+    """A figure with a titled panel a data set, two in a row."""
+    names = _dataset_order(runs)
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(width * columns + 1.2, 3.8 * rows + 0.9), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in grid[len(names) :]:
+        spare.remove()
+    for name, axes in zip(names, grid, strict=False):
+        axes.set_title(_DATASETS.get(name, name), pad=16, fontweight="bold")
+    return figure, [(n, a, runs[runs["dataset"] == n]) for n, a in zip(names, grid, strict=False)]
+
+
+def _log_distance(axes: Axes, panel: pd.DataFrame, more: Iterable[float] = ()) -> None:
+    """Scale and label the y axis around a panel's finite scores (and some more values)."""
+    values = np.concatenate([panel["fid"], list(more)])
+    finite = np.maximum(values[np.isfinite(values)], 1e-6)
+    low, high = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
+    room = max((high / low) ** 0.06, 1.1)
+    axes.set(yscale="log", ylim=(low / room, high * room))
+    axes.set_ylabel(distance_name(panel["features"].iloc[0]))
+    _plain_log(axes.yaxis)
+
+
+def _plain_log(axis: Axis, ticks: Sequence[int] = (1, 2, 3, 5, 7)) -> None:
+    """Ticks at these times a power of ten, written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=ticks))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
+    axes.set(xscale="log", xlabel=f"cost in {COSTS[cost]}" if cost else "budget (settings tried)")
+    if cost is None:
+        axes.set_xlim(0.85, 1.15 * max(2, most))
+        _plain_log(axes.xaxis, (1, 2, 5))
+
+
+def _budgets(n: int, points: int = 60) -> Any:
+    """All budgets up to n, or `points` of them evenly spaced on the log axis."""
+    return np.unique(np.geomspace(1, n, points).round().astype(int))
+
+
+def _mean_cost(own: pd.DataFrame, cost: str) -> Any:
+    if cost not in COSTS:
+        raise StudyError(f"unknown cost {cost!r}; there are {', '.join(COSTS)}")
+    _require(own, [cost])
+    return st.cost_curve(own[cost], own["fid"], 1)[0]
+
+
+def _spread(n: int) -> Any:
+    """Offsets in -1/2 to 1/2 that keep points apart: fractions of the golden ratio, not random."""
+    return np.arange(n) * 0.618034 % 1 - 0.5
+
+
+def _star(axes: Axes, x: float, own: pd.DataFrame) -> None:
+    """The authors' defaults (number 0), unless they diverged."""
+    color, default = _style(own["loss"].iloc[0])["color"], own[own["number"] == 0]
+    for fid in default["fid"][np.isfinite(default["fid"])]:
+        axes.plot([x], [fid], "*", color=color, ms=12, mec="white", clip_on=False, zorder=4)
+
+
+def _paper_curves(axes: Axes, paper: pd.DataFrame, column: str, names: list[str]) -> None:
+    for loss in names:
+        rows = paper[paper["loss"] == loss]
+        axes.plot(
+            rows["budget"],
+            rows[column],
+            color=_style(loss)["color"],
+            linestyle=":",
+            marker=_style(loss)["marker"],
+            markersize=3,
+            linewidth=0.9,
+        )
+
+
+def _finish(
+    figure: Figure,
+    runs: pd.DataFrame,
+    text: str,
+    *,
+    legend: bool = False,
+    unit: str = "setting",
+    measure: str = "",
+) -> Figure:
+    """Legend and caption: what was measured on how much, how many diverged, what the band is."""
+    if legend:
+        shown = [axes.get_legend_handles_labels() for axes in figure.axes]
+        entries = {n: line for lines, names in shown for n, line in zip(names, lines, strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside right center")
+    row, diverged = runs.iloc[0], np.isinf(runs["fid"])
+    if not measure:
+        name, images = distance_name(row["features"]), row["num_images"]
+        measure = f"{name} on {images:,} images, lower is better, least of a run's checkpoints"
+    sizes = sorted(set(runs.groupby(["loss", "dataset", "sweep"]).size()))
+    count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    sets = [_DATASETS.get(name, name) for name in _dataset_order(runs)]
+    caption = (
+        f"{', '.join(sets)}: {measure}. Networks of width {row['width']:g}; "
+        f"{' and '.join(dict.fromkeys(runs['sweep']))}: {count} {unit}{'s' * (sizes[-1] > 1)} a "
+        f"loss; {diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
+        f"{' and count as infinite' * ('F1' not in measure)}. {text}"
+    )
+    width = int(figure.get_figwidth() * 15.5)
+    figure.supxlabel(
+        textwrap.fill(caption, width, break_on_hyphens=False), x=0.01, ha="left", fontsize=8
+    )
+    return figure

@@ -1,0 +1,163 @@
+"""From run folders to one table a sweep, and an Optuna storage of the same for its dashboard.
+
+The run folders are the truth. The table results/<sweep>.parquet is derived from them, and stands
+for runs whose folders are gone (a fresh clone has the table only). One row an evaluation, sorted;
+results/README.md describes every column.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from study import run
+from study.config import RunConfig, SweepConfig
+from study.space import ranges_of
+
+HYPERPARAMETERS = [
+    "lr",
+    "beta1",
+    "disc_iters",
+    "batch_norm",
+    "lambda_gp",
+    "clip",
+    "gamma",
+    "lambda_k",
+]
+COLUMNS = [
+    *["sweep", "loss", "dataset", "number", "seed", "step", "d_steps", "g_steps", "images"],
+    *["flops", "wall_s", "status", "fid", "fid_train", "features", "num_images"],
+    *HYPERPARAMETERS,
+    *["width", "bn_decay", "device", "threads", "precision"],
+    *["processor", "torch", "commit", "definition", "config"],
+]
+DTYPES = {
+    **dict.fromkeys(["number", "seed", "step", "d_steps", "g_steps", "images", "flops"], "int64"),
+    **dict.fromkeys(["num_images", "disc_iters", "threads", "definition"], "int64"),
+    **dict.fromkeys(["wall_s", "fid", "fid_train", "lr", "beta1", "width", "bn_decay"], "float64"),
+    **dict.fromkeys(["lambda_gp", "clip", "gamma", "lambda_k"], "float64"),
+    "batch_norm": "bool",
+}
+KEY = ["sweep", "loss", "dataset", "number", "step"]
+
+
+def table_path(results: Path, sweep: str) -> Path:
+    """Where a sweep's table lies."""
+    return results / f"{sweep}.parquet"
+
+
+def read_table(results: Path, sweep: str) -> pd.DataFrame:
+    """A sweep's table; empty where there is none, or none that can be read (said on stderr)."""
+    path = table_path(results, sweep)
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        print(f"{path} cannot be read ({error}); it is made again from the runs", file=sys.stderr)
+        return pd.DataFrame(columns=COLUMNS)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of one finished run; none where it is not finished."""
+    config = run.read_json(folder / "config.json")
+    result = run.read_json(folder / "result.json")
+    if config is None or result is None:
+        return []
+    made_by = result["provenance"]
+    shared = (
+        config
+        | config["own"]
+        | {
+            "status": result["status"],
+            "config": result["config"],
+            "commit": made_by["commit"],
+            "processor": made_by["processor"],
+            "torch": made_by["torch"],
+        }
+    )
+    for name in ("own", "evaluate_every"):
+        del shared[name]
+    # d_steps of the configuration is the run's length, of a row the steps taken so far.
+    return [shared | evaluation for evaluation in result["evaluations"]]
+
+
+def collect(results: Path, sweep: str, folders: Iterable[Path]) -> pd.DataFrame:
+    """Bring the finished runs among `folders` into the sweep's table, write and return it."""
+    fresh = pd.DataFrame([row for folder in folders for row in rows_of(folder)])
+    old = read_table(results, sweep)
+    if not fresh.empty:
+        runs = KEY[:-1]
+        again = old.set_index(runs).index.isin(fresh.set_index(runs).index)
+        kept = old[~again]
+        old = pd.concat([kept, fresh]) if not kept.empty else fresh
+    more = [name for name in old.columns if name not in COLUMNS]
+    table = old.reindex(columns=COLUMNS + sorted(more)).sort_values(KEY, ignore_index=True)
+    table = table.astype({name: kind for name, kind in DTYPES.items() if name in table})
+    write_table(results, sweep, table)
+    return table
+
+
+def write_table(results: Path, sweep: str, table: pd.DataFrame) -> None:
+    """Write a sweep's table whole; byte for byte the same where nothing changed."""
+    about = {"sweep": sweep, "rows": len(table), "commits": sorted(set(table["commit"].dropna()))}
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    content = content.replace_schema_metadata(
+        {**(content.schema.metadata or {}), b"study": json.dumps(about).encode()}
+    )
+    path = table_path(results, sweep)
+    run.write_atomically(path, lambda temporary: pq.write_table(content, temporary))
+
+
+def record_in_optuna(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
+    """Add the table's runs that it lacks to the sweep's Optuna storage (a journal file).
+
+    One study a loss and data set; a trial's value is its smallest distance, infinity where it
+    diverged. Only the driver writes here; delete the file and the next sweep makes it anew.
+    """
+    path = (results / "optuna" / f"{sweep.name}.log").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    for (loss, dataset), rows in table.groupby(["loss", "dataset"]):
+        study = optuna.create_study(
+            storage=storage, study_name=f"{sweep.name}/{loss}/{dataset}", load_if_exists=True
+        )
+        known = {trial.user_attrs["config"] for trial in study.get_trials(deepcopy=False)}
+        for config, evaluations in rows.groupby("config", sort=False):
+            if config not in known:
+                study.add_trial(trial_of(sweep, str(loss), evaluations))
+    return path
+
+
+def trial_of(sweep: SweepConfig, loss: str, rows: pd.DataFrame) -> optuna.trial.FrozenTrial:
+    """An Optuna trial of one run's rows; values outside the ranges stand among its attributes."""
+    first = rows.iloc[0]
+    space = ranges_of(sweep.ranges, loss) if sweep.ranges else {}
+    values = {name: first[name] for name in rows.columns if name in space}
+    values = {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
+    inside = {n: v for n, v in values.items() if space[n]._contains(space[n].to_internal_repr(v))}
+    diverged = first["status"] == "diverged"
+    return create_trial(
+        state=TrialState.COMPLETE,
+        value=float("inf") if diverged else float(rows["fid"].min()),
+        params=inside,
+        distributions={name: space[name] for name in inside},
+        intermediate_values={int(r["step"]): float(r["fid"]) for _, r in rows.iterrows()},
+        user_attrs={"number": int(first["number"]), "config": first["config"]}
+        | {name: value for name, value in values.items() if name not in inside},
+    )
+
+
+def folder_of(results: Path, config: RunConfig) -> Path:
+    """Where a run lies."""
+    return results / "runs" / config.path
