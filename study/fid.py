@@ -1,0 +1,277 @@
+"""Distances between two sets of feature vectors: Fréchet distance, KID, k-NN precision and recall.
+
+Everything here is float64 on the CPU, save the k-NN distances. Real always comes before fake.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dsygst
+from torch import Tensor
+
+from study.errors import StudyError
+from study.features import Extractor
+
+Array = NDArray[np.float64]
+
+
+# --- Fréchet distance -----------------------------------------------------------------------------
+
+
+class Moments:
+    """Mean and covariance of features that come in batches, in memory that does not grow."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self._sum: Array = np.zeros(dim)
+        self._outer: Array = np.zeros((dim, dim))
+
+    def update(self, features: Tensor | NDArray[np.floating[Any]]) -> None:
+        """Add features (N, dim); another width or a non-finite value is a StudyError."""
+        x = _float64(features)
+        if x.shape[1:] != self._sum.shape:
+            raise StudyError(f"features of shape {x.shape}; expected (N, {len(self._sum)})")
+        self.count += len(x)
+        self._sum += x.sum(axis=0)
+        self._outer += x.T @ x
+
+    @property
+    def mean(self) -> Array:
+        """The features' mean, (dim,)."""
+        self._enough(1)
+        return self._sum / self.count
+
+    @property
+    def covariance(self) -> Array:
+        """The features' covariance with n - 1, (dim, dim)."""
+        self._enough(2)
+        centre = np.outer(self._sum, self._sum / self.count)
+        return (self._outer - centre) / (self.count - 1)
+
+    def _enough(self, least: int) -> None:
+        if self.count < least:
+            raise StudyError(f"{self.count} images; this statistic needs at least {least}")
+
+
+@dataclass(frozen=True)
+class RealStatistics:
+    """What the Fréchet distance needs of the real side, its costly part done once.
+
+    `root` is the lower triangular L with L Lᵀ = covariance, of which `rank` dimensions are not 0.
+    """
+
+    mean: Array
+    covariance: Array
+    root: Array
+    rank: int
+
+
+def statistics_of(mean: Array, covariance: Array) -> RealStatistics:
+    """Real statistics from a mean (dim,) and a covariance (dim, dim), singular or not.
+
+    Cholesky's factor does not exist where there are fewer images than features. QR of the
+    eigenvectors, scaled by the eigenvalues' roots, gives the same triangle and always exists.
+    """
+    _check_moments(mean, covariance)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    noise = eigenvalues[-1] * len(mean) * np.finfo(np.float64).eps
+    half = vectors * np.sqrt(eigenvalues.clip(0))
+    root: Array = np.asarray(np.linalg.qr(half.T, mode="r")).T  # column-major, as LAPACK wants it
+    return RealStatistics(mean, covariance, root, rank=int((eigenvalues > noise).sum()))
+
+
+def distance_to(real: RealStatistics, fake: Moments) -> float:
+    """Squared Fréchet distance between the real and the fake features' Gaussians.
+
+    ‖μ₁ - μ₂‖² + Tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½) (Dowson & Landau 1982; Heusel et al. 2017, eq. 6). Σ₁ Σ₂
+    has the eigenvalues of Lᵀ Σ₂ L with Σ₁ = L Lᵀ, which is symmetric. Its rank is known: what
+    exceeds it is rounding noise, whose square roots would add up where a covariance is singular.
+    """
+    return _distance(real, fake.mean, fake.covariance, rank=fake.count - 1)
+
+
+def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
+    """Squared Fréchet distance between N(mu1, sigma1) and N(mu2, sigma2): see `distance_to`.
+
+    Means (dim,), covariances (dim, dim). Mismatched shapes and non-finite values are a StudyError.
+    """
+    if np.shape(mu1) != np.shape(mu2):
+        raise StudyError(f"means of shapes {np.shape(mu1)} and {np.shape(mu2)}; they must be equal")
+    _check_moments(mu2, sigma2)
+    return _distance(statistics_of(mu1, sigma1), mu2, sigma2, rank=len(mu2))
+
+
+def _distance(real: RealStatistics, mean: Array, covariance: Array, rank: int) -> float:
+    if real.mean.shape != mean.shape:
+        raise StudyError(f"{len(real.mean)} real features but {len(mean)} fake ones")
+    # LAPACK's reduction computes Lᵀ Σ L at a quarter of two products' cost; Σᵀ = Σ spares a copy.
+    product, _ = dsygst(covariance.T, real.root, itype=2, lower=1)
+    eigenvalues = np.linalg.eigvalsh(product, UPLO="L").clip(0)
+    cross = np.sqrt(eigenvalues[::-1][: min(rank, real.rank)]).sum()
+    trace = np.trace(real.covariance) + np.trace(covariance)
+    return float(((real.mean - mean) ** 2).sum() + trace - 2 * cross)
+
+
+def _check_moments(mean: Array, covariance: Array) -> None:
+    if np.ndim(mean) != 1 or np.shape(covariance) != (len(mean), len(mean)):
+        raise StudyError(
+            f"mean of shape {np.shape(mean)} and covariance of shape {np.shape(covariance)}; "
+            "expected (dim,) and (dim, dim)"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise StudyError("non-finite mean or covariance; look for NaN or inf in the images")
+
+
+def _float64(features: Tensor | NDArray[np.floating[Any]]) -> Array:
+    array = features.cpu().numpy() if isinstance(features, Tensor) else features
+    if array.ndim != 2:
+        raise StudyError(f"features of shape {array.shape}; expected (N, dim)")
+    if not np.isfinite(array).all():
+        raise StudyError("non-finite features; look for NaN or inf in the images")
+    return array.astype(np.float64)
+
+
+# --- Real statistics, kept on disk ----------------------------------------------------------------
+
+
+def real_statistics(images: Tensor, extractor: Extractor, folder: Path) -> RealStatistics:
+    """Statistics of real images (N, C, H, W), read from `folder` where they were computed before.
+
+    The file is named by a hash of the images' bytes and shape and of the extractor's weights and
+    recipe. Many processes may ask at once: each writes a whole file or none. A file that cannot be
+    read is computed again; a folder that cannot be written to only costs time.
+    """
+    path = folder / f"{_key(images, extractor)}.npz"
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return _read(path, extractor.dim)
+    moments = Moments(extractor.dim)
+    for part in torch.split(images, 1000):
+        moments.update(extractor(part))
+    statistics = statistics_of(moments.mean, moments.covariance)
+    with contextlib.suppress(OSError):
+        _write(path, statistics)
+    return statistics
+
+
+def _key(images: Tensor, extractor: Extractor) -> str:
+    what = f"{extractor.name} {extractor.digest} {tuple(images.shape)} {images.dtype}"
+    sha256 = hashlib.sha256(what.encode())
+    sha256.update(np.ascontiguousarray(images.cpu().numpy()).data)
+    return sha256.hexdigest()
+
+
+def _read(path: Path, dim: int) -> RealStatistics:
+    with np.load(path, allow_pickle=False) as file:
+        statistics = RealStatistics(
+            file["mean"], file["covariance"], file["root"], int(file["rank"])
+        )
+    if statistics.root.shape != (dim, dim):
+        raise ValueError(f"{path} holds statistics of another size")
+    _check_moments(statistics.mean, statistics.covariance)
+    return statistics
+
+
+def _write(path: Path, statistics: RealStatistics) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **asdict(statistics))
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+# --- Beside it, on the same features --------------------------------------------------------------
+
+
+def kid(
+    features_real: Tensor | NDArray[np.floating[Any]],
+    features_fake: Tensor | NDArray[np.floating[Any]],
+) -> float:
+    """Kernel distance: unbiased squared MMD with the kernel (x·y / dim + 1)³.
+
+    Bińkowski et al. 2018 (arXiv 1801.01401), section 4. Features (N, dim) and (M, dim), at least
+    two each; without bias at any N and M, so it can be negative. Memory grows with N² and M².
+    """
+    real, fake = _float64(features_real), _float64(features_fake)
+    _check_pair(real, fake, least=2)
+    n, m = len(real), len(fake)
+    within_real = _kernel(real, real)
+    within_fake = _kernel(fake, fake)
+    return float(
+        (within_real.sum() - within_real.trace()) / (n * (n - 1))
+        + (within_fake.sum() - within_fake.trace()) / (m * (m - 1))
+        - 2 * _kernel(real, fake).mean()
+    )
+
+
+def kid_of_subsets(
+    features_real: Tensor | NDArray[np.floating[Any]],
+    features_fake: Tensor | NDArray[np.floating[Any]],
+    rng: np.random.Generator | np.random.RandomState,
+    subsets: int = 100,
+    subset_size: int = 1000,
+) -> tuple[float, float]:
+    """Mean and standard deviation of `kid` over random subsets, the form that papers report."""
+    real, fake = _float64(features_real), _float64(features_fake)
+    _check_pair(real, fake, least=subset_size)
+    values = [
+        kid(
+            real[rng.choice(len(real), subset_size, replace=False)],
+            fake[rng.choice(len(fake), subset_size, replace=False)],
+        )
+        for _ in range(subsets)
+    ]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def _kernel(x: Array, y: Array) -> Array:
+    kernel: Array = (x @ y.T / x.shape[1] + 1) ** 3
+    return kernel
+
+
+def knn_precision_recall(
+    features_real: Tensor, features_fake: Tensor, k: int = 3
+) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2).
+
+    Precision: share of fake images that lie within a real image's distance to its k-th nearest real
+    neighbour. Recall: the same with real and fake exchanged. Features (N, dim) and (M, dim).
+    """
+    _check_pair(_float64(features_real), _float64(features_fake), least=k + 1)
+    precision = _share_covered(features_real, features_fake, k)
+    recall = _share_covered(features_fake, features_real, k)
+    return precision, recall
+
+
+def _share_covered(manifold: Tensor, points: Tensor, k: int) -> float:
+    """Share of `points` within reach of some member of `manifold`."""
+    own = [distances.kthvalue(k + 1).values for distances in _distances(manifold, manifold)]
+    reach = torch.cat(own)  # k + 1: every member is its own nearest neighbour
+    covered = [(distances <= reach).any(dim=1) for distances in _distances(points, manifold)]
+    return float(torch.cat(covered).double().mean())
+
+
+def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """Distances from each row of x to all of y, a block of rows at a time."""
+    return (torch.cdist(part, y) for part in torch.split(x, 1000))
+
+
+def _check_pair(real: Array, fake: Array, least: int) -> None:
+    if real.shape[1] != fake.shape[1]:
+        raise StudyError(f"{real.shape[1]} real features but {fake.shape[1]} fake ones")
+    if min(len(real), len(fake)) < least:
+        raise StudyError(
+            f"{len(real)} real and {len(fake)} fake images; needed: at least {least} each"
+        )

@@ -1,0 +1,137 @@
+"""Networks: the paper's parameter counts, batch normalisation, initial values, Adam."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from study.networks import (
+    Autoencoder,
+    BatchNorm,
+    Discriminator,
+    Encoder,
+    Generator,
+    initialise,
+)
+from study.optimizer import adam
+
+# Trainable parameters of the released networks: G, D, D+BN, BEGAN's D, +BN, VAE's encoder, +BN.
+COUNTS = {
+    (1, 28, 28): (6_642_241, 6_556_865, 6_559_169, 1_073_601, 1_086_401, 6_687_040, 6_689_344),
+    (3, 32, 32): (8_616_131, 8_524_993, 8_527_297, 1_325_379, 1_342_019, 8_655_168, 8_657_472),
+    (3, 64, 64): (33_855_683, 33_690_817, 33_693_121, 4_495_683, 4_561_475, 33_820_992, 33_823_296),
+}
+
+
+@pytest.mark.parametrize("shape", COUNTS)
+def test_parameter_counts_are_the_papers(shape):
+    with torch.device("meta"):
+        networks = [Generator(shape)] + [
+            cls(shape, bn) for cls in (Discriminator, Autoencoder, Encoder) for bn in (False, True)
+        ]
+    assert tuple(sum(p.numel() for p in n.parameters()) for n in networks) == COUNTS[shape]
+
+
+@pytest.mark.parametrize("shape", COUNTS)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_shapes_and_ranges(shape, batch_norm):
+    z = torch.rand(3, 64)
+    images = Generator(shape, 0.125)(z)
+    assert images.shape == (3, *shape)
+    assert images.min() > 0
+    assert images.max() < 1
+    assert Discriminator(shape, batch_norm, 0.125)(images).shape == (3,)
+    assert Autoencoder(shape, batch_norm, 0.125)(images).shape == (3,)
+    mean, std = Encoder(shape, batch_norm, 0.125)(images)
+    assert mean.shape == std.shape == (3, 64)
+    assert (std > 0).all()
+
+
+def test_autoencoder_gives_each_images_mean_absolute_error():
+    network, x = Autoencoder((1, 28, 28), False, 0.125), torch.rand(2, 1, 28, 28)
+    expected = (x - network.reconstruct(x)).abs().flatten(1).mean(1)
+    assert torch.equal(network(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(64, 5), (8, 5, 3, 3)])
+def test_batch_norm_matches_torch_but_for_the_biased_moving_variance(shape):
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ours = BatchNorm(5, decay=0.9).double()
+    cls = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
+    theirs = cls(5, eps=1e-3, momentum=0.1).double()
+    torch.testing.assert_close(ours(x), theirs(x))
+    axes = (0, *range(2, x.ndim))
+    torch.testing.assert_close(ours.mean, theirs.running_mean)
+    torch.testing.assert_close(ours.variance, 0.9 + 0.1 * x.var(axes, correction=0))
+    ours.eval(), theirs.eval()
+    theirs.running_var = ours.variance
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_moving_averages_moved_twice_have_the_decay_squared():
+    G = Generator((1, 28, 28), 0.125, bn_decay=0.9).double()
+    z = torch.rand(16, 64, dtype=torch.float64)
+    batch_mean = G.fc1(z).mean(0)
+    G(z)
+    G.move_averages()
+    torch.testing.assert_close(G.bn1.mean, (1 - 0.9**2) * batch_mean)
+
+
+def test_initial_values():
+    D = Discriminator((1, 28, 28), True)
+    initialise(D, torch.Generator().manual_seed(0))
+    assert D.conv2.weight.abs().max() <= 0.04  # cut at two standard deviations
+    assert D.conv2.weight.std().item() == pytest.approx(0.02 * 0.8796, rel=0.01)  # of a cut normal
+    assert D.fc3.weight.abs().max() > 0.06
+    assert D.fc3.weight.std().item() == pytest.approx(0.02, rel=0.01)
+    assert D.fc3.bias.abs().max() == 0
+    assert (D.bn2.weight == 1).all()
+    again = Discriminator((1, 28, 28), True)
+    initialise(again, torch.Generator().manual_seed(0))
+    assert torch.equal(D.fc3.weight, again.fc3.weight)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
+def test_adam_is_tensorflows(beta1):
+    """Against the update as TensorFlow writes it, with its float32 constants and powers."""
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(50)
+    gradients = rng.standard_normal((30, 50)) * 10.0 ** rng.uniform(-9, 0, (30, 50))
+    parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = adam([parameter], 1e-3, beta1)
+
+    lr, b1, b2, epsilon = (np.float32(v) for v in (1e-3, beta1, 0.999, 1e-8))
+    power1, power2 = b1, b2
+    x, m, v = start.copy(), np.zeros(50), np.zeros(50)
+    for gradient in gradients:
+        optimizer.minimise((parameter * torch.from_numpy(gradient)).sum())
+        m = float(b1) * m + (1 - float(b1)) * gradient
+        v = float(b2) * v + (1 - float(b2)) * gradient**2
+        rate = float(lr) * np.sqrt(1 - float(power2)) / (1 - float(power1))
+        x -= rate * m / (np.sqrt(v) + float(epsilon))
+        power1, power2 = np.float32(power1 * b1), np.float32(power2 * b2)
+    np.testing.assert_allclose(parameter.detach().numpy(), x, rtol=1e-9, atol=1e-12)
+
+
+def test_adam_touches_only_its_own_parameters():
+    a, b = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    adam([a], 1e-3, 0.5).minimise((a * b).sum())
+    assert b.grad is None
+    assert (a != 1).all()
+
+
+def test_adam_resumes_exactly():
+    def run(parameter, optimizer, steps):
+        for step in range(steps):
+            optimizer.minimise((parameter.square() * (step + 1)).sum())
+
+    whole = torch.nn.Parameter(torch.linspace(-1, 1, 7))
+    optimizer = adam([whole], 1e-2, 0.5)
+    run(whole, optimizer, 3)
+    copy = torch.nn.Parameter(whole.detach().clone())
+    resumed = adam([copy], 1e-2, 0.5)
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))  # as through a file
+    run(whole, optimizer, 4)
+    run(copy, resumed, 4)
+    assert torch.equal(whole, copy)
