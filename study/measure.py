@@ -10,27 +10,38 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from study import data, features, fid
+from study import data, features, fid, manifold
 from study.errors import StudyError
-from study.networks import Generator
+from study.networks import Generator, Prior
 
 GENERATE_BATCH = 250
 
 Evaluate = Callable[[Generator, Tensor], dict[str, float] | None]
 
 
+def distances(dataset: str, num_images: int) -> dict[str, tuple[str, int]]:
+    """The distances that are taken: name -> split and first image of the real side.
+
+    The same `num_images` generated images are compared with the first as many held-out ones
+    (`fid`, the paper's 10,000), with as many training images (`fid_train`), and with the next as
+    many held-out ones, where there are, on which nothing is selected (`fid_report`).
+    """
+    parts = {"fid": ("held_out", 0), "fid_train": ("train", 0)}
+    if data.sizes(dataset)[1] >= 2 * num_images:
+        parts["fid_report"] = ("held_out", num_images)
+    return parts
+
+
 @lru_cache(maxsize=1)
 def evaluator(dataset: str, features_name: str, num_images: int, device: str) -> Evaluate:
     """A function (generator, z) -> distances, or None where an image is not finite.
 
-    `fid` compares `num_images` generated images with as many held-out ones (the paper's 10,000),
-    `fid_train` the same generated images with as many training images. It is kept for a worker's
-    next run: weights and real statistics are loaded once.
+    It is kept for a worker's next run: weights and real statistics are loaded once.
     """
     extractor = features.load(features_name, device)
     real = {
-        name: real_statistics(dataset, split, extractor, num_images)
-        for name, split in (("fid", "held_out"), ("fid_train", "train"))
+        name: real_statistics(dataset, split, start, num_images, extractor)
+        for name, (split, start) in distances(dataset, num_images).items()
     }
 
     def evaluate(generator: Generator, z: Tensor) -> dict[str, float] | None:
@@ -45,24 +56,34 @@ def evaluator(dataset: str, features_name: str, num_images: int, device: str) ->
 
 
 def real_statistics(
-    dataset: str, split: str, extractor: features.Extractor, num_images: int
+    dataset: str, split: str, start: int, num_images: int, extractor: features.Extractor
 ) -> fid.RealStatistics:
-    """Moments of the first `num_images` images of a split, from the cache where it holds them."""
+    """Statistics of `num_images` images of a split, from the cache where it holds them."""
     images = data.load(dataset, split)
     if num_images > len(images):
         raise StudyError(
             f"num_images = {num_images}: {dataset} has {len(images)} {split} images; ask for fewer"
         )
-    return fid.real_statistics(
-        images[:num_images], extractor, data.data_folder() / "statistics" / dataset
-    )
+    folder = data.data_folder() / "statistics" / dataset
+    return fid.real_statistics(images[start : start + num_images], extractor, folder)
 
 
-def diverged(dataset: str) -> dict[str, float]:
+def diverged(dataset: str, num_images: int) -> dict[str, float]:
     """What is measured of a generator that is not finite: no distance is small enough."""
-    distances = {"fid": float("inf"), "fid_train": float("inf")}
-    nothing = {"manifold_precision": 0.0, "manifold_recall": 0.0, "f1": 0.0}
-    return distances | (nothing if dataset == "triangles" else {})
+    infinite = dict.fromkeys(distances(dataset, num_images), float("inf"))
+    nothing = {"f1": 0.0, "manifold_precision": 0.0, "manifold_recall": 0.0}
+    return infinite | (nothing if dataset == "triangles" else {})
+
+
+def precision_and_recall(generator: Generator, prior: Prior, device: str) -> dict[str, float]:
+    """Precision, recall and F1 on the manifold of triangles, of a generator in evaluation mode."""
+    images = data.load("triangles", "held_out")[: manifold.NUM_IMAGES].to(device)
+    shares = manifold.precision_recall(generator, images, prior=prior)
+    return {
+        "f1": shares["f1"],
+        "manifold_precision": shares["precision"],
+        "manifold_recall": shares["recall"],
+    }
 
 
 @torch.no_grad()
@@ -70,7 +91,7 @@ def generate(generator: Generator, z: Tensor) -> Iterator[Tensor]:
     """Images (n, C, H, W) of a generator in evaluation mode, for z (N, 64), in batches."""
     generator.eval()
     try:
-        for part in z.split(GENERATE_BATCH):
+        for part in torch.split(z, GENERATE_BATCH):
             yield generator(part)
     finally:
         generator.train()

@@ -7,7 +7,7 @@ Leaky ReLU has slope 0.2 (also at exactly 0, where the released max(x, 0.2x) has
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,17 @@ BN_EPSILON = 1e-3
 INIT_STD = 0.02
 
 ImageShape = tuple[int, int, int]
+Prior = Literal["uniform", "normal"]
+
+
+def draw_z(n: int, prior: Prior, generator: torch.Generator) -> Tensor:
+    """z of shape (n, 64): U(-1, 1) for the GANs, N(0, 1) for the VAE.
+
+    Drawn on the CPU, so that every device gets the same numbers.
+    """
+    if prior == "normal":
+        return torch.randn(n, Z_DIM, generator=generator)
+    return 2 * torch.rand(n, Z_DIM, generator=generator) - 1
 
 
 def lrelu(x: Tensor) -> Tensor:

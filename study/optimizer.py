@@ -20,10 +20,11 @@ class Adam(torch.optim.Adam):
     """torch's fused Adam with TensorFlow's epsilon and powers of beta.
 
     TensorFlow's update is lr_t m / (sqrt(v) + epsilon) with lr_t = lr sqrt(1 - beta2^t) /
-    (1 - beta1^t): epsilon stands outside the bias correction ("epsilon hat", Kingma & Ba 2015, section 2), and
-    both powers are float32 products. It matters: while gradients are small, torch's own epsilon
-    changes the losses of twelve steps by 1 % (ns) to 90 % (began), and 1 - beta2^t at t = 2 is off
-    by 1.5e-5. Here torch's kernel is handed the lr and epsilon that make its update this one.
+    (1 - beta1^t): epsilon stands outside the bias correction ("epsilon hat", Kingma & Ba 2015,
+    section 2), and both powers are float32 products. It matters: while gradients are small,
+    torch's own epsilon changes the losses of twelve steps by 1 % (ns) to 90 % (began), and
+    1 - beta2^t at t = 2 is off by 1.5e-5. Here torch's kernel is handed the lr and epsilon that
+    make its update this one.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, beta1: float) -> None:

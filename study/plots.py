@@ -48,7 +48,7 @@ HYPERPARAMETERS = {
     "lambda_k": "λ (k)",
 }
 LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
-F1 = {"f1": "F1", "f1_precision": "precision", "f1_recall": "recall"}
+F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
 
 _DATASETS = {
     "mnist": "MNIST",
@@ -686,7 +686,7 @@ def _one(runs: pd.DataFrame, column: str) -> None:
 
 
 def _alike(runs: pd.DataFrame) -> None:
-    for column in DISTANCE:
+    for column in [*DISTANCE, *({"definition"} & set(runs))]:
         _one(runs, column)
 
 

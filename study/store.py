@@ -35,7 +35,7 @@ HYPERPARAMETERS = [
 ]
 COLUMNS = [
     *["sweep", "loss", "dataset", "number", "seed", "step", "d_steps", "g_steps", "images"],
-    *["flops", "wall_s", "status", "fid", "fid_train", "features", "num_images"],
+    *["flops", "wall_s", "status", "fid", "fid_train", "fid_report", "features", "num_images"],
     *HYPERPARAMETERS,
     *["width", "bn_decay", "device", "threads", "precision"],
     *["processor", "torch", "commit", "definition", "config"],
@@ -43,7 +43,9 @@ COLUMNS = [
 DTYPES = {
     **dict.fromkeys(["number", "seed", "step", "d_steps", "g_steps", "images", "flops"], "int64"),
     **dict.fromkeys(["num_images", "disc_iters", "threads", "definition"], "int64"),
-    **dict.fromkeys(["wall_s", "fid", "fid_train", "lr", "beta1", "width", "bn_decay"], "float64"),
+    **dict.fromkeys(
+        ["wall_s", "fid", "fid_train", "fid_report", "lr", "beta1", "width", "bn_decay"], "float64"
+    ),
     **dict.fromkeys(["lambda_gp", "clip", "gamma", "lambda_k"], "float64"),
     "batch_norm": "bool",
 }

@@ -197,7 +197,7 @@ def test_f1_curves():
     k = np.arange(1, 7)
     f1, precision = (line(axes, "NS GAN")[1] for axes in figure.axes[:2])
     assert_allclose(f1, -st.expected_min(-best["f1"], k))
-    assert_allclose(precision, st.expected_at_min(-best["f1"], best["f1_precision"], k))
+    assert_allclose(precision, st.expected_at_min(-best["f1"], best["manifold_precision"], k))
     assert_allclose(
         line(figure.axes[0], "MM GAN")[1][0],
         table[(table["loss"] == "mm") & (table["number"] < 4)].groupby("number")["f1"].max().sum()
@@ -395,6 +395,7 @@ def test_one_setting_or_one_diverged_loss_is_still_a_figure():
         (make(("mm",), n=2), "all 2 runs diverged"),
         (pd.concat([make(n=2), make(("ns",), n=3, features="inception")]), r"differ in features"),
         (pd.concat([make(("mm",), n=3), make(("ns",), num_images=9)]), r"differ in num_images"),
+        (pd.concat([make(n=2, definition=1), make(("wgan",), definition=2)]), "in definition"),
         (pd.concat([make(("mm",), n=3), make(("ns",), width=1.0)]), r"differ in width"),
         (pd.concat([make(n=3), make(n=3, sweep="narrow")]), r"differ in sweep \(mini, narrow\)"),
         (make(n=2, status="failed"), "status 'failed'"),

