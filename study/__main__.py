@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.padding import Padding
 from rich.table import Table
 
 from study import data as datasets
@@ -46,15 +47,14 @@ def list_losses(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(table, indent=1))
         return
-    out = Table("loss", "title", "source", "hyperparameter", "default", *SHARED)
     for name in table:
-        first = (name, load(name).title, load(name).source)
-        for key, default in load(name).defaults.items():
+        cls = load(name)
+        out = Table("hyperparameter", "default", *SHARED, box=None, pad_edge=False)
+        for key, default in cls.defaults.items():
             ranges = [range_text(ranges_of(r, name)[key]) for r in SHARED]
-            out.add_row(*first, key, view.value_text(default), *ranges)
-            first = ("", "", "")
-        out.add_section()
-    view.console.print(out)
+            out.add_row(key, view.value_text(default), *ranges)
+        view.console.print(f"\n[bold]{name}[/bold]  {cls.title}: {cls.source}", highlight=False)
+        view.console.print(Padding(out, (0, 0, 0, 4)))
 
 
 def range_text(distribution: object) -> str:

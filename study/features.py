@@ -18,12 +18,13 @@ from efficientnet_lite_pytorch import EfficientNet
 from efficientnet_lite_pytorch.model import MBConvBlock
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity import feature_extractor_inceptionv3 as port
-from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from study.errors import StudyError
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = (
+    f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Extractor:
         scale = 1.0 if images.dtype == torch.uint8 else 255.0
         x = F.pad(images.to(self.device).float() * scale, (0, 0, 0, 0, 0, 0, 0, missing))
         x = self.prepare(x).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             features: Tensor = self.network(x)
         return features[: len(images)]
 
@@ -114,6 +115,9 @@ def inception_network() -> nn.Sequential:
 
     (torch-fidelity's own extractor takes 8-bit images only.) Features (N, 2048).
     """
+    # It imports torchvision's models, more than a second that other features need not pay.
+    from torch_fidelity import feature_extractor_inceptionv3 as port  # noqa: PLC0415
+
     conv, c = port.BasicConv2d, port.InceptionC
     layers: dict[str, nn.Module] = {
         "Conv2d_1a_3x3": conv(3, 32, kernel_size=3, stride=2),
@@ -142,8 +146,11 @@ def inception_network() -> nn.Sequential:
 
 def prepare_inception(x: Tensor) -> Tensor:
     """To 299x299 as TensorFlow 1 scales bilinearly, then to [-1, 1)."""
-    x = interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False)
-    return (x - 128) / 128
+    from torch_fidelity import interpolate_compat_tensorflow as tensorflow  # noqa: PLC0415
+
+    resize = tensorflow.interpolate_bilinear_2d_like_tensorflow1x
+    resized: Tensor = resize(x, size=(299, 299), align_corners=False)
+    return (resized - 128) / 128
 
 
 def _inception(device: torch.device) -> Extractor:
@@ -153,13 +160,13 @@ def _inception(device: torch.device) -> Extractor:
         network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
     except FileNotFoundError:
         raise StudyError(
-            f"no Inception weights at {path}; download {port.URL_INCEPTION_V3} to there or to a "
+            f"no Inception weights at {path}; download {INCEPTION_URL} to there or to a "
             "file that STUDY_INCEPTION names, or choose other features, such as lite0"
         ) from None
     except Exception as error:  # torch.load raises whatever the broken bytes lead it to
         raise StudyError(
             f"{path} holds no Inception weights ({type(error).__name__}); "
-            f"download {port.URL_INCEPTION_V3} again"
+            f"download {INCEPTION_URL} again"
         ) from None
     recipe = "Inception 2015-12-05, TF1 bilinear 299, (x - 128) / 128, pool_3"
     return Extractor("inception", 2048, recipe, 50, prepare_inception, network, device)

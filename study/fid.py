@@ -23,6 +23,7 @@ from study.errors import StudyError
 from study.features import Extractor
 
 Array = NDArray[np.float64]
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError, StudyError)
 
 
 # --- Fréchet distance -----------------------------------------------------------------------------
@@ -67,11 +68,13 @@ class Moments:
 class RealStatistics:
     """What the Fréchet distance needs of the real side, its costly part done once.
 
-    `root` is the lower triangular L with L Lᵀ = covariance, of which `rank` dimensions are not 0.
+    `alive` are the features that vary at all, `root` is the lower triangular L with L Lᵀ = their
+    covariance, which has `rank` dimensions.
     """
 
     mean: Array
     covariance: Array
+    alive: NDArray[np.intp]
     root: Array
     rank: int
 
@@ -83,11 +86,12 @@ def statistics_of(mean: Array, covariance: Array) -> RealStatistics:
     eigenvectors, scaled by the eigenvalues' roots, gives the same triangle and always exists.
     """
     _check_moments(mean, covariance)
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    noise = eigenvalues[-1] * len(mean) * np.finfo(np.float64).eps
+    alive = np.flatnonzero(np.diagonal(covariance))
+    eigenvalues, vectors = np.linalg.eigh(covariance[np.ix_(alive, alive)])
+    noise = eigenvalues.max(initial=0) * len(mean) * np.finfo(np.float64).eps
     half = vectors * np.sqrt(eigenvalues.clip(0))
     root: Array = np.asarray(np.linalg.qr(half.T, mode="r")).T  # column-major, as LAPACK wants it
-    return RealStatistics(mean, covariance, root, rank=int((eigenvalues > noise).sum()))
+    return RealStatistics(mean, covariance, alive, root, rank=int((eigenvalues > noise).sum()))
 
 
 def distance_to(real: RealStatistics, fake: Moments) -> float:
@@ -114,8 +118,9 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
 def _distance(real: RealStatistics, mean: Array, covariance: Array, rank: int) -> float:
     if real.mean.shape != mean.shape:
         raise StudyError(f"{len(real.mean)} real features but {len(mean)} fake ones")
+    block = covariance[np.ix_(real.alive, real.alive)]
     # LAPACK's reduction computes Lᵀ Σ L at a quarter of two products' cost; Σᵀ = Σ spares a copy.
-    product, _ = dsygst(covariance.T, real.root, itype=2, lower=1)
+    product = dsygst(block.T, real.root, itype=2, lower=1)[0] if len(block) else block
     eigenvalues = np.linalg.eigvalsh(product, UPLO="L").clip(0)
     cross = np.sqrt(eigenvalues[::-1][: min(rank, real.rank)]).sum()
     trace = np.trace(real.covariance) + np.trace(covariance)
@@ -152,7 +157,9 @@ def real_statistics(images: Tensor, extractor: Extractor, folder: Path) -> RealS
     read is computed again; a folder that cannot be written to only costs time.
     """
     path = folder / f"{_key(images, extractor)}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    with contextlib.suppress(
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, StudyError
+    ):
         return _read(path, extractor.dim)
     moments = Moments(extractor.dim)
     for part in torch.split(images, 1000):
@@ -172,10 +179,9 @@ def _key(images: Tensor, extractor: Extractor) -> str:
 
 def _read(path: Path, dim: int) -> RealStatistics:
     with np.load(path, allow_pickle=False) as file:
-        statistics = RealStatistics(
-            file["mean"], file["covariance"], file["root"], int(file["rank"])
-        )
-    if statistics.root.shape != (dim, dim):
+        mean, covariance, alive = file["mean"], file["covariance"], file["alive"]
+        statistics = RealStatistics(mean, covariance, alive, file["root"], int(file["rank"]))
+    if statistics.mean.shape != (dim,) or len(statistics.root) != len(statistics.alive):
         raise ValueError(f"{path} holds statistics of another size")
     _check_moments(statistics.mean, statistics.covariance)
     return statistics

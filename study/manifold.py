@@ -45,7 +45,7 @@ FRESH_Z = 8192
 CHUNK = 64  # triangles drawn at once: their tensors fit a core's cache
 Z_CHUNK = 256
 DAMPING, DAMPING_FACTOR = 1e-2, 4.0  # Levenberg-Marquardt, relative to the diagonal
-Z_RATE, Z_BETAS, Z_RIDGE = 0.5, (0.9, 0.9), 1e-2
+Z_RATE, Z_BETAS, Z_RIDGE = 0.25, (0.9, 0.9), 1e-2
 CURVATURE_DRAWS = 2048
 FLAT_PX = 1e-6  # an edge that runs along a grid line is taken to cross it this far
 FAR_PX = 1e4
@@ -238,7 +238,8 @@ def _damped_step(draws: Tensor, gradient: Tensor, curvature: Tensor, damping: Te
     diagonal = curvature.diagonal(dim1=1, dim2=2) * damping[:, None] + 1e-6
     system = curvature * free[:, :, None] * free[:, None, :]
     system = system + torch.diag_embed(torch.where(outward, 1.0, diagonal))
-    return (draws - torch.linalg.solve(system, gradient * free)).clamp(0, 1)
+    step: Tensor = torch.linalg.solve(system, gradient * free)
+    return (draws - step).clamp(0, 1)
 
 
 def _linearise(draws: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -375,8 +376,9 @@ def _conditioner(generator: GeneratorFunction, z: Tensor, rng: torch.Generator) 
     stacked = torch.cat(gradients)
     values, vectors = torch.linalg.eigh(stacked.mT @ stacked / len(stacked))
     values = (values / values.mean().clamp(min=1e-12)).clamp(min=0)
-    scaled: Tensor = vectors * (values + Z_RIDGE).rsqrt()
-    return scaled @ vectors.mT
+    scaled = vectors * (values + Z_RIDGE).rsqrt()
+    conditioner: Tensor = scaled @ vectors.mT
+    return conditioner
 
 
 def _weighted(weights: Tensor, images: Tensor) -> Tensor:
@@ -404,7 +406,9 @@ def _generate(generator: GeneratorFunction, z: Tensor) -> Tensor:
             "call generator.eval() first"
         )
     with torch.no_grad():
-        return _unit(torch.cat([generator(part) for part in torch.split(z, Z_CHUNK)]))
+        return _unit(
+            torch.cat([generator(part) for part in torch.split(z, Z_CHUNK)]), "generated images"
+        )
 
 
 # --- Precision, recall, F1 ---------------------------------------------------------------------
@@ -465,18 +469,18 @@ def _nearest(targets: Tensor, pictures: Tensor, k: int) -> Tensor:
     return gaps.topk(k, largest=False).indices
 
 
-def _unit(images: Tensor) -> Tensor:
+def _unit(images: Tensor, what: str = "images") -> Tensor:
     """Images (N, 1, 28, 28) as float32 in [0, 1]; anything else is a StudyError."""
     if images.dim() != 4 or images.shape[1:] != (1, SIZE_PX, SIZE_PX) or not len(images):
         raise StudyError(
-            f"images of shape {tuple(images.shape)}; allowed: (N, 1, 28, 28) with N at least 1, "
-            "the triangles' own size"
+            f"{what} of shape {tuple(images.shape)}; "
+            "allowed: (N, 1, 28, 28) as the triangles are, N at least 1"
         )
     unit = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     low, high = unit.min().item(), unit.max().item()  # NaN passes through min and max
     if not 0 <= low <= high <= 1:
         raise StudyError(
-            f"images with values from {low:g} to {high:g}; "
+            f"{what} with values from {low:g} to {high:g}; "
             "allowed: finite floats in [0, 1], or uint8"
         )
     return unit

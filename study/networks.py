@@ -33,7 +33,34 @@ def draw_z(n: int, prior: Prior, generator: torch.Generator) -> Tensor:
 
 
 def lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, LEAK)
+    return F.leaky_relu_(x, LEAK)
+
+
+class ImageConv2d(nn.Conv2d):
+    """The 4x4, stride 2 convolution of an image, as a 2x2 one of its 2x2 blocks of pixels.
+
+    Equal to nn.Conv2d. With one or three channels the gradient towards the image takes a slow
+    path on CPUs; four times the channels and a quarter of the pixels do not.
+    """
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__(channels, features, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = F.pixel_unshuffle(F.pad(x, (1, 1, 1, 1)), 2).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(blocks, F.pixel_unshuffle(self.weight, 2), self.bias)
+
+
+class ImageConvTranspose2d(nn.ConvTranspose2d):
+    """The 4x4, stride 2 transposed convolution that makes an image: `ImageConv2d`'s transpose."""
+
+    def __init__(self, features: int, channels: int) -> None:
+        super().__init__(features, channels, 4, 2, 1)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        blocks = F.conv_transpose2d(x, F.pixel_unshuffle(self.weight, 2))
+        image = F.pixel_shuffle(blocks, 2)[:, :, 1:-1, 1:-1]
+        return image + cast(Tensor, self.bias)[:, None, None]
 
 
 class BatchNorm(nn.Module):
@@ -102,13 +129,13 @@ class Generator(nn.Module):
         self.unflatten = nn.Unflatten(1, (wide, side, side))
         self.deconv3 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
         self.bn3 = BatchNorm(narrow, bn_decay)
-        self.deconv4 = nn.ConvTranspose2d(narrow, channels, 4, 2, 1)
+        self.deconv4 = ImageConvTranspose2d(narrow, channels)
 
     def logits(self, z: Tensor) -> Tensor:
         """The images before the last sigmoid, (N, C, H, W)."""
         h = self.activation(self.bn1(self.fc1(z)))
         h = self.activation(self.bn2(self.fc2(h)))
-        h = self.activation(self.bn3(self.deconv3(self.unflatten(h))))
+        h = self.activation(self.bn3(self.deconv3(self.unflatten(h).contiguous(memory_format=torch.channels_last))))
         return cast(Tensor, self.deconv4(h))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -137,7 +164,7 @@ class Discriminator(nn.Module):
             int(64 * width),
             int(1024 * width),
         )
-        self.conv1 = nn.Conv2d(channels, narrow, 4, 2, 1)
+        self.conv1 = ImageConv2d(channels, narrow)
         self.conv2 = nn.Conv2d(narrow, wide, 4, 2, 1)
         self.bn2 = BatchNorm(wide) if batch_norm else nn.Identity()
         self.fc3 = nn.Linear(wide * side * side, hidden)
@@ -177,7 +204,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         channels, height, _ = image_shape
         side, wide, narrow = height // 4, int(128 * width), int(64 * width)
-        self.conv1 = nn.Conv2d(channels, narrow, 4, 2, 1)
+        self.conv1 = ImageConv2d(channels, narrow)
         self.conv2 = nn.Conv2d(narrow, wide, 4, 2, 1)
         self.fc3 = nn.Linear(wide * side * side, narrow)
         self.bn3 = BatchNorm(narrow) if batch_norm else nn.Identity()
@@ -186,13 +213,13 @@ class Autoencoder(nn.Module):
         self.unflatten = nn.Unflatten(1, (wide, side, side))
         self.deconv5 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
         self.bn5 = BatchNorm(narrow) if batch_norm else nn.Identity()
-        self.deconv6 = nn.ConvTranspose2d(narrow, channels, 4, 2, 1)
+        self.deconv6 = ImageConvTranspose2d(narrow, channels)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         h = lrelu(self.conv2(lrelu(self.conv1(x))))
         h = lrelu(self.bn3(self.fc3(h.flatten(1))))
         h = lrelu(self.bn4(self.fc4(h)))
-        h = lrelu(self.bn5(self.deconv5(self.unflatten(h))))
+        h = lrelu(self.bn5(self.deconv5(self.unflatten(h).contiguous(memory_format=torch.channels_last))))
         return cast(Tensor, self.deconv6(h)).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:

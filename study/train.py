@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -47,6 +48,7 @@ def train(folder: Path, interrupted: Callable[[], bool] = lambda: False) -> Outc
     """
     config = read_config(folder / "config.json")
     torch.set_num_threads(config.threads)
+    threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
     torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
@@ -316,7 +318,9 @@ def finish(
     """Write what the run has come to: the last records and, last of all, result.json."""
     evaluations, curves = state["evaluations"], state["curves"]
     if status == "diverged":
-        diverged = {"step": state["step"]} | costs | measure.diverged(config.dataset, config.num_images)
+        diverged = (
+            {"step": state["step"]} | costs | measure.diverged(config.dataset, config.num_images)
+        )
         evaluations.append(diverged)
         write_records(folder, evaluations, curves)
         run.log(folder, f"diverged at step {state['step']}: {reason}")

@@ -1,12 +1,14 @@
 """What the terminal shows of a sweep: the live table, the status, the trials."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -16,7 +18,7 @@ from study.config import RunConfig
 
 STATES: tuple[run.State, ...] = ("to do", "running", "ok", "diverged", "failed", "lost")
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Cost(NamedTuple):
@@ -87,7 +89,11 @@ class Overview:
 
 def overview_table(groups: list[dict[str, Any]], features: str) -> Table:
     """The overview as a table for the terminal."""
-    table = Table(caption=f"best: smallest Fréchet distance ({features} features)")
+    table = Table(
+        caption=f"best: smallest Fréchet distance ({features} features)",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for name in ("loss", "dataset", *STATES, "best", "spent", "left"):
         table.add_column(name, justify="left" if name in ("loss", "dataset") else "right")
     for group in groups:
@@ -149,9 +155,13 @@ def trials_table(table: pd.DataFrame, features: str) -> Table:
     """One row a trial of one loss and data set, best first."""
     own = [name for name in store.HYPERPARAMETERS if table[name].notna().any()]
     best = table.sort_values("fid", kind="stable").drop_duplicates("number")
-    out = Table(caption=f"fid: smallest Fréchet distance of the run ({features} features)")
-    for name in ("number", "fid", "fid_train", "status", "at step", *own):
-        out.add_column(name, justify="right")
+    out = Table(
+        caption=f"fid: smallest Fréchet distance of the run ({features} features)",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("number", "fid", "fid_train", "status", "step", *own):
+        out.add_column(name, justify="right", no_wrap=True)
     ok = best["status"] == "ok"
     for _, row in pd.concat([best[ok], best[~ok]]).iterrows():
         distance = [
