@@ -5,8 +5,7 @@ Everything here is float64 on the CPU, save the k-NN distances. Real always come
 
 import contextlib
 import hashlib
-import os
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -189,13 +188,13 @@ def _read(path: Path, dim: int) -> RealStatistics:
 
 def _write(path: Path, statistics: RealStatistics) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             np.savez(file, **asdict(statistics))
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 # --- Beside it, on the same features --------------------------------------------------------------

@@ -33,6 +33,7 @@ def draw_z(n: int, prior: Prior, generator: torch.Generator) -> Tensor:
 
 
 def lrelu(x: Tensor) -> Tensor:
+    """In place: none of the layers before it needs its own output for a gradient."""
     return F.leaky_relu_(x, LEAK)
 
 
@@ -47,7 +48,7 @@ class ImageConv2d(nn.Conv2d):
         super().__init__(channels, features, 4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        blocks = F.pixel_unshuffle(F.pad(x, (1, 1, 1, 1)), 2).contiguous(memory_format=torch.channels_last)
+        blocks = F.pixel_unshuffle(F.pad(x, (1, 1, 1, 1)), 2)
         return F.conv2d(blocks, F.pixel_unshuffle(self.weight, 2), self.bias)
 
 
@@ -135,7 +136,7 @@ class Generator(nn.Module):
         """The images before the last sigmoid, (N, C, H, W)."""
         h = self.activation(self.bn1(self.fc1(z)))
         h = self.activation(self.bn2(self.fc2(h)))
-        h = self.activation(self.bn3(self.deconv3(self.unflatten(h).contiguous(memory_format=torch.channels_last))))
+        h = self.activation(self.bn3(self.deconv3(self.unflatten(h))))
         return cast(Tensor, self.deconv4(h))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -216,10 +217,10 @@ class Autoencoder(nn.Module):
         self.deconv6 = ImageConvTranspose2d(narrow, channels)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        h = lrelu(self.conv2(lrelu(self.conv1(x))))
+        h = self.conv2(lrelu(self.conv1(x)))  # no activation here in the released code
         h = lrelu(self.bn3(self.fc3(h.flatten(1))))
         h = lrelu(self.bn4(self.fc4(h)))
-        h = lrelu(self.bn5(self.deconv5(self.unflatten(h).contiguous(memory_format=torch.channels_last))))
+        h = lrelu(self.bn5(self.deconv5(self.unflatten(h))))
         return cast(Tensor, self.deconv6(h)).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:

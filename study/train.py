@@ -40,11 +40,16 @@ CHECKPOINT_EVERY_S = 60.0
 Outcome = Literal["ok", "diverged", "interrupted"]
 
 
-def train(folder: Path, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
+def train(
+    folder: Path,
+    interrupted: Callable[[], bool] = lambda: False,
+    require_held: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Train the run that `folder`/config.json describes, from its checkpoint where there is one.
 
     Writes only into `folder`; result.json comes last. `interrupted` is asked after every step:
-    once it is true the run is checkpointed and left, to be gone on with later.
+    once it is true the run is checkpointed and left, to be gone on with later. `require_held` is
+    called before every write, and raises where another process has taken the run over.
     """
     config = read_config(folder / "config.json")
     torch.set_num_threads(config.threads)
@@ -82,9 +87,14 @@ def train(folder: Path, interrupted: Callable[[], bool] = lambda: False) -> Outc
         torch.save(players.generator.state_dict(), path)
 
     def save() -> None:
+        require_held()
         elapsed = {"wall_s": costs()["wall_s"]}
         content = checkpoint(state | elapsed, config, loss, players)
         run.write_atomically(folder / "checkpoint.pt", lambda path: torch.save(content, path))
+
+    def end(status: Literal["ok", "diverged"], reason: str | None) -> Outcome:
+        require_held()
+        return finish(folder, config, status, reason, costs(), state, require_held)
 
     while state["step"] < config.d_steps:
         # One D step, and G's where it is its turn.
@@ -106,15 +116,16 @@ def train(folder: Path, interrupted: Callable[[], bool] = lambda: False) -> Outc
             curves.append({"step": state["step"]} | means(recent))
             recent.clear()
             if not all(map(math.isfinite, curves[-1].values())):
-                return finish(folder, config, "diverged", "non-finite loss", costs(), state)
+                return end("diverged", "non-finite loss")
 
         # An evaluation: distances, samples, the best generator kept.
         if at_evaluation:
             if not weights_are_finite(players):
-                return finish(folder, config, "diverged", "non-finite weights", costs(), state)
+                return end("diverged", "non-finite weights")
             measures = evaluate(players.generator, z_evaluation)
             if measures is None:
-                return finish(folder, config, "diverged", "non-finite images", costs(), state)
+                return end("diverged", "non-finite images")
+            require_held()
             step: int = state["step"]
             evaluations.append({"step": step} | costs() | measures)
             measure.save_samples(
@@ -132,7 +143,7 @@ def train(folder: Path, interrupted: Callable[[], bool] = lambda: False) -> Outc
             if stop:
                 return "interrupted"
 
-    return finish(folder, config, "ok", None, costs(), state)
+    return end("ok", None)
 
 
 def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[GANLoss, Players]:
@@ -314,6 +325,7 @@ def finish(
     reason: str | None,
     costs: dict[str, float],
     state: dict[str, Any],
+    require_held: Callable[[], None],
 ) -> Outcome:
     """Write what the run has come to: the last records and, last of all, result.json."""
     evaluations, curves = state["evaluations"], state["curves"]
@@ -328,7 +340,9 @@ def finish(
         best = min(evaluations, key=lambda row: row["fid"])
         generator, prior = best_generator(folder, config), load(config.loss).prior
         best |= measure.precision_and_recall(generator, prior, config.device)
+        require_held()
         write_records(folder, evaluations, curves)
+    require_held()
     run.write_json(
         folder / "result.json",
         {

@@ -98,7 +98,7 @@ def overview_table(groups: list[dict[str, Any]], features: str) -> Table:
         table.add_column(name, justify="left" if name in ("loss", "dataset") else "right")
     for group in groups:
         counts = [str(group[state] or "") for state in STATES]
-        best = "" if group["best"] is None else f"{group['best']:.1f}"
+        best = "" if group["best"] is None else f"{group['best']:.4g}"
         times = [duration(group["spent_s"]), duration(group["left_s"])]
         table.add_row(group["loss"], group["dataset"], *counts, best, *times)
     return table
@@ -139,7 +139,7 @@ def live(results: Path, workers: int, features: str) -> Iterator[Show]:
             for config, folder, state in zip(configs, folders, states, strict=True):
                 if state in (*run.DONE, "failed") and last.get(folder, state) != state:
                     cost = overview.finished.get(config.hash)
-                    distance = f", distance {cost.fid:.1f}" if cost else ""
+                    distance = f", distance {cost.fid:.4g}" if cost else ""
                     done = sum(s in run.DONE for s in states)
                     console.print(
                         f"{duration(time.monotonic() - started)}  {config.path}: {state}{distance}"
@@ -165,7 +165,7 @@ def trials_table(table: pd.DataFrame, features: str) -> Table:
     ok = best["status"] == "ok"
     for _, row in pd.concat([best[ok], best[~ok]]).iterrows():
         distance = [
-            f"{row[n]:.1f}" if row["status"] == "ok" else "inf" for n in ("fid", "fid_train")
+            f"{row[n]:.4g}" if row["status"] == "ok" else "inf" for n in ("fid", "fid_train")
         ]
         values = ["-" if pd.isna(row[name]) else value_text(row[name]) for name in own]
         out.add_row(str(row["number"]), *distance, row["status"], str(row["step"]), *values)

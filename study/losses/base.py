@@ -143,7 +143,11 @@ class GANLoss(nn.Module):
 
         with torch.no_grad():
             if self.second_look:
-                d_real, d_fake = D(x_real), D(G(z))
+                if g_turn:
+                    x_fake = G(z)
+                else:  # the same weights and z give the same images
+                    G.move_averages()
+                d_real, d_fake = D(x_real), D(x_fake)
                 self.after_step(d_real, d_fake)
             curves |= self.curves(d_real, d_fake)
         return {name: value.detach() for name, value in curves.items()}
