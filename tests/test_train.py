@@ -1,0 +1,173 @@
+"""Training: the same configuration gives the same numbers, interrupted or not; divergence; costs."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from study import data, measure, run, train
+from study.config import RunConfig
+from study.losses import load, names
+from study.space import SHARED
+from study.train import batch, count_flops
+
+SHARED_NAMES = set(SHARED["wide"])
+
+
+@pytest.fixture(autouse=True)
+def small_data(monkeypatch, tmp_path):
+    """200 training and 100 held-out images of noise under the name of Fashion-MNIST."""
+
+    def images(name, split, folder=None):
+        generator = torch.Generator().manual_seed({"train": 0, "held_out": 1}[split])
+        count = {"train": 200, "held_out": 100}[split]
+        return torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
+
+    monkeypatch.setattr(data, "load", images)
+    monkeypatch.setattr(data, "sizes", lambda name: (200, 100))
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    train.training_images.cache_clear()
+    measure.evaluator.cache_clear()
+    yield
+    train.training_images.cache_clear()
+    measure.evaluator.cache_clear()
+
+
+def plan(folder, loss="ns", **changes):
+    """Write a tiny run's configuration into `folder`."""
+    defaults = dict(load(loss).defaults)
+    own = {name: defaults.pop(name) for name in set(defaults) - SHARED_NAMES}
+    values = {
+        **defaults,
+        "own": own,
+        "sweep": "tiny",
+        "loss": loss,
+        "dataset": "fashion_mnist",
+        "number": 0,
+        "seed": 0,
+        "lr": 1e-3,
+        "d_steps": 25,
+        "evaluate_every": 20,
+        "width": 0.0625,
+        "bn_decay": 0.9,
+        "features": "random",
+        "num_images": 50,
+    }
+    config = RunConfig(**(values | changes))
+    run.write_json(folder / "config.json", config.model_dump())
+    return config
+
+
+def numbers(folder):
+    """Everything of a run's result but the seconds."""
+    result = json.loads((folder / "result.json").read_text())
+    for row in result["evaluations"]:
+        del row["wall_s"]
+    curves = pd.read_parquet(folder / "curves.parquet")
+    return result["status"], result["evaluations"], curves
+
+
+def stop_after(steps):
+    """An `interrupted` that becomes true at its so-manieth call."""
+    calls = iter(range(10**9))
+    return lambda: next(calls) >= steps
+
+
+@pytest.mark.parametrize("loss", names())
+def test_an_interrupted_run_ends_with_the_same_numbers(loss, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    plan(whole, loss), plan(parts, loss)
+    assert train.train(whole) == "ok"
+    assert train.train(parts, stop_after(3)) == "interrupted"
+    assert (parts / "checkpoint.pt").exists()
+    assert train.train(parts, stop_after(13)) == "interrupted"
+    torch.rand(5)  # the global generator is not part of it
+    assert train.train(parts) == "ok"
+    status, evaluations, curves = numbers(whole)
+    again = numbers(parts)
+    assert (status, evaluations) == again[:2]
+    pd.testing.assert_frame_equal(curves, again[2], check_exact=True)
+    best = [torch.load(f / "best.pt", weights_only=True) for f in (whole, parts)]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+    assert not (whole / "checkpoint.pt").exists()
+
+
+def test_files_and_costs_of_a_run(tmp_path):
+    config = plan(tmp_path, "wgan", disc_iters=5)
+    train.train(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [20, 25]
+    assert [row["g_steps"] for row in rows] == [5, 6]  # steps 0, 1, 6, 11, 16 and 21
+    d_flops, g_flops = count_flops(config, (1, 28, 28))
+    assert rows[1]["flops"] == 25 * d_flops + 6 * g_flops
+    assert rows[1]["images"] == 25 * 64
+    assert rows[0]["fid"] > 0
+    assert math.isfinite(rows[0]["fid_train"])
+    curves = pd.read_parquet(tmp_path / "curves.parquet")
+    assert curves["step"].tolist() == [10, 20, 25]
+    losses = curves["d_loss_real"] + curves["d_loss_fake"] + curves["penalty"]
+    assert losses.tolist() == pytest.approx(curves["d_loss"].tolist(), rel=1e-4, abs=1e-6)
+    assert (tmp_path / "samples/000020.png").exists()
+    assert list((tmp_path / "events").iterdir())
+
+
+def test_the_best_evaluations_generator_is_kept(tmp_path):
+    config = plan(tmp_path, "ns", d_steps=60, evaluate_every=20)
+    train.train(tmp_path)
+    _, rows, _ = numbers(tmp_path)
+    evaluate = measure.evaluator(config.dataset, config.features, config.num_images, "cpu")
+    z = train.draw_z(config.num_images, "uniform", train.stream(0, "evaluation"))
+    again = evaluate(train.best_generator(tmp_path, config), z)
+    assert again["fid"] == min(row["fid"] for row in rows)
+
+
+def test_divergence_is_a_result(tmp_path):
+    plan(tmp_path, "wgan_gp", lr=1e30, own={"lambda_gp": 1e30})
+    assert train.train(tmp_path) == "diverged"
+    status, rows, _ = numbers(tmp_path)
+    assert status == "diverged"
+    assert rows[-1]["fid"] == rows[-1]["fid_train"] == math.inf
+    assert run.state_of(tmp_path) == "diverged"
+
+
+def test_seed_changes_the_weights_and_nothing_changes_the_data(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    plan(one, seed=0), plan(other, seed=1)
+    train.train(one), train.train(other)
+    assert numbers(one)[1][0]["fid"] != numbers(other)[1][0]["fid"]
+
+
+def test_a_checkpoint_that_cannot_be_read_starts_the_run_anew(tmp_path):
+    whole = tmp_path / "whole"
+    plan(whole), plan(tmp_path)
+    train.train(whole)
+    train.train(tmp_path, stop_after(13))
+    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    assert train.train(tmp_path) == "ok"
+    assert numbers(tmp_path)[:2] == numbers(whole)[:2]
+    assert "checkpoint.pt cannot be read" in (tmp_path / "log.txt").read_text()
+
+
+def test_batches_show_every_image_once_an_epoch():
+    images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)
+    shown = torch.cat([batch(images, step).mul(255).round().flatten() for step in range(25)])
+    for epoch in range(8):  # 25 batches of 64 are 8 epochs of 200, without a gap between them
+        assert sorted(shown[200 * epoch : 200 * (epoch + 1)].tolist()) == list(range(200))
+    assert shown[:200].tolist() != shown[200:400].tolist()
+
+
+def test_flops_of_the_generator_by_hand(tmp_path):
+    """mm: D's step is one G forward, two D forwards and backwards; G's one D and G more."""
+    config = plan(tmp_path, "mm", width=1.0)
+    d_flops, g_flops = count_flops(config, (1, 28, 28))
+    batch_size, side = 64, 28
+    g = 2 * batch_size * (64 * 1024 + 1024 * 6272 + 16 * 128 * 64 * 49 + 16 * 64 * (side // 2) ** 2)
+    conv1 = 2 * batch_size * 16 * 64 * (side // 2) ** 2
+    rest = 2 * batch_size * (16 * 64 * 128 * 49 + 6272 * 1024 + 1024)
+    d_forward = conv1 + rest
+    # D's own update: forward, weight gradients, and input gradients of all but the first layer.
+    assert d_flops == pytest.approx(g + 2 * (2 * d_forward + rest), rel=0.02)
+    # G's: D forward and input gradients; G's weight gradients and all but its first input gradient.
+    assert g_flops == pytest.approx(2 * d_forward + 2 * g, rel=0.02)
