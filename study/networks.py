@@ -91,7 +91,7 @@ class BatchNorm(nn.Module):
         )
         self.batch = (mean.detach(), inverse_std.detach().pow(-2) - BN_EPSILON)
         self.move_averages()
-        return cast(Tensor, y)
+        return y
 
     def move_averages(self) -> None:
         """Move the averages towards the last batch's statistics by 1 - decay."""
