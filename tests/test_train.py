@@ -1,4 +1,4 @@
-"""Training: the same configuration gives the same numbers, interrupted or not; divergence; costs."""
+"""Training: one configuration, one set of numbers, interrupted or not; divergence; costs."""
 
 import json
 import math

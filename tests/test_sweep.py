@@ -1,0 +1,222 @@
+"""Configurations, plans, tables: what is refused, what is remembered, what never moves."""
+
+import json
+import math
+
+import optuna
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from study import config as configs
+from study import run, store, sweep
+from study.config import RunConfig, load_sweep, read_config
+from study.errors import StudyError
+from study.losses import names
+
+
+@pytest.fixture
+def sweeps_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "sweeps"
+    folder.mkdir()
+    monkeypatch.setattr(configs, "SWEEPS_FOLDER", folder)
+    return folder
+
+
+TINY = """
+title = "tiny"
+ranges = "wide"
+trials = 3
+width = 0.0625
+features = "random"
+num_images = 50
+[datasets.fashion_mnist]
+d_steps = 20
+evaluate_every = 10
+"""
+
+
+@pytest.fixture
+def tiny(sweeps_folder):
+    (sweeps_folder / "tiny.toml").write_text(TINY)
+    return load_sweep("tiny")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("trials = 3", "n_trial = 3"), r"sweeps/tiny.toml: unknown key 'n_trial'; did you mean"),
+        (("trials = 3", "trials = 0"), r"sweeps/tiny.toml: trials = 0: input should be greater"),
+        (("trials = 3", "trials = "), r"sweeps/tiny.toml: not valid TOML"),
+        (('ranges = "wide"', 'ranges = "broad"'), r"ranges = 'broad': input should be 'wide'"),
+        (('ranges = "wide"', ""), r"a sweep states either ranges or best_of"),
+        (("d_steps = 20", "d_step = 20"), r"unknown key 'datasets.fashion_mnist.d_step'; did you"),
+    ],
+)
+def test_bad_sweeps_are_one_clear_line(sweeps_folder, change, message):
+    (sweeps_folder / "tiny.toml").write_text(TINY.replace(*change))
+    with pytest.raises(StudyError, match=message) as error:
+        load_sweep("tiny")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names(tiny):
+    with pytest.raises(StudyError, match="unknown sweep 'tinny'; sweeps/ has: tiny"):
+        load_sweep("tinny")
+    with pytest.raises(StudyError, match="unknown loss 'nsgan'; study/losses has: began"):
+        sweep.plan(tiny, ["nsgan"])
+    with pytest.raises(StudyError, match="unknown data set 'fashion'; allowed: celeba"):
+        sweep.plan(tiny, [], ["fashion"])
+    with pytest.raises(StudyError, match="sweep tiny has no data set 'mnist'; it has: fashion"):
+        sweep.plan(tiny, [], ["mnist"])
+    with pytest.raises(StudyError, match="unknown features 'vgg'; allowed: inception, lite0"):
+        sweep.plan(tiny.model_copy(update={"features": "vgg"}))
+
+
+def test_the_shipped_sweeps_are_the_papers():
+    wide, narrow, seeds = load_sweep("wide"), load_sweep("narrow"), load_sweep("seeds")
+    runs = {name: len(load_sweep(name).datasets) for name in ("wide", "narrow", "seeds")}
+    assert runs == {"wide": 5, "narrow": 4, "seeds": 4}
+    assert (wide.trials, narrow.trials, seeds.trials) == (100, 50, 50)
+    schedules = {
+        "mnist": (15_625, 3_906, 5),
+        "fashion_mnist": (15_625, 3_906, 5),
+        "cifar10": (78_125, 3_906, 21),
+        "celeba": (101_250, 12_656, 9),
+        "triangles": (15_625, 3_906, 5),
+    }
+    for dataset, (d_steps, every, evaluations) in schedules.items():
+        schedule = wide.datasets[dataset]
+        assert (schedule.d_steps, schedule.evaluate_every) == (d_steps, every)
+        assert -(-d_steps // every) == evaluations  # every so many steps, and at the end
+    assert wide.width == 1.0
+    assert wide.bn_decay == 0.999
+    assert wide.num_images == 10_000
+
+
+def test_plan_gives_all_losses_the_same_settings_first(tiny):
+    plan = sweep.plan(tiny)
+    assert [(c.number, c.loss) for c in plan] == [(n, loss) for n in range(3) for loss in names()]
+    more = sweep.plan(tiny, trials=5)
+    assert more[: len(plan)] == plan
+
+
+def test_hash_covers_the_numbers_and_not_the_machine(tiny):
+    one = sweep.plan(tiny, ["ns"])[0]
+    assert one.hash == one.model_copy(update={"device": "cuda", "threads": 8}).hash
+    changed = [{"lr": 1e-3}, {"seed": 1}, {"width": 0.5}, {"features": "lite0"}, {"definition": 9}]
+    hashes = {one.model_copy(update=change).hash for change in changed}
+    assert len(hashes | {one.hash}) == 6
+
+
+def finish(results, config, fids, status="ok"):
+    """A finished run as training leaves it, without training."""
+    folder = store.folder_of(results, config)
+    run.write_json(folder / "config.json", config.model_dump())
+    rows = [
+        {"step": 10 * (i + 1), "d_steps": 10 * (i + 1), "g_steps": 10, "images": 640, "flops": 5}
+        | {"wall_s": 1.5, "fid": fid, "fid_train": fid + 1}
+        for i, fid in enumerate(fids)
+    ]
+    made_by = {"commit": "abc", "torch": "2", "python": "3", "host": "h", "processor": "p"}
+    result = {"status": status, "reason": None, "config": config.hash, "evaluations": rows}
+    run.write_json(folder / "result.json", result | {"provenance": made_by})
+    return folder
+
+
+def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
+    plan = sweep.plan(tiny, ["wgan", "ns"])
+    folders = [finish(tmp_path, c, [9.0, 7.0 + c.number]) for c in plan[:4]]
+    folders.append(finish(tmp_path, plan[4], [8.0, math.inf], "diverged"))
+    table = store.collect(tmp_path, "tiny", reversed(folders))
+    assert len(table) == 10
+    assert list(table.columns[: len(store.COLUMNS)]) == store.COLUMNS
+    keys = table[["loss", "number", "step"]].apply(tuple, axis=1).tolist()
+    assert keys == sorted(keys)
+    assert not table["fid"].isna().any()
+    assert table["clip"].isna().tolist() == (table["loss"] == "ns").tolist()
+    assert table.loc[table["status"] == "diverged", "fid"].tolist() == [8.0, math.inf]
+    before = store.table_path(tmp_path, "tiny").read_bytes()
+    again = store.collect(tmp_path, "tiny", folders)
+    pd.testing.assert_frame_equal(table, again)
+    assert store.table_path(tmp_path, "tiny").read_bytes() == before
+    metadata = pq.read_schema(store.table_path(tmp_path, "tiny")).metadata
+    assert json.loads(metadata[b"study"])["commits"] == ["abc"]
+
+
+def test_the_table_stands_for_runs_whose_folders_are_gone(tiny, tmp_path):
+    plan = sweep.plan(tiny, ["ns"])
+    folder = finish(tmp_path, plan[0], [5.0])
+    store.collect(tmp_path, "tiny", [folder])
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    status = sweep.prepare(plan, tmp_path)
+    assert status.states == ["ok", "to do", "to do"]
+    table = store.collect(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])])
+    assert table["number"].tolist() == [0, 1]
+
+
+def test_a_changed_sweep_is_refused(tiny, tmp_path):
+    plan = sweep.plan(tiny, ["ns"])
+    sweep.prepare(plan, tmp_path)
+    changed = sweep.plan(tiny.model_copy(update={"width": 0.5}), ["ns"])
+    with pytest.raises(StudyError, match=r"was planned with width 0.0625, the sweep now says 0.5"):
+        sweep.prepare(changed, tmp_path)
+
+    other = tmp_path / "other"
+    store.collect(other, "tiny", [finish(other, plan[0], [5.0])])
+    with pytest.raises(StudyError, match=r"(another configuration|was planned with)"):
+        sweep.prepare(changed, other)
+
+
+def test_best_of_another_sweep_with_fresh_seeds(tiny, sweeps_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    text = TINY.replace('ranges = "wide"', 'best_of = "tiny"')
+    (sweeps_folder / "again.toml").write_text(text)
+    with pytest.raises(StudyError, match=r"needs the best setting of ns .* run that sweep first"):
+        sweep.plan(load_sweep("again"), ["ns"])
+    plan = sweep.plan(tiny, ["ns"])
+    folders = [finish(tmp_path, c, [9.0, 7.0 - c.number]) for c in plan[:2]]
+    folders.append(finish(tmp_path, plan[2], [1.0, math.inf], "diverged"))
+    store.collect(tmp_path, "tiny", folders)
+    seeds = sweep.plan(load_sweep("again"), ["ns"])
+    assert [c.seed for c in seeds] == [1, 2, 3]
+    assert {c.lr for c in seeds} == {plan[1].lr}
+    assert all(c.own == plan[1].own and c.batch_norm == plan[1].batch_norm for c in seeds)
+    RunConfig.model_validate_json(seeds[0].model_dump_json())
+
+
+def test_optuna_storage_can_be_rebuilt(tiny, tmp_path):
+    plan = sweep.plan(tiny, ["wgan"])
+    folders = [
+        finish(tmp_path, plan[0], [9.0, 7.0]),
+        finish(tmp_path, plan[1], [math.inf], "diverged"),
+    ]
+    table = store.collect(tmp_path, "tiny", folders)
+    path = store.record_in_optuna(tmp_path, tiny, table)
+    store.record_in_optuna(tmp_path, tiny, table)  # nothing is added twice
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    study = optuna.load_study(
+        study_name="tiny/wgan/fashion_mnist", storage=optuna.storages.JournalStorage(backend)
+    )
+    assert [trial.value for trial in study.trials] == [7.0, math.inf]
+    assert study.best_trial.params["lr"] == plan[0].lr
+    assert study.best_trial.params["clip"] == plan[0].own["clip"]
+    assert study.best_trial.intermediate_values == {10: 9.0, 20: 7.0}
+
+
+def test_unreadable_configurations_are_named(tmp_path):
+    path = tmp_path / "config.json"
+    with pytest.raises(StudyError, match="no such file"):
+        read_config(path)
+    path.write_text("{")
+    with pytest.raises(StudyError, match=r"config.json"):
+        read_config(path)
+
+
+def test_an_unwritable_results_folder_is_named(tiny, tmp_path):
+    file = tmp_path / "results"
+    file.write_text("not a folder")
+    with pytest.raises(StudyError, match="cannot write to the results folder"):
+        sweep.prepare(sweep.plan(tiny, ["ns"]), file)
