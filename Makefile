@@ -4,6 +4,7 @@ SWEEP    ?= quick
 DATASET  ?=
 TRIALS   ?=
 CLUSTER  ?= local
+RESOURCES ?=
 WORKERS  ?=
 DEVICE   ?=
 FLAGS    ?=
@@ -12,7 +13,7 @@ PYTHON := .venv/bin/python
 STUDY  := $(PYTHON) -m study
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep status collect figures test lint bench dashboard clean
+.PHONY: help sweep status cancel collect figures behaviour report test faults lint bench dashboard clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -26,10 +27,14 @@ help:  ## list the targets
 
 sweep: .venv/ready  ## train a sweep: LOSS=ns SWEEP=quick DATASET=fashion_mnist TRIALS=10 CLUSTER=local
 	$(STUDY) sweep --sweep $(SWEEP) --cluster $(CLUSTER) $(LOSS:%=--loss %) $(DATASET:%=--dataset %) \
-	  $(TRIALS:%=--trials %) $(WORKERS:%=--workers %) $(DEVICE:%=--device %) $(FLAGS)
+	  $(TRIALS:%=--trials %) $(WORKERS:%=--workers %) $(DEVICE:%=--device %) \
+	  $(RESOURCES:%=--resources %) $(FLAGS)
 
 status: .venv/ready  ## what is to do, running, done, failed and lost
 	$(STUDY) status
+
+cancel: .venv/ready  ## take SWEEP's SLURM jobs out of the queue
+	$(STUDY) cancel --sweep $(SWEEP)
 
 collect: .venv/ready  ## bring finished runs into results/*.parquet
 	$(STUDY) collect
@@ -37,8 +42,17 @@ collect: .venv/ready  ## bring finished runs into results/*.parquet
 figures: .venv/ready  ## draw every figure from results/ into analysis/figures/
 	$(STUDY) figures
 
+behaviour: .venv/ready  ## how the distance itself behaves on real images: DATASET FLAGS='--features inception'
+	$(STUDY) behaviour $(DATASET:%=--dataset %) $(FLAGS)
+
+report: .venv/ready  ## write analysis/<sweep>.html: verdict, tables, figures on one page
+	$(STUDY) report
+
 test: .venv/ready  ## run the tests (no download, no GPU)
 	$(PYTHON) -m pytest
+
+faults: .venv/ready  ## kill 200 processes at random during a tiny sweep, and see that nothing is lost
+	OMP_NUM_THREADS=1 $(PYTHON) tests/faults.py --kills 200
 
 lint: .venv/ready  ## ruff and mypy
 	.venv/bin/ruff check .

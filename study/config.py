@@ -6,6 +6,7 @@ A run is a pure function of its configuration: it is resolved and complete befor
 import difflib
 import hashlib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,7 +21,7 @@ DEFINITION = 1
 
 BATCH_SIZE = 64
 
-SWEEPS_FOLDER = Path(__file__).parent.parent / "sweeps"
+SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS", Path(__file__).parent.parent / "sweeps"))
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
@@ -138,8 +139,9 @@ def read_config(path: Path) -> RunConfig:
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem that pydantic found, in one line of ours."""
-    problem = error.errors()[0]
+    """One problem that pydantic found, in one line of ours."""
+    # A misspelt key is also a missing one: name what is there before what is not.
+    problem = min(error.errors(), key=lambda found: found["type"] == "missing")
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = sorted({*model.model_fields, *Schedule.model_fields} - {"name"})

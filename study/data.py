@@ -39,15 +39,24 @@ IDX_FOLDERS: dict[str, tuple[str | Path, ...]] = {  # looked through in order, i
     "fashion_mnist": ("fashion_mnist", "FashionMNIST/raw", DEBIAN),
     "mnist": ("mnist", "MNIST/raw"),
 }
-IDX_FILES = {"train": "train-images-idx3-ubyte", "held_out": "t10k-images-idx3-ubyte"}
+IDX_FILES = {
+    "train": "train-images-idx3-ubyte",
+    "held_out": "t10k-images-idx3-ubyte",
+    "train labels": "train-labels-idx1-ubyte",
+    "held_out labels": "t10k-labels-idx1-ubyte",
+}
 IDX_SHA256 = {  # of the unpacked files: packed ones differ between distributors
     "fashion_mnist": {
         "train": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "held_out": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "train labels": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "held_out labels": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
     "mnist": {
         "train": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "held_out": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "train labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "held_out labels": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     },
 }
 
@@ -82,6 +91,18 @@ def load(name: str, split: str, folder: Path | None = None) -> Tensor:
     fetched (and where to put them), and of files whose hash is wrong.
     """
     return torch.from_numpy(_read(name, split, folder or data_folder())[0])
+
+
+def labels(name: str, split: str, folder: Path | None = None) -> Tensor:
+    """The classes (N,) of a split's images, uint8 from 0 to 9, in the order of `load`.
+
+    A StudyError as of `load`, and where the data set has no classes.
+    """
+    if name not in LABELS:
+        raise StudyError(f"{name!r} has no classes; allowed: {', '.join(LABELS)}")
+    if split not in SETS[name].sizes:
+        raise StudyError(f"unknown split {split!r} of {name}; allowed: train, held_out")
+    return torch.from_numpy(LABELS[name](split, folder or data_folder()))
 
 
 def summary(name: str, folder: Path | None = None) -> dict[str, str]:
@@ -128,17 +149,26 @@ def _read(name: str, split: str, folder: Path) -> tuple[Images, Path]:
 
 
 def _read_idx(name: str, split: str, folder: Path) -> tuple[Images, Path]:
-    path = _find_idx(name, split, folder)
-    if path is None:
-        _fetch_idx(name, folder)
-        path = folder / name / IDX_FILES[split]
-    content = bytearray(_unpacked_idx(path, IDX_SHA256[name][split]))
+    content, path = _idx_content(name, split, folder)
     n, height, width = np.frombuffer(content, ">i4", count=3, offset=4)
     return np.frombuffer(content, np.uint8, offset=16).reshape(n, 1, height, width), path
 
 
-def _find_idx(name: str, split: str, folder: Path) -> Path | None:
-    files = (IDX_FILES[split], f"{IDX_FILES[split]}.gz")
+def _read_idx_labels(name: str, split: str, folder: Path) -> NDArray[np.uint8]:
+    content, _ = _idx_content(name, f"{split} labels", folder)
+    return np.frombuffer(content, np.uint8, offset=8)
+
+
+def _idx_content(name: str, part: str, folder: Path) -> tuple[bytearray, Path]:
+    path = _find_idx(name, part, folder)
+    if path is None:
+        _fetch_idx(name, folder)
+        path = folder / name / IDX_FILES[part]
+    return bytearray(_unpacked_idx(path, IDX_SHA256[name][part])), path
+
+
+def _find_idx(name: str, part: str, folder: Path) -> Path | None:
+    files = (IDX_FILES[part], f"{IDX_FILES[part]}.gz")
     paths = (folder / place / file for place in IDX_FOLDERS[name] for file in files)
     return next((path for path in paths if path.is_file()), None)
 
@@ -155,20 +185,20 @@ def _unpacked_idx(path: Path, sha256: str) -> bytes:
 
 
 def _fetch_idx(name: str, folder: Path) -> None:
-    """Put both IDX files of the first source that has them into the data folder, unpacked."""
+    """Put the IDX files of the first source that has them into the data folder, unpacked."""
     failures = []
     for fetch in FETCHERS[name]:
         with _scratch(folder) as scratch:
             try:
                 fetch(scratch)
-                for split, sha256 in IDX_SHA256[name].items():
-                    _place_idx(scratch, IDX_FILES[split], sha256, folder / name)
+                for part, sha256 in IDX_SHA256[name].items():
+                    _place_idx(scratch, IDX_FILES[part], sha256, folder / name)
                 return
             except (OSError, RuntimeError, subprocess.SubprocessError, StudyError) as error:
                 failures.append(" ".join(f"{fetch.__name__}: {error}".split()))
     raise StudyError(
         f"{name} is not in {folder} and could not be fetched ({'; '.join(failures)}); put "
-        f"{' and '.join(IDX_FILES.values())} (or .gz) into {folder / name}"
+        f"{', '.join(IDX_FILES.values())} (or .gz) into {folder / name}"
     )
 
 
@@ -216,6 +246,13 @@ def _call(command: list[str], folder: Path) -> None:
 
 
 def _read_cifar10(split: str, folder: Path) -> tuple[Images, Path]:
+    images = _cifar10(split, folder).data
+    target = folder / _torchvision().CIFAR10.base_folder
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), target
+
+
+def _cifar10(split: str, folder: Path) -> Any:
+    """torchvision's data set, its files verified."""
     cifar10 = _torchvision().CIFAR10
     target = folder / cifar10.base_folder
     md5 = dict([*cifar10.train_list, *cifar10.test_list])
@@ -224,8 +261,7 @@ def _read_cifar10(split: str, folder: Path) -> tuple[Images, Path]:
         _fetch_cifar10(folder)
     for file, wanted in md5.items():  # torchvision would not say which file is wrong
         _compare(str(target / file), "md5", _file_hash(target / file, "md5"), wanted)
-    images = cifar10(folder, train=split == "train").data
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), target
+    return cifar10(folder, train=split == "train")
 
 
 def _fetch_cifar10(folder: Path) -> None:
@@ -422,5 +458,10 @@ SETS = {
         _read_triangles,
         "sha256 of the images as they were first drawn",
     ),
+}
+LABELS: dict[str, Callable[[str, Path], NDArray[np.uint8]]] = {
+    "cifar10": lambda split, folder: np.array(_cifar10(split, folder).targets, np.uint8),
+    "fashion_mnist": lambda split, folder: _read_idx_labels("fashion_mnist", split, folder),
+    "mnist": lambda split, folder: _read_idx_labels("mnist", split, folder),
 }
 NAMES = tuple(SETS)

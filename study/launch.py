@@ -1,121 +1,256 @@
-"""Where runs are trained: by workers on this machine, or by jobs that submitit hands to SLURM.
+"""Worker processes, and the dispatcher that hands them runs: the same here and in a SLURM job.
 
-A worker takes a list of run folders and trains what it can claim, one after another: the folders'
-claims are the queue, so workers, jobs and drivers need not know of each other.
+A run's claim decides who trains it, so dispatchers, jobs and machines need not know of each other.
 """
 
 import contextlib
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple, Self
 
 from study import run
-from study.train import train
+from study.errors import StudyError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has started threads hangs
+SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)
+LOOK_S = 0.5
+
+Train = Callable[[Path, Callable[[], bool], Callable[[], None]], str]
+"""study.train.train: given, since it takes seconds to import."""
 
 
-def work(folders: Sequence[Path], retries: int = 1) -> bool:
-    """Train every run of `folders` that can be claimed; False where a signal cut the work short.
+class Notice:
+    """Within its block, signals only raise a flag that is read between two steps.
 
-    On SIGINT or SIGTERM, or when the process that started this one is gone, the run at hand is
-    checkpointed and released. An exception is that run's alone: it is written into its claim and
-    log, and the run is tried again `retries` times before the next one starts.
+    submitit's own handler checkpoints and requeues from inside whatever line it interrupts. It is
+    put aside here, and called by `pass_on` when the runs have been left in order.
     """
-    stop = threading.Event()
-    parent = os.getppid()
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
+    def __init__(self, *signals: signal.Signals) -> None:
+        self.signals = signals
+        self.given = False
 
-    for number in SIGNALS:
-        signal.signal(number, on_signal)
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Raise the flag."""
+        self.given = True
 
-    def interrupted() -> bool:
-        return stop.is_set() or os.getppid() != parent
+    def __enter__(self) -> Self:
+        self.former = {number: signal.signal(number, self.note) for number in self.signals}
+        return self
 
-    for folder in folders:
-        for _ in range(1 + retries):
-            if interrupted():
-                return False
-            if attempt(folder, interrupted):
-                break
-    return not interrupted()
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Do what would have been done when the signal came."""
+        former = self.former[number]
+        if callable(former):
+            former(number, None)
 
 
-def attempt(folder: Path, interrupted: Callable[[], bool]) -> bool:
-    """Claim and train one run; False where it failed and may be tried again."""
-    mine = run.claim(folder)
-    if mine is None:
-        return run.state_of(folder) != "failed"
-    run.log(folder, f"attempt {mine.number} starts, process {os.getpid()}")
-    with run.heartbeat(mine):
-        try:
-            outcome = train(folder, lambda: interrupted() or not mine.is_held())
-        except Exception as error:
-            with contextlib.suppress(OSError):  # a full disk must not take the next run with it
-                run.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
+def work(orders: Connection, train: Train, parent: int, retries: int, gpu: str | None) -> None:
+    """One worker: train the runs that the dispatcher names, one after another, until it says None.
+
+    A worker whose dispatcher has died leaves at its next step, as if it had been told to.
+    """
+    with Notice(signal.SIGUSR2, signal.SIGINT) as notice:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the dispatcher's to judge
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+        def interrupted() -> bool:
+            return notice.given or os.getppid() != parent
+
+        with contextlib.suppress(EOFError, ConnectionError):  # the dispatcher is gone
+            orders.send(None)
+            while not interrupted() and (folder := orders.recv()) is not None:
+                attempt(folder, train, interrupted, retries)
+                orders.send(None)
+
+
+def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries: int) -> None:
+    """Claim a run, unless another has it, and train it; an exception is that run's alone.
+
+    What is printed meanwhile, warnings included, goes to the run's log.
+    """
+    try:
+        mine = run.claim(folder, retries)
+        if mine is None:
+            return
+        with run.heartbeat(mine), log_of(folder):
+            run.log(folder, f"attempt {mine.number} starts, process {os.getpid()}")
+            try:
+                outcome = train(folder, interrupted, mine.require_held)
+            except run.TakenOver as notice:
+                run.log(folder, f"{notice}; it writes nothing more")
+                return
+            except Exception as error:
                 mine.end("failed", f"{type(error).__name__}: {error}".splitlines()[0])
-            return False
-    if outcome == "interrupted":
-        run.log(folder, f"attempt {mine.number} interrupted; a later one goes on")
-        mine.end("released")
-    return True
+                run.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
+                return
+            mine.end("released" if outcome == "interrupted" else "finished")
+            run.log(folder, f"attempt {mine.number} ends: {outcome}")
+    except OSError as error:  # a full disk, say, must not take the next run with it
+        with contextlib.suppress(OSError):
+            print(f"{folder}: {error}", file=sys.stderr)
 
 
-class Pool:
-    """Worker processes on this machine; one that dies is replaced while there is work.
+@contextlib.contextmanager
+def log_of(folder: Path) -> Iterator[None]:
+    """Send what Python prints to the run's log."""
+    with (
+        (folder / "log.txt").open("a", buffering=1) as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield
 
-    Each worker gets one of `gpus` (by turns; none on a CPU) and the whole list of runs.
+
+class Worker(NamedTuple):
+    """A worker process, as its dispatcher knows it."""
+
+    place: int
+    process: BaseProcess
+
+
+@dataclass
+class Dispatcher:
+    """Hands runs to workers. One that dies takes only its run with it, and is replaced.
+
+    A run that failed or whose worker died is handed out again, `retries` times at most.
     """
 
-    def __init__(self, folders: Sequence[Path], workers: int, gpus: int, log: Path) -> None:
-        self.folders = [str(folder.absolute()) for folder in folders]
-        self.gpus = gpus
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = log
-        self.processes = [self.start(index) for index in range(min(workers, len(folders)))]
+    folders: Sequence[Path]
+    train: Train
+    notice: Notice
+    at_once: int
+    retries: int
+    gpus: Sequence[str] = ()
+    workers: dict[Connection, Worker] = field(default_factory=dict)
+    at_work: dict[Connection, Path] = field(default_factory=dict)
 
-    def start(self, index: int) -> subprocess.Popen[str]:
-        """Start the worker of a place in the pool."""
-        environment = dict(os.environ)
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(index % self.gpus)
-        # In its own session: Ctrl-C reaches the driver alone, which then asks the workers to stop.
-        with self.log.open("a") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "study", "work"],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            json.dump(self.folders, process.stdin)
-            process.stdin.close()
-        return process
+    def __post_init__(self) -> None:
+        self.waiting = deque(self.folders)
+        self.handed: Counter[Path] = Counter()
 
-    def is_working(self, open_runs: int) -> bool:
-        """Whether a worker is alive, after those that died with runs still open were replaced."""
-        for index, process in enumerate(self.processes):
-            if process.poll() not in (None, 0) and open_runs > 0:
-                self.processes[index] = self.start(index)
-        return any(process.poll() is None for process in self.processes)
+    def carry(self, watch: Callable[[], None]) -> None:
+        """Train the runs; `watch` is called now and then, and stops everything by an exception.
 
-    def stop(self) -> None:
-        """Ask every worker to checkpoint and leave, and wait until they have."""
-        for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            process.wait()
+        After a notice nothing new begins, and the workers leave at their next step.
+        """
+        due = 0.0
+        try:
+            while self.workers or (self.waiting and not self.notice.given):
+                if self.notice.given:
+                    self.send_away()
+                while not self.notice.given and self.lacks_workers():
+                    self.start_worker()
+                for line in wait(list(self.workers), timeout=LOOK_S):
+                    assert isinstance(line, Connection)
+                    self.serve(line)
+                if (started := time.monotonic()) >= due:
+                    watch()
+                    due = started + LOOK_S + 20 * (time.monotonic() - started)  # 5 % of a core
+        finally:
+            self.send_away()
+            for worker in self.workers.values():
+                worker.process.join()
+
+    def lacks_workers(self) -> bool:
+        """Whether there is work for one worker more."""
+        idle = len(self.workers) - len(self.at_work)
+        return len(self.workers) < self.at_once and idle < len(self.waiting)
+
+    def start_worker(self) -> None:
+        """Start a worker in the first free place; places share the GPUs by turns."""
+        taken = {worker.place for worker in self.workers.values()}
+        place = next(place for place in range(self.at_once) if place not in taken)
+        gpu = self.gpus[place % len(self.gpus)] if self.gpus else None
+        ours, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(
+            target=work, args=(theirs, self.train, os.getpid(), self.retries, gpu)
+        )
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can heed them
+        process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        theirs.close()  # so that its death ends the line
+        self.workers[ours] = Worker(place, process)
+
+    def serve(self, line: Connection) -> None:
+        """A worker asks for its next run, or has ended."""
+        folder = self.at_work.pop(line, None)
+        try:
+            line.recv()
+        except (EOFError, ConnectionError):
+            process = self.workers.pop(line).process
+            process.join()
+            if folder is not None and process.exitcode:
+                note_death(folder, process)
+            asks = False
+        else:
+            asks = True
+        if folder is not None and self.goes_again(folder):
+            self.waiting.append(folder)
+        if asks:
+            self.hand_out(line)
+
+    def goes_again(self, folder: Path) -> bool:
+        """Whether a run that came back is to be handed out once more."""
+        return self.handed[folder] <= self.retries and run.is_open(folder, self.retries)
+
+    def hand_out(self, line: Connection) -> None:
+        """Give a worker its next run, or nothing more."""
+        folder = self.waiting.popleft() if self.waiting and not self.notice.given else None
+        if folder is not None:
+            self.handed[folder] += 1
+            self.at_work[line] = folder
+        with contextlib.suppress(ConnectionError):  # it has just died: the next look sees it
+            line.send(folder)
+
+    def send_away(self) -> None:
+        """Ask every worker to checkpoint and leave."""
+        for worker in self.workers.values():
+            if worker.process.is_alive():
+                os.kill(worker.process.pid or 0, signal.SIGUSR2)
+
+
+def note_death(folder: Path, process: BaseProcess) -> None:
+    """Say in a run's claim how the process that trained it has died."""
+    last = run.last_claim(folder)
+    content = (last and run.read_json(last.path)) or {}
+    if last is None or content.get("pid") != process.pid or content.get("state") != "running":
+        return
+    code = process.exitcode or 0
+    end = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+    error = f"its process ended {end}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+    with contextlib.suppress(OSError):
+        last.end("failed", error)
+        run.log(folder, f"attempt {last.number} failed: {error}")
+
+
+def stop_if_broken(states: Iterable[run.State], max_failures: int) -> None:
+    """StudyError once so many runs have failed."""
+    failed = sum(state == "failed" for state in states)
+    if failed >= max_failures:
+        raise StudyError(
+            f"{failed} runs failed, the sweep stops: `make status` says why; --max-failures says "
+            "how many may fail"
+        )
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that CUDA_VISIBLE_DEVICES names; none where it says nothing."""
+    return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -424,7 +424,8 @@ def precision_recall(
     of the first `num_images` of the test `images` (N, 1, 28, 28) within `delta` of what the
     generator can draw. F1 = 2PR / (P + R), 0 where both are 0. With them come the medians of the
     squared distances that they count, `precision_distance` and `recall_distance`, which still tell
-    generators apart where all shares are 0. `generator` as in `recall_distance`. The same seed gives the same numbers on one machine and thread count.
+    generators apart where all shares are 0. `generator` as in `recall_distance`. The same seed
+    gives the same numbers on one machine and thread count.
     """
     if num_images < 1 or len(images) < num_images:
         raise StudyError(

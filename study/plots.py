@@ -9,6 +9,7 @@ diverged run counts as +inf and never drops out. `save` writes the same bytes fo
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -23,7 +24,13 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from study import statistics as st
 from study.errors import StudyError
@@ -37,6 +44,10 @@ COSTS = {
     "flops": "FLOPs",
     "wall_s": "seconds",
 }
+REPORTS = {
+    "fid": "the least of a run's checkpoints",
+    "fid_report": "to held-out images on which nothing was selected",
+}
 HYPERPARAMETERS = {
     "lr": "learning rate",
     "beta1": "β1",
@@ -48,6 +59,7 @@ HYPERPARAMETERS = {
     "lambda_k": "λ (k)",
 }
 LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
+CHOICES = {"disc_iters", "batch_norm"}
 F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
 
 _DATASETS = {
@@ -55,7 +67,7 @@ _DATASETS = {
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
     "celeba": "CelebA",
-    "triangles": "triangles",
+    "triangles": "Triangles",
 }
 # Okabe and Ito's colours, without yellow; the baseline is grey. Lines and markers differ too.
 _LOSSES: dict[str, tuple[str, str, Any, str]] = {
@@ -93,31 +105,52 @@ _styled = matplotlib.rc_context(_STYLE)
 # The table
 
 
-def scores(table: pd.DataFrame) -> pd.DataFrame:
+def scores(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
     """One row a run, sorted: its best evaluation (least `fid`, the paper's rule), its whole cost.
 
-    A diverged run scores +inf. Losses come in the study's order. Refused: an empty table, one that
-    lacks columns, a status other than ok and diverged, an ok evaluation without a distance.
+    A diverged run scores +inf. Losses come in the study's order. `report` (a key of REPORTS):
+    with "fid_report", column `fid` holds the selected evaluation's distance to held-out images on
+    which nothing was selected; column `selected` holds the distance that was minimised. Refused:
+    an empty table, one that lacks columns, a status other than ok and diverged, an ok evaluation
+    without a distance.
     """
-    _require(table, [*RUN, *DISTANCE, "step", "status", "fid"])
+    if report not in REPORTS:
+        raise StudyError(f"unknown report {report!r}; there are {', '.join(REPORTS)}")
+    _require(table, [*RUN, *DISTANCE, "step", "status", "fid", report])
     if table.empty:
         raise StudyError("the table has no rows; run a sweep and collect it first")
     strange = sorted(set(table["status"].astype(str)) - {"ok", "diverged"})
     if strange:
         raise StudyError(f"status {strange[0]!r} in the table; only ok and diverged are results")
-    missing = table["fid"].isna() & (table["status"] == "ok")
-    if missing.any():
-        raise StudyError(f"{missing.sum()} ok rows have no fid; collect the table again")
+    for name in dict.fromkeys(("fid", report)):
+        missing = table[name].isna() & (table["status"] == "ok")
+        if missing.any():
+            raise StudyError(
+                f"{missing.sum()} ok rows have no {name}; collect the table again, or keep the "
+                "data sets that have it"
+            )
     runs = table.groupby(RUN, observed=True)
     diverged = (table["status"] == "diverged").groupby([table[c] for c in RUN]).transform("any")
     rows = table.assign(fid=table["fid"].where(~diverged, np.inf).astype(float))
+    rows["reported"] = table[report].where(~diverged, np.inf).astype(float)
     for cost in [c for c in COSTS if c in table]:
         rows[cost] = runs[cost].transform("max")
     rows = rows.assign(status=np.where(diverged, "diverged", "ok"))
     best = rows.sort_values([*RUN, "fid", "step"], kind="stable").drop_duplicates(RUN)
     order = {loss: place for place, loss in enumerate(losses(best))}
     keys = best.assign(place=best["loss"].map(order)).sort_values([*RUN[:1], "place", *RUN[2:]])
-    return keys.drop(columns="place").reset_index(drop=True)
+    named = keys.drop(columns="place").rename(columns={"fid": "selected", "reported": "fid"})
+    return named.reset_index(drop=True)
+
+
+def common_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first settings, 0 up to the first that some loss of the data set lacks."""
+    kept = []
+    for _, rows in table.groupby("dataset", sort=False):
+        have = [set(own["number"]) for _, own in rows.groupby("loss")]
+        lacking = set(range(rows["number"].max() + 2)) - set.intersection(*have)
+        kept.append(rows[rows["number"] < min(lacking)])
+    return pd.concat(kept).sort_index() if kept else table
 
 
 def losses(table: pd.DataFrame) -> list[str]:
@@ -141,6 +174,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG's bytes."""
+    with matplotlib.rc_context(_STYLE), BytesIO() as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
+        return file.getvalue()
+
+
 # Budget
 
 
@@ -151,16 +191,21 @@ def budget_curves(
     curve: Literal["median", "mean"] = "median",
     band: Literal["curve", "search"] = "curve",
     cost: str | None = None,
+    report: str = "fid",
     paper: pd.DataFrame | None = None,
 ) -> Figure:
     """Least distance after k settings, a panel a data set, authors' defaults as stars at k = 1.
 
     `band`: "curve", the 95 % bootstrap interval of the curve over settings; "search", where the
     outcome of 80 % of searches lies. `cost` (a key of COSTS) puts the expected cost of k settings
-    on the x axis. `paper` (budget_curve.csv) is drawn where the rows are comparable with it.
+    on the x axis. `report` (a key of REPORTS): "fid_report" selects as ever and shows the distance
+    to images on which nothing was selected, as a median. `paper` (budget_curve.csv) is drawn where
+    the rows are comparable with it.
     """
-    runs = _search(table)
-    comparable = cost is None and _comparable(runs)
+    if report != "fid" and curve == "mean":
+        raise StudyError(f"the curve of {report} is a median; leave out curve='mean'")
+    runs = search(table, report)
+    comparable = cost is None and report == "fid" and _comparable(runs)
     shown = paper if paper is not None and comparable else None
     figure, panels = _panels(runs)
     for name, axes, panel in panels:
@@ -169,7 +214,7 @@ def budget_curves(
         for loss, own in _by_loss(panel):
             each = 1.0 if cost is None else float(_mean_cost(own, cost))
             k = _budgets(len(own))
-            _banded(axes, k * each, loss, _estimate(own["fid"].to_numpy(), k, curve, band))
+            _banded(axes, k * each, loss, _estimate(own, k, curve, band))
             _star(axes, each, own)
         if theirs is not None:
             _paper_curves(axes, theirs, "mean_min_fid", losses(panel))
@@ -178,36 +223,39 @@ def budget_curves(
         "curve": f"95 % bootstrap interval of the curve over the settings; {_NARROW}",
         "search": "the middle 80 % of what a search of that budget finds",
     }
-    text = f"Line: {curve} of the least distance found. Band: {bands[band]}. Both where finite."
+    found = "least distance found" if report == "fid" else "selected run's distance"
+    text = f"Line: {curve} of the {found}. Band: {bands[band]}. Both where finite."
     text += f" {_STARS}"
     text += " Dotted, small: the paper's mean, digitised." if shown is not None else ""
-    return _finish(figure, runs, text, legend=True)
+    return _finish(figure, runs, text, legend=True, report=report)
 
 
 _NARROW = "too narrow where the budget nears the number of settings"
 _STARS = "Star: the authors' defaults."
 
 
-def _estimate(fid: Any, k: Any, curve: str, band: str) -> st.Estimate:
-    if curve == "mean":
-        estimate = st.expected_min_interval(fid, k, rng=0)
-    else:
-        estimate = st.min_quantile_interval(fid, k, 0.5)
+def _estimate(own: pd.DataFrame, k: Any, curve: str, band: str) -> st.Estimate:
+    selected, fid = own["selected"].to_numpy(), own["fid"].to_numpy()
     if band == "search":
-        ends = (st.min_quantile(fid, k, q) for q in (0.1, 0.9))
-        return st.Estimate(estimate.value, *ends)
-    return estimate
+        low, middle, high = (st.quantile_at_min(selected, fid, k, q) for q in (0.1, 0.5, 0.9))
+        value = st.expected_min(fid, k) if curve == "mean" else middle
+        return st.Estimate(value, low, high)
+    if curve == "mean":
+        return st.expected_min_interval(fid, k, rng=0)
+    if (selected == fid).all():
+        return st.min_quantile_interval(fid, k, 0.5)
+    return st.quantile_at_min_interval(selected, fid, k, 0.5, rng=0, draws=1000)
 
 
 def _banded(axes: Axes, x: Any, loss: str, estimate: st.Estimate) -> None:
     """A loss's line, and its band, each where finite."""
     value, low, high = estimate
     finite, style = np.isfinite(value), _style(loss)
-    label = _title(loss) if finite.any() else f"{_title(loss)} (infinite)"
+    label = title(loss) if finite.any() else f"{title(loss)} (infinite)"
     marks = [int(np.argmin(abs(np.log(x / x[0] / at)))) for at in _MARKS if at <= x[-1] / x[0]]
     axes.plot(x, np.where(finite, value, np.nan), label=label, markevery=marks, **style)
     axes.fill_between(
-        x, low, high, where=np.isfinite(high), color=style["color"], alpha=0.13, linewidth=0
+        x, low, high, where=np.isfinite(high), color=style["color"], alpha=0.1, linewidth=0
     )
 
 
@@ -217,7 +265,7 @@ _MARKS = (1, 3, 10, 30, 100, 300, 1000)  # where a curve carries its marker, tim
 @_styled
 def rank_curves(table: pd.DataFrame) -> Figure:
     """Expected rank (1 is best) of each loss's best of k settings, a panel a data set."""
-    runs = _search(table)
+    runs = search(table)
     figure, panels = _panels(runs)
     for _, axes, panel in panels:
         fids = [own["fid"].to_numpy() for _, own in _by_loss(panel)]
@@ -236,14 +284,15 @@ def rank_curves(table: pd.DataFrame) -> Figure:
 def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     """P(best of k of the row's loss is below the column's) at each budget; one data set.
 
-    Without `budgets`: those of 5, 20 and 50 that every loss has settings for.
+    Without `budgets`: the last three of 1, 5, 10, 25 and 50 up to half of the settings that every
+    loss has; near all of them the chances only repeat who has the lowest score.
     """
-    runs = _search(table)
+    runs = search(table)
     _one(runs, "dataset")
-    names = [_title(loss) for loss in losses(runs)]
+    names = [title(loss) for loss in losses(runs)]
     fids = [own["fid"].to_numpy() for _, own in _by_loss(runs)]
     smallest = min(map(len, fids))
-    budgets = budgets or [k for k in (5, 20, 50) if k <= smallest] or [smallest]
+    budgets = budgets or [k for k in (1, 5, 10, 25, 50) if k <= max(1, smallest // 2)][-3:]
     figure = Figure(figsize=(4.6 * len(budgets) + 0.4, 5.2), layout="constrained")
     for axes, k in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets, strict=True):
         chance, sure = _wins(fids, k)
@@ -256,7 +305,7 @@ def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         axes.grid(visible=False)
     text = (
         "Chance in % that the row's best is lower than the column's, a tie counting half. "
-        "Bold: the 95 % bootstrap interval over the settings excludes 50 %."
+        f"Bold: the 95 % bootstrap interval over {st.ENOUGH} settings or more excludes 50 %."
     )
     return _finish(figure, runs, text)
 
@@ -276,7 +325,8 @@ def _wins(fids: list[Any], k: int) -> tuple[Any, Any]:
     for i, j in zip(*np.triu_indices(len(fids), 1), strict=True):
         win = st.win_interval(fids[i], fids[j], k, rng=0, draws=1000)
         chance[i, j], chance[j, i] = win.value, 1 - win.value
-        sure[i, j] = sure[j, i] = win.low > 0.5 or win.high < 0.5
+        enough = min(len(fids[i]), len(fids[j])) >= st.ENOUGH
+        sure[i, j] = sure[j, i] = enough and (win.low > 0.5 or win.high < 0.5)
     return chance, sure
 
 
@@ -309,7 +359,7 @@ def f1_curves(table: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figu
 
 def _f1_runs(table: pd.DataFrame) -> pd.DataFrame:
     """`scores` with F1, precision and recall of each run's evaluation of best F1."""
-    runs = _search(table).drop(columns=list(F1)).set_index(RUN)
+    runs = search(table).drop(columns=list(F1)).set_index(RUN)
     best = table.sort_values([*RUN, "f1"], kind="stable", na_position="first")
     best = best.drop_duplicates(RUN, keep="last").set_index(RUN)
     runs = runs.join(best[list(F1)]).reset_index()
@@ -333,16 +383,38 @@ def _f1_curve(axes: Axes, loss: str, own: pd.DataFrame, column: str) -> None:
 
 
 @_styled
-def distributions(table: pd.DataFrame) -> Figure:
+def distributions(table: pd.DataFrame, *, report: str = "fid") -> Figure:
     """Box plot of a search's scores with every run, defaults as stars, share diverged above."""
-    runs = _search(table)
-    return _boxes(runs, _STARS, stars=True)
+    runs = search(table, report)
+    return _boxes(runs, _STARS, stars=True, report=report)
+
+
+@_styled
+def performance_profiles(table: pd.DataFrame, *, report: str = "fid") -> Figure:
+    """Share of a loss's settings whose score is below a distance, a panel a data set.
+
+    Dolan and Moré 2002; the curve ends at the share that did not diverge.
+    """
+    runs = search(table, report)
+    figure, panels = _panels(runs)
+    for _, axes, panel in panels:
+        finite = panel["fid"][np.isfinite(panel["fid"])]
+        tau = np.geomspace(0.95 * finite.min(), 1.05 * finite.max(), 300)
+        for loss, own in _by_loss(panel):
+            n = len(own)
+            count = np.rint(st.performance_profile(own["fid"], tau) * n).astype(int)
+            _banded(axes, tau, loss, st.share_interval(count, n))
+        axes.set(xscale="log", ylim=(-0.02, 1.02), ylabel="share of settings below")
+        axes.set_xlabel(distance_name(panel["features"].iloc[0]))
+        _plain_log(axes.xaxis)
+    text = "Band: Wilson's 95 % interval of each share, point by point."
+    return _finish(figure, runs, text, legend=True, report=report)
 
 
 @_styled
 def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
     """Two searches beside each other, a panel a data set: wide hatched, narrow plain."""
-    tables = [_search(wide), _search(narrow)]
+    tables = [search(wide), search(narrow)]
     runs = pd.concat(tables, ignore_index=True)
     _alike(runs)
     names = [searched["sweep"].iloc[0] for searched in tables]
@@ -352,7 +424,7 @@ def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
 @_styled
 def seeds(table: pd.DataFrame) -> Figure:
     """One setting a loss trained again with several seeds: every run, quartiles, share diverged."""
-    runs = _checked(table)
+    runs = checked(table)
     _one(runs, "sweep")
     varied = [name for name in HYPERPARAMETERS if name in runs]
     if (runs.groupby(["loss", "dataset"])[varied].nunique() > 1).any(axis=None):
@@ -367,6 +439,7 @@ def _boxes(
     sweeps: Sequence[str] = (),
     stars: bool = False,
     unit: str = "setting",
+    report: str = "fid",
 ) -> Figure:
     """A panel a data set, a box a loss, or one a sweep side by side."""
     figure, panels = _panels(runs, width=6.4)
@@ -380,14 +453,14 @@ def _boxes(
                     _box(axes, place + shift, box, width=0.34 if sides else 0.6, hatch=hatch)
             if stars:
                 _star(axes, place, own)
-        names = [_title(loss) for loss in losses(panel)]
+        names = [title(loss) for loss in losses(panel)]
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.grid(visible=False, axis="x")
     boxes = (
         "Box: quartiles and median over all runs, infinite ones included (a box cut at the top "
         "goes on); whiskers: least, and largest within 1.5 box lengths. Above: share diverged."
     )
-    return _finish(figure, runs, f"{text} {boxes}", unit=unit)
+    return _finish(figure, runs, f"{text} {boxes}", unit=unit, report=report)
 
 
 def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str | None) -> None:
@@ -423,13 +496,17 @@ def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str |
 @_styled
 def hyperparameters(table: pd.DataFrame, loss: str) -> Figure:
     """Score against each hyperparameter of one loss, one data set; last, lr × β1 together."""
-    runs = _search(table)
+    runs = search(table)
     _one(runs, "dataset")
     own = runs[runs["loss"] == loss]
     if own.empty:
         raise StudyError(f"no rows of {loss!r}; the table has {', '.join(losses(runs))}")
     if np.isinf(own["fid"]).all():
         raise StudyError(f"all {len(own)} runs of {loss} diverged: there is no distance to show")
+    if len(own) < 2:
+        raise StudyError(
+            f"one setting of {loss}: an effect needs at least two; train more settings"
+        )
     names = [name for name in HYPERPARAMETERS if name in own and own[name].notna().all()]
     columns = 3 if len(names) < 6 else 4
     rows = -(-(len(names) + 1) // columns)
@@ -439,10 +516,11 @@ def hyperparameters(table: pd.DataFrame, loss: str) -> Figure:
         _effect(axes, own, name)
         if axes not in grid[::columns]:
             axes.set_ylabel("")
-    _interaction(figure, grid[-1], own)
-    for spare in grid[len(names) : -1]:
+    _interaction(figure, grid[len(names)], own)
+    for spare in grid[len(names) + 1 :]:
         spare.remove()
-    text = f"{_title(loss)}. Cross: a diverged run. {_STARS}"
+    figure.suptitle(title(loss), fontweight="bold")
+    text = f"Cross: a diverged run. {_STARS}"
     return _finish(figure, own, text)
 
 
@@ -451,8 +529,8 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
     _log_distance(axes, own)
     x, top = own[name].astype(float), axes.get_ylim()[1]
     fid, color = own["fid"].clip(upper=top), _style(own["loss"].iloc[0])["color"]
-    values = sorted(x.unique())
-    if len(values) <= 2:
+    if name in CHOICES:
+        values = sorted(x.unique())
         x = x.map(values.index) + _spread(len(x)) / 2
         words = {0: "off", 1: "on"} if name == "batch_norm" else {}
         axes.set_xticks(range(len(values)), [words.get(v, f"{v:g}") for v in values])
@@ -462,10 +540,12 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
         (own["number"] == 0, "*", 12),
     ):
         edge = "white" if mark == "*" else color
-        axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
+        if rows.any():  # what is empty and not clipped breaks the layout
+            axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
     axes.set_xlabel(HYPERPARAMETERS[name])
     if name in LOGARITHMIC:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
@@ -477,14 +557,16 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
     default = own[own["number"] == 0]
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
     axes.set(xscale="log", xlabel=HYPERPARAMETERS["lr"], ylabel=HYPERPARAMETERS["beta1"])
-    _plain_log(figure.colorbar(points, ax=axes).ax.yaxis)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    ticks = LogLocator(subs=(1, 2, 3, 5, 7))
+    figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
 
 
 @_styled
 def train_vs_held_out(table: pd.DataFrame) -> Figure:
     """Distance to train images against distance to held-out ones, the runs that are ok."""
     _require(table, ["fid_train"])
-    runs = _search(table)
+    runs = search(table)
     name = distance_name(runs["features"].iloc[0])
     figure, panels = _panels(runs, width=5.2)
     for _, axes, panel in panels:
@@ -493,7 +575,7 @@ def train_vs_held_out(table: pd.DataFrame) -> Figure:
             raise StudyError("some ok runs have no fid_train; collect the table again")
         for loss, own in _by_loss(ok):
             mark = {key: _style(loss)[key] for key in ("color", "marker")}
-            axes.plot(own["fid"], own["fid_train"], label=_title(loss), ls="", ms=4, **mark)
+            axes.plot(own["fid"], own["fid_train"], label=title(loss), ls="", ms=4, **mark)
         both = ok[["fid", "fid_train"]].to_numpy()
         ends = [both.min(), both.max()]
         axes.plot(ends, ends, color="#999999", linewidth=0.8, zorder=0)
@@ -510,7 +592,7 @@ def train_vs_held_out(table: pd.DataFrame) -> Figure:
 
 def best_settings(table: pd.DataFrame) -> pd.DataFrame:
     """The best setting of each data set and loss: score, number, hyperparameters, seed."""
-    runs = _search(table)
+    runs = search(table)
     names = [name for name in HYPERPARAMETERS if name in runs and runs[name].notna().any()]
     best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
     best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
@@ -523,12 +605,13 @@ def best_table(
 ) -> pd.DataFrame:
     """Best score of each data set and loss, beside its re-runs and the paper's table 2.
 
-    Columns: distance (its name), settings, diverged (share), best, number; with `seeds` reseeds,
+    Columns: distance (its name), settings, diverged (share), best, number; where the table has
+    fid_report, best_report (of the same evaluation, on other images); with `seeds` reseeds,
     reseeds_diverged (share), reseeded_median, reseeded_mean, reseeded_std (infinite and undefined
     if a re-run diverged; the paper left such runs out); with `paper` (best_fid.csv) paper_mean,
     paper_std, FID in Inception features, whatever ours is.
     """
-    runs = _search(table)
+    runs = search(table)
     groups = runs.groupby(["dataset", "loss"], sort=False)
     first = runs.loc[groups["fid"].idxmin()].set_index(["dataset", "loss"])
     result = pd.DataFrame(
@@ -540,8 +623,10 @@ def best_table(
             "number": first["number"],
         }
     )
+    if "fid_report" in runs and runs["fid_report"].notna().any():
+        result["best_report"] = first["fid_report"].where(np.isfinite(first["fid"]), np.inf)
     if seeds is not None:
-        again = _checked(seeds)
+        again = checked(seeds)
         _alike(pd.concat([runs, again]))
         result = result.join(_reseeded(again))
     if paper is not None:
@@ -584,7 +669,7 @@ _CURVES = {
 
 
 @_styled
-def training_curves(runs: Mapping[str, pd.DataFrame]) -> Figure:
+def training_curves(runs: Mapping[str, pd.DataFrame], caption: str = "") -> Figure:
     """Curves of chosen runs, a row a run {title: curves.parquet}: losses, D's accuracy, the rest.
 
     Kinds of curves that no run has are left out; a penalty of 0 throughout is none.
@@ -605,10 +690,10 @@ def training_curves(runs: Mapping[str, pd.DataFrame]) -> Figure:
     for row, (title, curves) in zip(grid, runs.items(), strict=True):
         for axes, (kind, lines) in zip(row, kinds.items(), strict=True):
             _curve_panel(axes, curves, lines)
-            axes.set(xlabel="D steps", title=f"{title}: {kind}")
+            axes.set_xlabel("D steps")
+            axes.set_title(f"{title}: {kind}", fontsize=8.5)
     text = "Single runs, as recorded during training; a gap is a value that is not finite."
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8)
-    return figure
+    return _captioned(figure, f"{caption} {text}".strip())
 
 
 def _recorded(curves: pd.DataFrame, name: str) -> bool:
@@ -628,7 +713,7 @@ def _curve_panel(axes: Axes, curves: pd.DataFrame, lines: Mapping[str, str]) -> 
 
 
 @_styled
-def sample_grids(paths: Mapping[str, Path]) -> Figure:
+def sample_grids(paths: Mapping[str, Path], caption: str = "") -> Figure:
     """Images side by side, {title: PNG}, four in a row."""
     missing = [path for path in paths.values() if not Path(path).is_file()]
     if missing or not paths:
@@ -643,7 +728,7 @@ def sample_grids(paths: Mapping[str, Path]) -> Figure:
         image = imread(path)
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(title)
-    return figure
+    return _captioned(figure, caption)
 
 
 # What the figures share
@@ -658,17 +743,18 @@ def _require(table: pd.DataFrame, columns: list[str]) -> None:
         )
 
 
-def _checked(table: pd.DataFrame) -> pd.DataFrame:
-    runs = scores(table)
+def checked(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
+    """`scores` of rows of one distance, of which not all diverged; else StudyError."""
+    runs = scores(table, report)
     _alike(runs)
     if np.isinf(runs["fid"]).all():
         raise StudyError(f"all {len(runs)} runs diverged: there is no distance to show")
     return runs
 
 
-def _search(table: pd.DataFrame) -> pd.DataFrame:
-    """The scores of one sweep, each setting once."""
-    runs = _checked(table)
+def search(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
+    """`checked` scores of one sweep, each setting once; else StudyError."""
+    runs = checked(table, report)
     _one(runs, "sweep")
     twice = runs.duplicated(["loss", "dataset", "number"])
     if twice.any():
@@ -701,7 +787,13 @@ def _by_loss(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield loss, runs[runs["loss"] == loss]
 
 
-def _title(loss: str) -> str:
+def dataset_title(name: str) -> str:
+    """A data set's name as figures and sentences write it."""
+    return _DATASETS.get(name, name)
+
+
+def title(loss: str) -> str:
+    """A loss's name as figures and sentences write it."""
     return _LOSSES[loss][0] if loss in _LOSSES else loss
 
 
@@ -715,7 +807,8 @@ def _style(loss: str) -> dict[str, Any]:
     return {"color": color, "linestyle": line, "marker": marker}
 
 
-def _dataset_order(runs: pd.DataFrame) -> list[str]:
+def dataset_order(runs: pd.DataFrame) -> list[str]:
+    """The data sets of a table in the paper's order; new ones follow alphabetically."""
     present = set(runs["dataset"])
     return [name for name in _DATASETS if name in present] + sorted(present - set(_DATASETS))
 
@@ -724,7 +817,7 @@ def _panels(
     runs: pd.DataFrame, width: float = 5.6
 ) -> tuple[Figure, list[tuple[str, Axes, pd.DataFrame]]]:
     """A figure with a titled panel a data set, two in a row."""
-    names = _dataset_order(runs)
+    names = dataset_order(runs)
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(width * columns + 1.2, 3.8 * rows + 0.9), layout="constrained")
@@ -732,7 +825,7 @@ def _panels(
     for spare in grid[len(names) :]:
         spare.remove()
     for name, axes in zip(names, grid, strict=False):
-        axes.set_title(_DATASETS.get(name, name), pad=16, fontweight="bold")
+        axes.set_title(dataset_title(name), pad=16, fontweight="bold")
     return figure, [(n, a, runs[runs["dataset"] == n]) for n, a in zip(names, grid, strict=False)]
 
 
@@ -757,9 +850,11 @@ def _plain_log(axis: Axis, ticks: Sequence[int] = (1, 2, 3, 5, 7)) -> None:
 
 def _budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
     axes.set(xscale="log", xlabel=f"cost in {COSTS[cost]}" if cost else "budget (settings tried)")
+    _plain_log(axes.xaxis, (1, 2, 5))
     if cost is None:
         axes.set_xlim(0.85, 1.15 * max(2, most))
-        _plain_log(axes.xaxis, (1, 2, 5))
+    else:
+        axes.xaxis.set_major_formatter(EngFormatter(places=0))
 
 
 def _budgets(n: int, points: int = 60) -> Any:
@@ -808,6 +903,7 @@ def _finish(
     legend: bool = False,
     unit: str = "setting",
     measure: str = "",
+    report: str = "fid",
 ) -> Figure:
     """Legend and caption: what was measured on how much, how many diverged, what the band is."""
     if legend:
@@ -817,16 +913,20 @@ def _finish(
     row, diverged = runs.iloc[0], np.isinf(runs["fid"])
     if not measure:
         name, images = distance_name(row["features"]), row["num_images"]
-        measure = f"{name} on {images:,} images, lower is better, least of a run's checkpoints"
+        measure = f"{name} on {images:,} images, lower is better, {REPORTS[report]}"
     sizes = sorted(set(runs.groupby(["loss", "dataset", "sweep"]).size()))
     count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    sets = [_DATASETS.get(name, name) for name in _dataset_order(runs)]
+    sets = [dataset_title(name) for name in dataset_order(runs)]
     caption = (
         f"{', '.join(sets)}: {measure}. Networks of width {row['width']:g}; "
         f"{' and '.join(dict.fromkeys(runs['sweep']))}: {count} {unit}{'s' * (sizes[-1] > 1)} a "
         f"loss; {diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
         f"{' and count as infinite' * ('F1' not in measure)}. {text}"
     )
+    return _captioned(figure, caption)
+
+
+def _captioned(figure: Figure, caption: str) -> Figure:
     width = int(figure.get_figwidth() * 15.5)
     figure.supxlabel(
         textwrap.fill(caption, width, break_on_hyphens=False), x=0.01, ha="left", fontsize=8

@@ -30,6 +30,10 @@ IntArray = NDArray[np.integer]
 Survival = Callable[[int, int], Array]
 Rng = int | np.random.Generator
 
+ENOUGH = 10
+"""Fewer settings than this tell no two losses apart: the bootstrap of three scores that lie below
+three others has no spread, though the order comes about by chance once in ten (2 / C(6, 3))."""
+
 _BLOCK = 200_000  # numbers of a bootstrap held at a time: 1.6 MB, about a processor's cache
 
 
@@ -126,6 +130,44 @@ def expected_at_min(fid: ArrayLike, value: ArrayLike, budget: ArrayLike) -> Arra
     means = (np.bincount(level, values) / np.bincount(level))[np.sort(level)]
     budgets = _budgets(k, len(scores))
     return _shaped([means @ -np.diff(_without(len(scores), b)) for b in budgets], k)
+
+
+def quantile_at_min(fid: ArrayLike, value: ArrayLike, budget: ArrayLike, q: float) -> Array:
+    """Quantile q of another measure (n,) at the setting that has the least of k scores.
+
+    For a score that was selected on some images and is reported on others. The least value whose
+    settings are together selected with probability >= q; values may be +inf. With value = fid it is
+    `min_quantile`. Of settings of equal score the one of least value is taken.
+    """
+    values, order = _at_min(fid, value)
+    k = np.asarray(budget)
+    picked = []
+    for b in _budgets(k, len(values)):
+        chance = np.cumsum(-np.diff(_without(len(values), b))[order])
+        picked.append(values[order][_first_at(chance, q)])
+    return _shaped(picked, k)
+
+
+def quantile_at_min_interval(
+    fid: ArrayLike,
+    value: ArrayLike,
+    budget: ArrayLike,
+    q: float,
+    *,
+    rng: Rng,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """`quantile_at_min` with its percentile bootstrap interval over the n settings."""
+    values, order = _at_min(fid, value)
+    k, n, generator = np.asarray(budget), len(values), np.random.default_rng(rng)
+    blocks = []
+    for rows in _blocks(draws, n):
+        counts = _resampled_counts(n, rows, generator)
+        chances = (-np.diff(_without(n, b)[counts], axis=0)[order] for b in _budgets(k, n))
+        blocks.append([values[order][_first_at(np.cumsum(c, axis=0), q)] for c in chances])
+    interval = _interval(np.concatenate(blocks, axis=1).T, np.zeros(()), level)
+    return Estimate(quantile_at_min(fid, value, k, q), *(_shaped(end, k) for end in interval))
 
 
 def cost_curve(cost: ArrayLike, fid: ArrayLike, budget: ArrayLike) -> tuple[Array, Array]:
@@ -320,6 +362,23 @@ def _rank(n: int, budget: int, q: float) -> int:
     if not 0 <= q <= 1:
         raise StudyError(f"quantile {q} is outside 0 to 1; 0.5 is the median")
     return int(np.argmax(1 - _without(n, budget)[1:] >= q - 1e-12))  # 1e-12: rounding of 1 - S
+
+
+def _first_at(chance: Array, q: float) -> Array:
+    """First place along axis 0 where a cumulative chance reaches q."""
+    return np.asarray(np.argmax(chance >= q - 1e-12, axis=0))
+
+
+def _at_min(fid: ArrayLike, value: ArrayLike) -> tuple[Array, IntArray]:
+    """Values in the order of their scores, and what sorts these values."""
+    scores, values = np.asarray(fid, dtype=float), np.asarray(value, dtype=float)
+    _scores(scores), _scores(values)
+    if scores.shape != values.shape:
+        raise StudyError(
+            f"values of shape {values.shape} for {scores.shape} scores; give one number each"
+        )
+    by_score = values[np.lexsort((values, scores))]
+    return by_score, np.argsort(by_score, kind="stable")
 
 
 def _blocks(draws: int, size: int) -> list[int]:

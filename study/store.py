@@ -1,4 +1,4 @@
-"""From run folders to one table a sweep, and an Optuna storage of the same for its dashboard.
+"""From run folders to one table a sweep.
 
 The run folders are the truth. The table results/<sweep>.parquet is derived from them, and stands
 for runs whose folders are gone (a fresh clone has the table only). One row an evaluation, sorted;
@@ -11,17 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
 
 from study import run
-from study.config import RunConfig, SweepConfig
-from study.space import ranges_of
+from study.config import RunConfig
 
 HYPERPARAMETERS = [
     "lr",
@@ -72,7 +67,7 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The rows of one finished run; none where it is not finished."""
     config = run.read_json(folder / "config.json")
-    result = run.read_json(folder / "result.json")
+    result = run.read_result(folder)
     if config is None or result is None:
         return []
     made_by = result["provenance"]
@@ -118,46 +113,6 @@ def write_table(results: Path, sweep: str, table: pd.DataFrame) -> None:
     )
     path = table_path(results, sweep)
     run.write_atomically(path, lambda temporary: pq.write_table(content, temporary))
-
-
-def record_in_optuna(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
-    """Add the table's runs that it lacks to the sweep's Optuna storage (a journal file).
-
-    One study a loss and data set; a trial's value is its smallest distance, infinity where it
-    diverged. Only the driver writes here; delete the file and the next sweep makes it anew.
-    """
-    path = (results / "optuna" / f"{sweep.name}.log").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    for (loss, dataset), rows in table.groupby(["loss", "dataset"]):
-        study = optuna.create_study(
-            storage=storage, study_name=f"{sweep.name}/{loss}/{dataset}", load_if_exists=True
-        )
-        known = {trial.user_attrs["config"] for trial in study.get_trials(deepcopy=False)}
-        for config, evaluations in rows.groupby("config", sort=False):
-            if config not in known:
-                study.add_trial(trial_of(sweep, str(loss), evaluations))
-    return path
-
-
-def trial_of(sweep: SweepConfig, loss: str, rows: pd.DataFrame) -> optuna.trial.FrozenTrial:
-    """An Optuna trial of one run's rows; values outside the ranges stand among its attributes."""
-    first = rows.iloc[0]
-    space = ranges_of(sweep.ranges, loss) if sweep.ranges else {}
-    values = {name: first[name] for name in rows.columns if name in space}
-    values = {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
-    inside = {n: v for n, v in values.items() if space[n]._contains(space[n].to_internal_repr(v))}
-    diverged = first["status"] == "diverged"
-    return create_trial(
-        state=TrialState.COMPLETE,
-        value=float("inf") if diverged else float(rows["fid"].min()),
-        params=inside,
-        distributions={name: space[name] for name in inside},
-        intermediate_values={int(r["step"]): float(r["fid"]) for _, r in rows.iterrows()},
-        user_attrs={"number": int(first["number"]), "config": first["config"]}
-        | {name: value for name, value in values.items() if name not in inside},
-    )
 
 
 def folder_of(results: Path, config: RunConfig) -> Path:

@@ -1,27 +1,27 @@
 """A sweep: plan the runs, see what is done, launch what is missing, collect."""
 
-import os
+import math
+import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from study import data, features, launch, plots, run, store, view
-from study.config import RunConfig, SweepConfig, read_config
+from study import dashboard, data, features, launch, plots, run, slurm, store, view
+from study.config import RunConfig, SweepConfig, load_sweep
 from study.errors import StudyError
 from study.losses import load as load_loss
 from study.losses import names
 from study.space import setting
+from study.status import folders_of, results_folder
+from study.train import count_flops, train
 
 SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
-
-
-def results_folder() -> Path:
-    """STUDY_RESULTS, or results/ here."""
-    return Path(os.environ.get("STUDY_RESULTS", "results"))
 
 
 def plan(
@@ -118,14 +118,26 @@ class Progress(NamedTuple):
     folders: list[Path]
     states: list[run.State]
 
-    @property
-    def open(self) -> list[Path]:
-        """Runs that a worker may take: to do, lost, or failed."""
+    def open(self, retries: int) -> list[Path]:
+        """Runs that a worker may take: to do, or failed or lost and to be tried once more."""
         return [
             folder
             for folder, state in zip(self.folders, self.states, strict=True)
-            if state in ("to do", "lost", "failed")
+            if state in ("to do", "lost", "failed") and run.is_open(folder, retries)
         ]
+
+    def now(self) -> "Progress":
+        """The same, looked at again; what is done stays so."""
+        states = [
+            state if state in run.DONE else run.state_of(folder)
+            for folder, state in zip(self.folders, self.states, strict=True)
+        ]
+        return self._replace(states=states)
+
+    @property
+    def missing(self) -> bool:
+        """Whether any run is not done."""
+        return any(state not in run.DONE for state in self.states)
 
     def counts(self) -> Counter[run.State]:
         """How many runs are in each state."""
@@ -156,28 +168,45 @@ def prepare(configs: list[RunConfig], results: Path) -> Progress:
     for name in {config.sweep for config in configs}:
         refuse_other_rows(configs, store.read_table(results, name), store.table_path(results, name))
     for config, folder, state in zip(*status, strict=True):
-        path = folder / "config.json"
-        if path.exists():
-            refuse_change(folder, config)
-        elif state not in run.DONE:
-            run.write_json(path, config.model_dump())
-        last = run.last_claim(folder) if state == "failed" else None
-        if last is not None:
-            last.end("released")
-    return progress(configs, results)
+        if not is_planned(folder, config) and state not in run.DONE:
+            run.write_json(folder / "config.json", config.model_dump())
+        if state in ("failed", "lost"):
+            run.forgive(folder)
+    return status.now()
 
 
-def refuse_change(folder: Path, now: RunConfig) -> None:
-    """StudyError naming the first value in which a planned run and the sweep differ."""
-    planned = read_config(folder / "config.json")
-    if planned.hash == now.hash:
-        return
-    old, new = planned.model_dump(), now.model_dump()
-    name = next(name for name in old if old[name] != new[name])
-    raise StudyError(
-        f"{folder} was planned with {name} {old[name]}, the sweep now says {new[name]}: "
-        "copy the sweep under a new name, or delete the old runs"
-    )
+def is_planned(folder: Path, config: RunConfig) -> bool:
+    """Whether the run's config.json is there; StudyError where it says something else.
+
+    One that cannot be read is named on stderr. Device and threads may differ.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        return False
+    planned = run.read_json(path)
+    if planned is None:
+        print(f"{path} cannot be read; it is written again", file=sys.stderr)
+        return False
+    now = config.model_dump()
+    for name in now.keys() - {"device", "threads"}:
+        if planned.get(name) != now[name]:
+            raise StudyError(
+                f"{folder} was planned with {name} {planned.get(name)}, the sweep now says "
+                f"{now[name]}: copy the sweep under a new name, or delete the old runs"
+            )
+    return True
+
+
+def require_inputs(configs: Sequence[RunConfig]) -> None:
+    """Find or fetch what the runs need; StudyError where data, images or weights are missing."""
+    for name in {config.features for config in configs}:
+        features.load(name)
+    for dataset, num_images in {(config.dataset, config.num_images) for config in configs}:
+        have = min(len(data.load(dataset, split)) for split in ("train", "held_out"))
+        if num_images > have:
+            raise StudyError(
+                f"num_images = {num_images}: {dataset} has {have} held-out images; ask for fewer"
+            )
 
 
 def refuse_other_rows(configs: list[RunConfig], table: pd.DataFrame, path: Path) -> None:
@@ -192,24 +221,195 @@ def refuse_other_rows(configs: list[RunConfig], table: pd.DataFrame, path: Path)
             )
 
 
-def run_here(status: Progress, results: Path, workers: int, gpus: int, max_failures: int) -> None:
-    """Train what is open with workers on this machine, showing how it goes."""
-    first = status.configs[0]
-    log = results / "runs" / first.sweep / "workers.log"
-    pool = launch.Pool(status.open, workers, gpus, log)
-    try:
-        with view.live(results, workers, first.features) as show:
+def run_here(
+    status: Progress,
+    results: Path,
+    workers: int,
+    gpus: Sequence[str],
+    retries: int,
+    max_failures: int,
+) -> None:
+    """Train what is open with workers on this machine, showing how it goes.
+
+    Runs that another process has at work are waited for, and trained here should they be lost.
+    """
+    with (
+        launch.Notice(signal.SIGINT, signal.SIGTERM) as notice,
+        view.live(results, workers, status.configs[0].features) as show,
+    ):
+
+        def watch() -> None:
+            nonlocal status
+            status = status.now()
             show(*status)
-            while pool.is_working(len(status.open)):
-                time.sleep(0.5)
-                status = progress(status.configs, results)
-                show(*status)
-                if status.counts()["failed"] >= max_failures:
-                    raise StudyError(
-                        f"{max_failures} runs failed, the sweep stops; `make status` says why"
-                    )
-    finally:
-        pool.stop()
+            launch.stop_if_broken(status.states, max_failures)
+
+        tried: list[Path] = []
+        while not notice.given:
+            watch()
+            missing = status.open(retries)
+            if missing and missing != tried:
+                tried = missing
+                dispatcher = launch.Dispatcher(missing, train, notice, workers, retries, gpus)
+                dispatcher.carry(watch)
+            elif "running" in status.states:
+                time.sleep(launch.LOOK_S)
+            else:
+                return
+    raise KeyboardInterrupt
+
+
+def jobs_folder(results: Path, sweep: str) -> Path:
+    """Where the orders and logs of a sweep's SLURM jobs lie."""
+    return (results / "runs" / sweep / "jobs").absolute()
+
+
+def send(
+    status: Progress, jobs: Path, resources: slurm.Resources, retries: int, max_failures: int
+) -> int:
+    """Submit what is open and not yet in the queue; returns how many jobs that makes."""
+    run.require_writable(jobs)
+    with run.alone(jobs):  # two drivers at once submit nothing twice
+        there = slurm.queued(jobs)
+        missing = [path.absolute() for path in status.open(retries)]
+        missing = [path for path in missing if path not in there]
+
+        def job(order: Path, index: int) -> slurm.Job:
+            at_once = resources.runs_at_once
+            return slurm.Job(order, index, train, at_once, retries, max_failures)
+
+        numbers = slurm.submit(missing, resources, jobs, job)
+    print(f"{len(missing)} runs submitted in {len(numbers)} jobs; {len(there)} were in the queue")
+    return len(numbers)
+
+
+def run_on_slurm(
+    status: Progress,
+    results: Path,
+    resources: slurm.Resources,
+    retries: int,
+    max_failures: int,
+    wait: bool,
+) -> None:
+    """Submit what is missing; with `wait`, stay until every run has come to an end."""
+    jobs = jobs_folder(results, status.configs[0].sweep)
+    try:
+        refuse_silence(jobs, results)
+    except StudyError as error:
+        print(f"last time {error}", file=sys.stderr)
+    send(status, jobs, resources, retries, max_failures)
+    if wait:
+        follow(status, results, resources, retries, max_failures)
+    else:
+        print("`make status` tells how it goes; `python -m study cancel` takes the jobs back")
+
+
+def follow(
+    status: Progress, results: Path, resources: slurm.Resources, retries: int, max_failures: int
+) -> None:
+    """Wait until the jobs have ended, and submit again what they leave open."""
+    first = status.configs[0]
+    jobs = jobs_folder(results, first.sweep)
+    with view.live(results, resources.runs_together, first.features) as show:
+        while True:
+            status = status.now()
+            show(*status)
+            try:
+                launch.stop_if_broken(status.states, max_failures)
+            except StudyError:
+                slurm.cancel(jobs)
+                raise
+            refuse_silence(jobs, results)
+            if not slurm.queued(jobs) and "running" not in status.states:
+                status = status.now()
+                if not status.open(retries):
+                    return
+                send(status, jobs, resources, retries, max_failures)
+            time.sleep(slurm.LOOK_S)
+
+
+def refuse_silence(jobs: Path, results: Path) -> None:
+    """StudyError where jobs have ended without a word."""
+    count = slurm.silent(jobs)
+    if count:
+        raise StudyError(
+            f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes "
+            f"do not see {results.absolute()}; results must lie on a disk that the nodes share "
+            "(STUDY_RESULTS names the folder); the same command submits them again"
+        )
+
+
+def predicted_flops(configs: Sequence[RunConfig]) -> int:
+    """FLOPs of training the runs, by torch's counter; evaluations are not in it."""
+
+    @cache
+    def per_step(key: Hashable) -> tuple[int, int]:
+        return count_flops(examples[key], data.image_shape(examples[key].dataset))
+
+    @cache
+    def g_steps(key: Hashable, disc_iters: int, d_steps: int) -> int:
+        loss = load_loss(examples[key].loss)(**examples[key].own)
+        return sum(loss.g_turn(step, disc_iters) for step in range(d_steps))
+
+    keys: list[Hashable] = [
+        (c.loss, data.image_shape(c.dataset), c.batch_norm, c.width) for c in configs
+    ]
+    examples = dict(zip(keys, configs, strict=True))
+    total = 0
+    for key, config in zip(keys, configs, strict=True):
+        d_flops, g_flops = per_step(key)
+        g_times = g_steps(key, config.disc_iters, config.d_steps)
+        total += config.d_steps * d_flops + g_times * g_flops
+    return total
+
+
+def flops_per_second(results: Path, sweep: str) -> float | None:
+    """The rate of a sweep's finished runs, evaluations included in the time; None without any."""
+    rows = store.read_table(results, sweep).drop_duplicates("config", keep="last")
+    return float(rows["flops"].sum() / rows["wall_s"].sum()) if len(rows) else None
+
+
+def describe(
+    status: Progress, results: Path, at_once: int, resources: slurm.Resources | None
+) -> None:
+    """Say what would be launched: runs, jobs, FLOPs and hours, and what sbatch would be given."""
+    there = slurm.queued(jobs_folder(results, status.configs[0].sweep)) if resources else {}
+    configs = [
+        config
+        for config, folder, state in zip(*status, strict=True)
+        if state not in (*run.DONE, "running") and folder.absolute() not in there
+    ]
+    states = ", ".join(f"{count} {state}" for state, count in status.counts().items())
+    print(f"runs: {len(status.configs)} ({states}), of which {len(configs)} would be trained")
+    flops, rate = predicted_flops(configs), flops_per_second(results, status.configs[0].sweep)
+    print(f"training: {flops:.3g} FLOPs")
+    if rate:
+        hours = flops / rate / 3600
+        print(
+            f"time: {hours:.1f} hours at the {rate / 1e9:.1f} GFLOP/s of this sweep's finished runs"
+            f", {hours / at_once:.1f} with {at_once} runs at once"
+        )
+    else:
+        print("time: not known before a run of this sweep is done")
+    if resources is not None and configs:
+        jobs = math.ceil(len(configs) / resources.runs_per_job)
+        limit = slurm.array_limit()
+        print(f"jobs: {jobs}, in {math.ceil(jobs / limit)} arrays of {limit} at most")
+        jobs_there = jobs_folder(results, status.configs[0].sweep)
+        print(slurm.sbatch_text(resources, jobs_there, min(jobs, limit)))
+
+
+def collect(results: Path, name: str) -> pd.DataFrame:
+    """Bring a sweep's finished runs into its table and its Optuna storage; returns the table."""
+    run.require_writable(results / "runs")
+    with run.alone(results / "runs"):
+        folders = folders_of(name, results)
+        for folder in (results, *folders):
+            run.remove_temporaries(folder)
+        table = store.collect(results, name, folders)
+        if len(table):
+            dashboard.record(results, load_sweep(name), table)
+    return table
 
 
 def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
@@ -240,34 +440,3 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         )
         print(f"budget curve: {stem}.png")
     print(f"table: {store.table_path(results, plan[0].sweep)}")
-
-
-def folders_of(sweep: str, results: Path) -> list[Path]:
-    """Every run folder of a sweep that exists, sorted."""
-    top = results / "runs" / sweep
-    return sorted(path.parent for path in top.glob("*/*/*/config.json"))
-
-
-def sweeps_with_runs(results: Path) -> list[str]:
-    """Names of the sweeps that have run folders."""
-    runs = results / "runs"
-    return sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.exists() else []
-
-
-def status(
-    results: Path, sweeps: list[str] | None = None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Groups (loss x data set) and failures of every planned run, from the files alone."""
-    groups, failures = [], []
-    for name in sweeps or sweeps_with_runs(results):
-        folders = folders_of(name, results)
-        configs = [read_config(folder / "config.json") for folder in folders]
-        states = [run.state_of(folder) for folder in folders]
-        groups += view.Overview(results, 1).groups(configs, folders, states)
-        for folder, state in zip(folders, states, strict=True):
-            last = run.last_claim(folder) if state == "failed" else None
-            if last is not None:
-                error = (run.read_json(last.path) or {}).get("error")
-                log = str(folder / "log.txt")
-                failures.append({"run": str(folder), "error": error, "log": log})
-    return groups, failures

@@ -44,38 +44,35 @@ class Overview:
         self.finished: dict[str, Cost] = {}
         self.tables: set[str] = set()
 
-    def remember(self, config: RunConfig, folder: Path) -> None:
-        """Note what a finished run came to, from its sweep's table or from its folder."""
+    def cost(self, config: RunConfig, folder: Path) -> Cost | None:
+        """What a finished run came to, from its sweep's table or from its folder."""
         if config.sweep not in self.tables:
             self.tables.add(config.sweep)
             for hash_, rows in store.read_table(self.results, config.sweep).groupby("config"):
                 status, wall_s = rows["status"].iloc[0], rows["wall_s"].max()
                 self.finished[str(hash_)] = finished(status, rows["fid"], wall_s)
-        if config.hash not in self.finished:
-            result = run.read_json(folder / "result.json")
+        identity = config.hash
+        if identity not in self.finished:
+            result = run.read_result(folder)
             if result is not None:
                 rows = result["evaluations"]
                 distances = [row["fid"] for row in rows]
-                self.finished[config.hash] = finished(
-                    result["status"], distances, rows[-1]["wall_s"]
-                )
+                self.finished[identity] = finished(result["status"], distances, rows[-1]["wall_s"])
+        return self.finished.get(identity)
 
     def groups(
         self, configs: list[RunConfig], folders: list[Path], states: list[run.State]
     ) -> list[dict[str, Any]]:
         """One entry a loss and data set."""
-        for config, folder, state in zip(configs, folders, states, strict=True):
-            if state in run.DONE:
-                self.remember(config, folder)
         groups: dict[tuple[str, str, str], dict[str, Any]] = {}
-        for config, state in zip(configs, states, strict=True):
+        for config, folder, state in zip(configs, folders, states, strict=True):
             key = (config.sweep, config.loss, config.dataset)
             empty = {"best": None, "spent_s": 0.0, "runs": 0} | dict.fromkeys(STATES, 0)
             group = groups.setdefault(key, empty)
             group[state] += 1
             group["runs"] += 1
-            if config.hash in self.finished:
-                cost = self.finished[config.hash]
+            cost = self.cost(config, folder) if state in run.DONE else None
+            if cost is not None:
                 group["spent_s"] += cost.wall_s
                 if cost.fid < (group["best"] or float("inf")):
                     group["best"] = cost.fid

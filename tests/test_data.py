@@ -124,6 +124,40 @@ def test_idx_is_read_from_each_place(
         np.testing.assert_array_equal(loaded.numpy()[:, 0], images)
 
 
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist"])
+def test_labels_of_idx(
+    folder: Path, small_idx: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    classes = np.array([3, 1, 4, 1, 5, 9, 2], np.uint8)
+    monkeypatch.setitem(
+        data.IDX_SHA256[name], "train labels", hashlib.sha256(idx(classes)).hexdigest()
+    )
+    path = write(folder / name / "train-labels-idx1-ubyte.gz", idx(classes))
+    labels = data.labels(name, "train")
+    assert labels.dtype == torch.uint8
+    assert labels.tolist() == [3, 1, 4, 1, 5, 9, 2]
+    write(path, idx(classes[::-1]))
+    with pytest.raises(StudyError, match=f"^{path} .*sha256"):
+        data.labels(name, "train")
+
+
+@pytest.mark.skipif(not data.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist_has_as_many_of_each_class(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(data.IDX_FOLDERS, "fashion_mnist", (data.DEBIAN,))
+    labels = data.labels("fashion_mnist", "held_out")
+    assert labels.bincount().tolist() == [1000] * 10
+    assert labels[:3].tolist() == [9, 2, 1]
+
+
+def test_unknown_labels_are_told() -> None:
+    with pytest.raises(StudyError, match="'triangles' has no classes; allowed: cifar10, fashion_"):
+        data.labels("triangles", "train")
+    with pytest.raises(StudyError, match="unknown split 'test' of mnist; allowed: train, held_out"):
+        data.labels("mnist", "test")
+
+
 def test_the_data_folder_goes_before_debian_and_debian_before_fetching(
     folder: Path, tmp_path: Path, small_idx: dict[str, np.ndarray]
 ) -> None:
@@ -177,7 +211,7 @@ def test_a_missing_set_says_what_to_put_where(folder: Path) -> None:
     with pytest.raises(StudyError) as error:
         data.load("fashion_mnist", "train")
     assert str(folder / "fashion_mnist") in str(error.value)
-    assert "put train-images-idx3-ubyte and t10k-images-idx3-ubyte (or .gz)" in str(error.value)
+    assert "put train-images-idx3-ubyte, t10k-images-idx3-ubyte, " in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -340,6 +374,7 @@ def test_cifar10_is_unpacked_from_the_archive_in_the_folder(
     write(folder / "x", b"")
     archive.rename(folder / archive.name)
     train, held_out = data.load("cifar10", "train"), data.load("cifar10", "held_out")
+    assert data.labels("cifar10", "train").tolist() == [0, 1] * 5
     assert train.dtype == torch.uint8
     assert train.is_contiguous()
     np.testing.assert_array_equal(train.numpy(), images[:10].reshape(10, 3, 32, 32))

@@ -152,6 +152,42 @@ def test_cost_on_the_x_axis_is_the_mean_cost_times_k():
     assert axes.get_xlabel() == "cost in FLOPs"
 
 
+def test_selected_on_some_images_reported_on_others():
+    table = make(("ns", "mm"), n=12)
+    table["fid_report"] = 100 - table["fid"]
+    runs = plots.scores(table, "fid_report")
+    least = plots.scores(table)
+    ok = runs["status"] == "ok"
+    assert_array_equal(runs["step"], least["step"])  # the choice is the same
+    assert_allclose(runs["fid"][ok], 100 - least["fid"][ok])
+    assert_array_equal(np.isinf(runs["fid"]), ~ok)
+    figure = plots.budget_curves(table, report="fid_report")
+    k, value = line(figure.axes[0], "NS GAN")
+    fid = scored(table, "ns")
+    assert_allclose(value, st.quantile_at_min(fid, 100 - fid, k.astype(int), 0.5))
+    assert "on which nothing was selected" in caption(figure)
+    same = plots.budget_curves(table.assign(fid_report=table["fid"]), report="fid_report")
+    assert_allclose(
+        line(same.axes[0], "NS GAN"), line(plots.budget_curves(table).axes[0], "NS GAN")
+    )
+    best = plots.best_table(table).loc["fashion_mnist", "ns"]
+    assert_allclose(best["best_report"], 100 - best["best"])
+    with pytest.raises(StudyError, match="ok rows have no fid_report"):
+        plots.scores(table.assign(fid_report=np.nan), "fid_report")
+    with pytest.raises(StudyError, match="unknown report 'fid_train'; there are fid, fid_report"):
+        plots.scores(table, "fid_train")
+    with pytest.raises(StudyError, match="is a median"):
+        plots.budget_curves(table, report="fid_report", curve="mean")
+
+
+def test_performance_profiles_end_at_the_share_that_is_ok():
+    table = make(n=8)
+    axes = plots.performance_profiles(table).axes[0]
+    tau, share = line(axes, "MM GAN")
+    assert_allclose(share, st.performance_profile(scored(table, "mm"), tau))
+    assert (share[0], share[-1]) == (0, 0.75)
+
+
 def test_defaults_are_stars():
     table = make(("ns",))
     star = [
@@ -185,7 +221,9 @@ def test_rank_curves_and_win_matrix_show_the_statistics():
     assert texts[1.5, 0.5] == f"{100 * st.win_probability(fids[0], fids[1], 2):.0f}"
     assert texts[0.5, 1.5] == f"{100 * st.win_probability(fids[1], fids[0], 2):.0f}"
     assert len(texts) == 6
-    assert [a.get_title() for a in plots.win_matrix(table).axes] == ["5 settings each"]
+    assert [a.get_title() for a in plots.win_matrix(table).axes] == ["1 setting each"]
+    titles = [axes.get_title() for axes in plots.win_matrix(make(n=20)).axes]
+    assert titles == ["1 setting each", "5 settings each", "10 settings each"]
 
 
 def test_f1_curves():

@@ -317,3 +317,27 @@ def test_bad_input_is_refused(call, message):
     with pytest.raises(StudyError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_quantile_at_min_against_enumeration():
+    fid = np.array([3.0, 1, 4, 1.5, 9, np.inf])
+    value = np.array([30.0, 25, 7, 50, 1, np.inf])
+    for k in range(1, 7):
+        picked = [value[min(c, key=lambda i: fid[i])] for c in combinations(range(6), k)]
+        for q in (0.1, 0.5, 0.9, 1.0):
+            expected = np.quantile(picked, q, method="inverted_cdf")
+            assert st.quantile_at_min(fid, value, k, q) == expected
+    k = np.arange(1, 7)
+    assert_allclose(st.quantile_at_min(fid, fid, k, 0.5), st.min_quantile(fid, k, 0.5))
+    with pytest.raises(StudyError, match="one number each"):
+        st.quantile_at_min(fid, value[:3], 1, 0.5)
+
+
+def test_interval_of_quantile_at_min_is_that_of_the_minimum_where_they_are_one():
+    fid = np.exp(np.random.default_rng(0).normal(size=40))
+    k = np.array([1, 3, 10])
+    drawn = st.quantile_at_min_interval(fid, fid, k, 0.5, rng=0, draws=4000)
+    exact = st.min_quantile_interval(fid, k, 0.5)
+    assert_allclose(drawn.value, exact.value)
+    ranks = [np.searchsorted(np.sort(fid), ends) for ends in (drawn[1:], exact[1:])]
+    assert abs(ranks[0] - ranks[1]).max() <= 1  # the draws' noise is one order statistic at most

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from study import config as configs
-from study import run, store, sweep
+from study import dashboard, run, store, sweep
 from study.config import RunConfig, load_sweep, read_config
 from study.errors import StudyError
 from study.losses import names
@@ -194,8 +194,8 @@ def test_optuna_storage_can_be_rebuilt(tiny, tmp_path):
         finish(tmp_path, plan[1], [math.inf], "diverged"),
     ]
     table = store.collect(tmp_path, "tiny", folders)
-    path = store.record_in_optuna(tmp_path, tiny, table)
-    store.record_in_optuna(tmp_path, tiny, table)  # nothing is added twice
+    path = dashboard.record(tmp_path, tiny, table)
+    dashboard.record(tmp_path, tiny, table)  # nothing is added twice
     backend = optuna.storages.journal.JournalFileBackend(str(path))
     study = optuna.load_study(
         study_name="tiny/wgan/fashion_mnist", storage=optuna.storages.JournalStorage(backend)

@@ -1,0 +1,86 @@
+"""Steps a second and runs a GPU-hour on one GPU, shared by 1 to 16 runs, and the paper's cost.
+
+A run is the paper's: full width, its data set's number of D steps; evaluations are not timed.
+Every process trains for the same seconds at the same time as the others.
+
+Run it by `make bench DEVICE=cuda`.
+"""
+
+import multiprocessing
+import time
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import common
+import torch
+from step import ours
+
+from study import losses
+from study.config import BATCH_SIZE, load_sweep
+from study.data import image_shape
+from study.networks import ImageShape
+
+SECONDS = 10.0
+TOGETHER = (1, 2, 4, 8, 16)
+PAPER = ("wide", "narrow", "seeds")
+
+
+def train(loss: str, shape: ImageShape, barrier: Barrier, rates: Any) -> None:
+    """Put the D steps a second (G's turn every step) of one process into `rates`."""
+    step = ours(loss, shape, 1.0, "cuda")
+    x = torch.rand(BATCH_SIZE, *shape, device="cuda")
+    for _ in range(20):
+        step(x)
+    torch.cuda.synchronize()
+    barrier.wait()
+    started, steps = time.monotonic(), 0
+    while time.monotonic() - started < SECONDS:
+        for _ in range(10):
+            step(x)
+        torch.cuda.synchronize()
+        steps += 10
+    rates.put(steps / (time.monotonic() - started))
+
+
+def steps_per_second(loss: str, shape: ImageShape, together: int) -> float:
+    """D steps a second of `together` processes on one GPU, in all."""
+    context = multiprocessing.get_context("spawn")
+    barrier, rates = context.Barrier(together), context.SimpleQueue()
+    processes = [
+        context.Process(target=train, args=(loss, shape, barrier, rates)) for _ in range(together)
+    ]
+    for process in processes:
+        process.start()
+    rate = sum(rates.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return rate
+
+
+def main() -> None:
+    gpu = {"GPU": torch.cuda.get_device_name()}
+    shared = []
+    d_steps = load_sweep("wide").datasets["fashion_mnist"].d_steps
+    for together in TOGETHER:
+        rate = steps_per_second("ns", image_shape("fashion_mnist"), together)
+        row = {"runs together": together, "steps/s": rate, "runs/GPU-hour": 3600 * rate / d_steps}
+        shared.append(gpu | row)
+    common.store("GPU shared", shared)
+
+    best = max(shared, key=lambda row: row["steps/s"])["runs together"]
+    rows, hours, runs = [], 0.0, 0
+    for dataset, schedule in load_sweep("wide").datasets.items():
+        sweeps = [load_sweep(name) for name in PAPER]
+        trials = sum(sweep.trials for sweep in sweeps if dataset in sweep.datasets)
+        for loss in losses.names():
+            rate = steps_per_second(loss, image_shape(dataset), best)
+            cost = trials * schedule.d_steps / rate / 3600
+            hours, runs = hours + cost, runs + trials
+            row = {"data": dataset, "loss": loss, "steps/s": rate, "runs": trials}
+            rows.append(gpu | row | {"GPU-hours": cost})
+    rows.append(gpu | {"data": "all", "runs": runs, "GPU-hours": hours})
+    common.store("GPU cost of the paper", rows)
+
+
+if __name__ == "__main__":
+    main()

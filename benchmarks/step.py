@@ -1,0 +1,114 @@
+"""One D update with its G update: milliseconds, beside two peers, and share of the matrix rate.
+
+Every loss with its authors' defaults (G's turn every step), batch 64, random images in memory, one
+thread. The peers are timed twice: with the same networks in torch's own layers and torch's Adam as
+their documentation has it ("peer"), and with the study's layers and the fused Adam given to them
+("given ours"), which leaves the steps alone to compare.
+
+Run it by `make bench`, or `python benchmarks/step.py [repeats]`.
+"""
+
+import sys
+from functools import partial
+from typing import Any
+
+import common
+import peers
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from study import losses
+from study.config import BATCH_SIZE
+from study.losses.base import Players
+from study.networks import ImageShape, draw_z, initialise
+from study.optimizer import adam
+from study.train import FlopCounter
+
+WIDTHS = (0.25, 1.0)
+SHAPES = ((1, 28, 28), (3, 32, 32))
+SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
+
+
+def networks(loss: str, shape: ImageShape, width: float) -> tuple[Any, Any, Any]:
+    """The loss with its defaults and its two networks, with initial weights."""
+    Loss = losses.load(loss)
+    own = {name: value for name, value in Loss.defaults.items() if name not in SHARED}
+    chosen = Loss(**own)
+    G = chosen.generator(shape, width, 0.999)
+    D = chosen.discriminator(shape, Loss.defaults["batch_norm"], width)
+    for network in (G, D):
+        initialise(network, torch.Generator().manual_seed(0))
+    return chosen, G, D
+
+
+def ours(loss: str, shape: ImageShape, width: float, device: str = "cpu") -> peers.Step:
+    """The study's step, with the draws that it needs."""
+    chosen, G, D = (part.to(device) for part in networks(loss, shape, width))
+    players = Players(G, D, adam(G.parameters(), 1e-4, 0.5), adam(D.parameters(), 1e-4, 0.5))
+    rng = torch.Generator().manual_seed(1)
+
+    def step(x: Tensor) -> None:
+        z = draw_z(len(x), chosen.prior, rng).to(device)
+        z_g = draw_z(len(x), chosen.prior, rng).to(device) if chosen.fresh_z else None
+        chosen.step(players, x, z, z_g=z_g, draws=chosen.draws(x, rng))
+
+    return step
+
+
+def contestants(loss: str, shape: ImageShape, width: float, x: Tensor) -> dict[str, Any]:
+    """The study's step and those of the peers that have the loss, each twice."""
+    calls = {"study": partial(ours(loss, shape, width), x)}
+    for name, make in peers.peers_of(loss, shape).items():
+        _, G, D = networks(loss, shape, width)
+        plain = partial(Adam, lr=1e-4, betas=(0.5, 0.999))
+        step = make(loss, peers.in_torch_layers(G), peers.in_torch_layers(D), plain)
+        calls[name] = partial(step, x)
+        _, G, D = networks(loss, shape, width)
+        calls[f"{name} given ours"] = partial(make(loss, G, D, partial(plain, fused=True)), x)
+    return calls
+
+
+def matrix_rate() -> float:
+    """The rate of a 1024 x 1024 float32 matrix product, GFLOP/s."""
+    a = torch.randn(1024, 1024)
+    ms, _ = common.side_by_side({"product": lambda: a @ a}, 30)["product"]
+    return 2 * 1024**3 / ms / 1e6
+
+
+def measure(loss: str, shape: ImageShape, width: float, repeats: int) -> dict[str, Any]:
+    """One row of the table."""
+    x = torch.rand(BATCH_SIZE, *shape)
+    calls = contestants(loss, shape, width, x)
+    with FlopCounter() as counter:
+        calls["study"]()
+    times = common.side_by_side(calls, repeats)
+    rate = matrix_rate()
+    study, median = times.pop("study")
+    fastest = min(
+        ((t, name) for name, (t, _) in times.items() if "given" not in name), default=None
+    )
+    row: dict[str, Any] = {"loss": loss, "image": "x".join(map(str, shape[1:] + shape[:1]))}
+    row |= {"width": width, "study ms": study, "median": median}
+    for name in ("torchgan", "torchgan given ours", "torch-mimicry", "torch-mimicry given ours"):
+        row[f"{name} ms"] = times[name][0] if name in times else None
+    row["study / fastest peer"] = study / fastest[0] if fastest else None
+    row["GFLOP"] = counter.flops / 1e9
+    row["share of matrix rate"] = counter.flops / 1e6 / study / rate
+    return row
+
+
+def main() -> None:
+    common.one_thread()
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    rows = [
+        measure(loss, shape, width, repeats if width < 1 else max(5, repeats // 3))
+        for width in WIDTHS
+        for shape in SHAPES
+        for loss in losses.names()
+    ]
+    common.store("step", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""A sweep's table as an Optuna storage, for optuna-dashboard."""
+
+import sys
+from pathlib import Path
+
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from study.config import SweepConfig
+from study.space import ranges_of
+
+
+def record(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
+    """Add the table's runs that it lacks to the sweep's Optuna storage (a journal file).
+
+    One study a loss and data set; a trial's value is its smallest distance, infinity where it
+    diverged. Only the driver writes here, so a lock on the file is that of a driver that died;
+    delete the file and the next sweep makes it anew, as is done with one that cannot be read.
+    """
+    path = (results / "optuna" / f"{sweep.name}.log").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+    try:
+        add_trials(path, sweep, table)
+    except (ValueError, KeyError) as error:  # a driver died while it wrote
+        print(f"{path} cannot be read ({error!r}); it is made again", file=sys.stderr)
+        path.unlink()
+        add_trials(path, sweep, table)
+    return path
+
+
+def add_trials(path: Path, sweep: SweepConfig, table: pd.DataFrame) -> None:
+    """Append the runs that the journal file `path` lacks."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    for (loss, dataset), rows in table.groupby(["loss", "dataset"]):
+        study = optuna.create_study(
+            storage=storage, study_name=f"{sweep.name}/{loss}/{dataset}", load_if_exists=True
+        )
+        known = {trial.user_attrs["config"] for trial in study.get_trials(deepcopy=False)}
+        for config, evaluations in rows.groupby("config", sort=False):
+            if config not in known:
+                study.add_trial(trial_of(sweep, str(loss), evaluations))
+
+
+def trial_of(sweep: SweepConfig, loss: str, rows: pd.DataFrame) -> optuna.trial.FrozenTrial:
+    """An Optuna trial of one run's rows; values outside the ranges stand among its attributes."""
+    first = rows.iloc[0]
+    space = ranges_of(sweep.ranges, loss) if sweep.ranges else {}
+    values = {name: first[name] for name in rows.columns if name in space}
+    values = {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
+    inside = {n: v for n, v in values.items() if space[n]._contains(space[n].to_internal_repr(v))}
+    diverged = first["status"] == "diverged"
+    return create_trial(
+        state=TrialState.COMPLETE,
+        value=float("inf") if diverged else float(rows["fid"].min()),
+        params=inside,
+        distributions={name: space[name] for name in inside},
+        intermediate_values={int(r["step"]): float(r["fid"]) for _, r in rows.iterrows()},
+        user_attrs={"number": int(first["number"]), "config": first["config"]}
+        | {name: value for name, value in values.items() if name not in inside},
+    )

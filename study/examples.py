@@ -1,0 +1,105 @@
+"""A few small files of single runs, kept beside the tables: samples and training curves.
+
+Run folders are not committed. results/examples/<sweep>/<data set>/ holds, for the best run of each
+loss and for one collapsed run, <loss>_<number>.png (the grid of 64 samples of its best evaluation)
+and <loss>_<number>.parquet (its training curves): some 30 kB a run.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from study import plots
+from study.config import load_sweep, read_config
+from study.errors import StudyError
+from study.store import read_table
+
+
+class Example(NamedTuple):
+    """A run whose samples and curves are kept."""
+
+    loss: str
+    number: int
+    step: int
+    config: str
+    score: float
+    words: str
+    samples: Path
+    curves: Path
+
+
+def best(results: Path, sweep: str, dataset: str) -> list[Example]:
+    """The best run of each loss that has one, in the study's order."""
+    runs = _runs(results, sweep, dataset)
+    first = runs.sort_values("fid", kind="stable").drop_duplicates("loss").sort_index()
+    return [_example(results, row) for row in first[np.isfinite(first["fid"])].itertuples()]
+
+
+def collapsed(results: Path, sweep: str, dataset: str) -> Example:
+    """The longest of the diverged runs or, where none diverged, the run of greatest distance."""
+    runs = _runs(results, sweep, dataset)
+    worst = runs.sort_values(["fid", "d_steps"], ascending=False, kind="stable")
+    return _example(results, next(worst.itertuples()))
+
+
+def keep(results: Path, sweep: str) -> int:
+    """Copy the examples of a search's table out of its run folders; returns how many were copied.
+
+    What is no example any more is removed; an example whose run folder is gone stays.
+    """
+    table = read_table(results, sweep)
+    if table.empty or load_sweep(sweep).ranges is None:
+        return 0
+    copied = 0
+    for dataset in plots.dataset_order(table):
+        chosen = [*best(results, sweep, dataset), collapsed(results, sweep, dataset)]
+        for example in chosen:
+            copied += _copy(results / "runs" / sweep / example.loss / dataset, example)
+        names = {path for example in chosen for path in (example.samples, example.curves)}
+        for stale in set(folder(results, sweep, dataset).glob("*.p*")) - names:
+            stale.unlink()
+    return copied
+
+
+def _copy(runs: Path, example: Example) -> bool:
+    run = runs / f"{example.number:03d}"
+    if (
+        not (run / "config.json").exists()
+        or read_config(run / "config.json").hash != example.config
+    ):
+        return False
+    example.samples.parent.mkdir(parents=True, exist_ok=True)
+    pairs = {
+        run / "samples" / f"{example.step:06d}.png": example.samples,
+        run / "curves.parquet": example.curves,
+    }
+    found = {source: target for source, target in pairs.items() if source.exists()}
+    for source, target in found.items():
+        shutil.copyfile(source, target)
+    return bool(found)
+
+
+def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:
+    runs = plots.scores(read_table(results, sweep))
+    chosen = runs[runs["dataset"] == dataset]
+    if chosen.empty:
+        raise StudyError(
+            f"no rows of {dataset!r} in {sweep}; there are {', '.join(plots.dataset_order(runs))}"
+        )
+    return chosen
+
+
+def _example(results: Path, row: Any) -> Example:
+    stem = folder(results, row.sweep, row.dataset) / f"{row.loss}_{row.number:03d}"
+    score = f"distance {row.fid:.1f}" if np.isfinite(row.fid) else "diverged"
+    words = f"{plots.title(row.loss)}, setting {row.number}, {score}"
+    files = stem.with_suffix(".png"), stem.with_suffix(".parquet")
+    return Example(row.loss, row.number, row.step, row.config, row.fid, words, *files)
+
+
+def folder(results: Path, sweep: str, dataset: str) -> Path:
+    """Where the examples of a sweep and data set lie."""
+    return results / "examples" / sweep / dataset

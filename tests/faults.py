@@ -1,0 +1,220 @@
+"""Kill processes and tear files at random while a sweep of tiny runs goes on, then look at it.
+
+    python tests/faults.py --kills 200
+
+Workers, drivers and collectors are killed with SIGKILL; results, claims, configurations,
+checkpoints, the table and Optuna's journal are cut off or emptied. Afterwards the sweep must be
+complete, equal to an undisturbed one in every number, trained once, and without leftovers.
+Processes are forked from this one, so that a kill costs no new import of torch.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import tiny
+
+from study import config, launch, run, store, sweep
+
+FORK = multiprocessing.get_context("fork")
+PAUSE_S = 0.5  # between two faults, on average
+MORE_TRIALS = 4
+
+
+class Sweep:
+    """A tiny sweep in a folder of its own, and the processes at work on it."""
+
+    def __init__(self, root: Path, trials: int) -> None:
+        self.results, self.trials, self.log = root / "results", trials, root / "log.txt"
+        self.processes: list[tuple[str, multiprocessing.Process]] = []
+
+    def start(self, kind: str, target: Callable[[], None]) -> multiprocessing.Process:
+        """Fork a process that writes to the log, in a process group of its own."""
+
+        def main() -> None:
+            os.setpgid(0, 0)
+            output = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            target()
+
+        process = FORK.Process(target=main)
+        process.start()
+        self.processes.append((kind, process))
+        return process
+
+    def drive(self) -> None:
+        """What `make sweep` does."""
+        plan = sweep.plan(config.load_sweep("tiny"), trials=self.trials)
+        status = sweep.prepare(plan, self.results)
+        sweep.run_here(status, self.results, 2, [], retries=2, max_failures=10_000)
+        self.collect()
+
+    def collect(self) -> None:
+        """What `make collect` does, and the driver in the end."""
+        sweep.collect(self.results, "tiny")
+
+    def collect_for_ever(self) -> None:
+        """A victim that is always at it."""
+        while True:
+            self.collect()
+
+    def finish(self) -> None:
+        """Drive until nothing is missing."""
+        while not self.complete():
+            self.start("driver", self.drive).join()
+        self.start("collector", self.collect).join()
+
+    def complete(self) -> bool:
+        """Whether every run is done."""
+        plan = sweep.plan(config.load_sweep("tiny"), trials=self.trials)
+        return not any(
+            run.state_of(store.folder_of(self.results, each)) not in run.DONE for each in plan
+        )
+
+    def folders(self) -> list[Path]:
+        """Every run's folder."""
+        return sweep.folders_of("tiny", self.results)
+
+    def table(self) -> pd.DataFrame:
+        """The table, without the time it took."""
+        return store.read_table(self.results, "tiny").drop(columns="wall_s")
+
+
+def kill_one(victim: Sweep, rng: random.Random) -> str | None:
+    """Kill a random worker, driver or collector; its kind, or None where none is alive."""
+    living: dict[str, list[int]] = {"worker": [], "driver": [], "collector": []}
+    for kind, process in victim.processes:
+        if process.is_alive() and process.pid:
+            living[kind].append(process.pid)
+    living["worker"] = [pid for driver in living["driver"] for pid in children(driver)]
+    [kind] = rng.choices(list(living), [6, 1, 1])
+    if not living[kind]:
+        return None
+    pid = rng.choice(living[kind])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return kind
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    with contextlib.suppress(OSError):
+        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def tear_one(victim: Sweep, rng: random.Random) -> str | None:
+    """Cut a random file off, or empty it; its kind."""
+    top = victim.results
+    patterns = {
+        "result.json": "runs/tiny/*/*/*/result.json",
+        "claim.json": "runs/tiny/*/*/*/claim.*.json",
+        "config.json": "runs/tiny/*/*/*/config.json",
+        "checkpoint.pt": "runs/tiny/*/*/*/checkpoint.pt",
+        "table": "tiny.parquet",
+        "optuna": "optuna/tiny.log",
+    }
+    kind = rng.choice(list(patterns))
+    paths = sorted(top.glob(patterns[kind]))
+    if not paths:
+        return None
+    path = rng.choice(paths)
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, rng.choice([0, path.stat().st_size // 2]))
+        os.utime(path, (0, 0))  # as if long ago
+    return kind
+
+
+def disturb(victim: Sweep, kills: int, rng: random.Random) -> tuple[Counter[str], Counter[str]]:
+    """Let the sweep run, with so many kills; what was killed and torn."""
+    killed: Counter[str] = Counter()
+    torn: Counter[str] = Counter()
+    while killed.total() < kills:
+        alive = Counter(kind for kind, process in victim.processes if process.is_alive())
+        if victim.complete():
+            victim.trials += MORE_TRIALS
+        if alive["driver"] < (2 if rng.random() < 0.1 else 1):
+            victim.start("driver", victim.drive)
+        if alive["collector"] < 1:
+            victim.start("collector", victim.collect_for_ever)
+        time.sleep(rng.expovariate(1 / PAUSE_S))
+        killed.update(filter(None, [kill_one(victim, rng)]))
+        if rng.random() < 0.2:
+            torn.update(filter(None, [tear_one(victim, rng)]))
+    for _, process in victim.processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
+    return killed, torn
+
+
+def problems(victim: Sweep, undisturbed: Sweep, torn: Counter[str]) -> list[str]:
+    """What is not as it should be after all the faults."""
+    found = []
+    ends = Counter(
+        len(re.findall(r"ends: (?:ok|diverged)", (folder / "log.txt").read_text()))
+        for folder in victim.folders()
+    )
+    again = sum((times - 1) * runs for times, runs in ends.items() if times > 1)
+    if again > torn["result.json"]:
+        found.append(f"{again} runs were trained twice to the end")
+    left = [path for path in victim.results.rglob(".*") if "@" in path.name]
+    found += [f"left behind: {path}" for path in left]
+    try:
+        pd.testing.assert_frame_equal(victim.table(), undisturbed.table())
+    except AssertionError as error:
+        found.append(f"the tables differ: {error}")
+    messages = victim.log.read_text()
+    if torn["table"] and "tiny.parquet cannot be read" not in messages:
+        found.append("a torn table was not named")
+    return found
+
+
+def main() -> None:
+    """Disturb a sweep, finish it and an undisturbed one, and compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ.update(tiny.environment(Path(folder), options.trials, steps=40, every=10))
+        config.SWEEPS_FOLDER = Path(os.environ["STUDY_SWEEPS"])
+        launch.SPAWN = FORK  # type: ignore[assignment]
+        sweep.train = tiny.train  # type: ignore[assignment]
+        tiny.shrink_data()
+        victim = Sweep(Path(folder) / "disturbed", options.trials)
+        victim.results.mkdir(parents=True)
+        killed, torn = disturb(victim, options.kills, random.Random(options.seed))
+        print(f"killed {killed.total()}: {dict(killed)}; torn {dict(torn)}", flush=True)
+        victim.finish()
+        undisturbed = Sweep(Path(folder) / "undisturbed", victim.trials)
+        undisturbed.results.mkdir(parents=True)
+        undisturbed.finish()
+        found = problems(victim, undisturbed, torn)
+        attempts = sum(len(run.claims(path)) for path in victim.folders())
+        print(f"{victim.trials} runs, {attempts} attempts, {time.monotonic() - started:.0f} s")
+        if found:
+            print(victim.log.read_text()[-3000:], *found, sep="\n", file=sys.stderr)
+            sys.exit(1)
+    print("all complete, none trained twice, every number equal, nothing left behind")
+
+
+if __name__ == "__main__":
+    import faults  # so that the processes know this module by its name
+
+    faults.main()

@@ -1,0 +1,232 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_score import a_run  # noqa: F401 (a fixture)
+
+from study import behaviour, behaviour_plots, data, features, manifold, plots
+from study.errors import StudyError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A toy data set of two kinds of images in place of MNIST, and numbers to fit."""
+
+    def read(split, folder):
+        rng = np.random.default_rng(split == "train")
+        n = 600 if split == "train" else 200
+        images = rng.integers(0, 120, (n, 1, 28, 28), np.uint8)
+        images[np.arange(n) % 10 < 5, :, :14] += 100
+        return images, folder
+
+    sizes = {"train": 600, "held_out": 200}
+    monkeypatch.setitem(data.SETS, "mnist", data.DataSet((1, 28, 28), sizes, read, "no"))
+    monkeypatch.setitem(
+        data.LABELS, "mnist", lambda split, folder: (np.arange(sizes[split]) % 10).astype(np.uint8)
+    )
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    monkeypatch.setattr(behaviour, "SIZES", (40, 80, 100, 200, 400))
+    monkeypatch.setattr(behaviour, "NUM_IMAGES", 50)
+    monkeypatch.setattr(behaviour, "BESIDE", 30)
+    monkeypatch.setattr(behaviour, "NOISE_LEVELS", (0, 40))
+    monkeypatch.setattr(behaviour, "BLUR_PX", (0.0, 1.0))
+    monkeypatch.setattr(behaviour, "MEMORISED", (5, 50, 100))
+
+
+@pytest.fixture
+def table(small):
+    return behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=3)
+
+
+def levels(table, experiment, real="held_out", column="distance"):
+    rows = table[(table["experiment"] == experiment) & (table["real"] == real)]
+    return rows.groupby("level")[column].mean()
+
+
+def test_every_experiment_has_its_rows(table):
+    counts = table.groupby("experiment").size().to_dict()
+    # sizes x draws; 10 classes, 2 levels each x 2 draws; 2 numbers, 2 splits, 2 draws
+    assert counts == {"real": 4 * 3, "classes": 20, "noise": 4, "blur": 4, "memorised": 8}
+    assert not table.duplicated(behaviour.KEY).any()
+    assert set(table[table["experiment"] == "real"]["num_images"]) == {40, 80, 100, 200}
+    assert set(table[table["experiment"] != "real"]["num_images"]) == {50}
+    assert np.isfinite(table.select_dtypes("number")).all().all()
+
+
+def test_damage_is_seen(table):
+    for experiment in ("noise", "blur"):
+        distances = levels(table, experiment)
+        assert distances.iloc[1] > 2 * distances.iloc[0]
+    few, all_ = levels(table, "classes")[[1, 10]]
+    assert few > 2 * all_
+    few, all_ = levels(table, "classes", column="recall")[[1, 10]]
+    assert few < all_
+
+
+def test_copies_of_all_training_images_are_at_distance_0_from_them(table):
+    assert levels(table, "memorised", "train")[50] == pytest.approx(0, abs=1e-9)
+    assert levels(table, "memorised", "train")[5] > 1e-4
+    honest = levels(table, "noise")[0]
+    assert levels(table, "memorised")[50] == pytest.approx(honest, rel=0.5)
+
+
+def test_classes_are_those_that_are_kept(monkeypatch):
+    monkeypatch.setattr(behaviour, "_row", lambda _, level, real, fake: {level: fake.flatten()})
+    kinds = torch.arange(600) % 10
+    given = {"train": kinds[:, None].float(), "held_out": torch.zeros(60, 1)}
+    found = list(behaviour.mode_dropping(given, kinds.numpy(), np.random.default_rng(0)))
+    for k, row in enumerate(found, 1):
+        assert len(row[k].unique()) == k
+
+
+def test_the_same_table_again_and_other_draws_differ(small, table):
+    again = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=3)
+    pd.testing.assert_frame_equal(table, again)
+    real = table[(table["experiment"] == "real") & (table["level"] == 100)]["distance"]
+    assert real.nunique() == 3
+
+
+def test_more_draws_change_none_that_were_made(small, table):
+    more = behaviour.measure_all("mnist", features.load("random"), draws=3, real_draws=3)
+    kept = more[(more["draw"] < 2) | (more["experiment"] == "real")]
+    pd.testing.assert_frame_equal(table, kept.reset_index(drop=True))
+
+
+def test_without_classes_nothing_is_dropped(small, monkeypatch):
+    monkeypatch.delitem(data.LABELS, "mnist")
+    table = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=2)
+    assert "classes" not in set(table["experiment"])
+    assert len(behaviour_plots.damage(table).axes) == 6
+
+
+def fall(sizes, dim=64, features_name="random", draws=3, limit=0.25):
+    """A table of real against real that falls exactly as 1/n to a limit, a shift a draw."""
+    rows = [
+        {
+            "dataset": "mnist",
+            "features": features_name,
+            "experiment": "real",
+            "real": "held_out",
+            "level": float(n),
+            "draw": draw,
+            "num_images": n,
+            "dim": dim,
+            "distance": limit + 100 / n + 0.01 * (draw - 1),
+        }
+        for n in sizes
+        for draw in range(draws)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_limit_of_a_line_in_inverse_n():
+    table = fall([50, 100, 200, 400])
+    table.loc[table["num_images"] == 50, "distance"] = 9  # no more images than features: left out
+    limit = behaviour.infinitely_many(table)
+    assert limit.value == pytest.approx(0.25)
+    assert 0.2399 < limit.low < 0.25 < limit.high < 0.2601
+    with pytest.raises(StudyError, match="1 sizes exceed the number of features"):
+        behaviour.infinitely_many(fall([50, 100]))
+
+
+def test_bias_and_spread_by_number():
+    found = behaviour.bias(fall([100, 200])).set_index("num_images")
+    assert found["mean"].tolist() == pytest.approx([1.25, 0.75])
+    assert found["sd"].tolist() == pytest.approx([0.01, 0.01])
+    assert found["draws"].tolist() == [3, 3]
+
+
+def test_the_papers_values_stand_beside_fid_only():
+    inception = behaviour.bias(fall([5000, 10_000], features_name="inception"))
+    assert inception["paper"].tolist() == pytest.approx([np.nan, 1.25], nan_ok=True)
+    assert behaviour.bias(fall([10_000]))["paper"].isna().all()
+
+
+def test_the_report_states_the_limit(table):
+    said = behaviour.report(table)
+    assert "mnist, random features" in said
+    assert "real against real, infinitely many:" in said
+
+
+# --- Runs
+
+
+def test_distances_of_runs_are_those_recorded(a_run):  # noqa: F811
+    folder, recorded = a_run
+    folders = behaviour.runs_below([Path(folder).parent])
+    found = behaviour.distances_of_runs(folders, ["random"])
+    assert found["random"].tolist() == pytest.approx([recorded], rel=1e-9)
+    assert found[["loss", "dataset", "num_images"]].iloc[0].tolist() == ["ns", "mnist", 80]
+
+
+def test_no_runs_are_told(tmp_path):
+    with pytest.raises(StudyError, match="no runs with a"):
+        behaviour.distances_of_runs(behaviour.runs_below([tmp_path]), ["random"])
+
+
+def runs(second, dataset="mnist"):
+    table = pd.DataFrame({"lite0": [1.0, 2, 3, 4, 5], "random": second, "loss": "ns"})
+    return table.assign(dataset=dataset, num_images=100)
+
+
+def test_agreement_is_spearmans():
+    same = behaviour.agreement(runs([1.0, 4, 9, 16, 25]), "lite0", "random")
+    assert same.value == pytest.approx(1)
+    swapped = behaviour.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
+    assert swapped.value == pytest.approx(0.9)
+    two = pd.concat([runs([1.0, 2, 3, 4, 5]), runs([1.0, 2, 3, 4, 5], "cifar10")])
+    with pytest.raises(StudyError, match="runs on cifar10, mnist"):
+        behaviour.agreement(two, "lite0", "random")
+
+
+def test_convergence_has_a_row_a_combination(monkeypatch):
+    monkeypatch.setattr(manifold, "FRESH_TRIANGLES", 500)
+    table = behaviour.manifold_convergence(num_images=2)
+    assert set(table["images"]) == {"hold-out", "with noise"}
+    assert not table.duplicated(["images", "neighbours", "random", "steps"]).any()
+    ends = table[(table["neighbours"] == 8) & (table["random"] == 8) & (table["steps"] == 32)]
+    assert ends["mean_excess"].tolist() == [0, 0]
+    assert ends.set_index("images")["mean_distance"]["hold-out"] < 0.02
+
+
+# --- Files
+
+
+def test_saving_replaces_what_was_measured_again(tmp_path, table):
+    path = tmp_path / "behaviour.parquet"
+    behaviour.save(table, path, ["dataset", "features"])
+    first = path.read_bytes()
+    behaviour.save(table, path, ["dataset", "features"])
+    assert path.read_bytes() == first
+    both = behaviour.save(table.assign(features="other"), path, ["dataset", "features"])
+    assert len(both) == 2 * len(table)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), both)
+
+
+def test_figures_are_the_same_bytes_again(tmp_path, table):
+    assert list(behaviour_plots.figures(table)) == ["bias_mnist_random", "damage_mnist_random"]
+    drawn = [plots.save(behaviour_plots.damage(table), tmp_path / name) for name in "ab"]
+    for first, second in zip(*drawn, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_bias_figure_shows_the_limit_and_the_papers_value():
+    figure = behaviour_plots.bias(fall([3000, 5000, 10_000], 2048, "inception"))
+    left = figure.axes[0]
+    labels = left.get_legend_handles_labels()[1]
+    assert "n → ∞: 0.25" in labels
+    assert "paper, as recalled: 1.25" in labels
+    assert left.get_ylabel() == "FID"
+
+
+def test_the_agreement_figure_has_a_point_a_run():
+    figure = behaviour_plots.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 1], [3, 3], [4, 4], [5, 5]]
+    assert "correlation 0.90" in " ".join(figure._supxlabel.get_text().split())

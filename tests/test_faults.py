@@ -1,0 +1,131 @@
+"""What kills, torn files and full disks do to a sweep: nothing (`make faults` is the long form)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from study import config, run, sweep
+from study import status as overview
+from study.errors import StudyError
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """The results folder of a tiny sweep of three runs."""
+    for name, value in tiny.environment(tmp_path, trials=3, steps=20, every=10).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path / "sweeps")
+    return tmp_path / "results"
+
+
+def prepare(results):
+    return sweep.prepare(sweep.plan(config.load_sweep("tiny")), results)
+
+
+def tear(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def test_the_sweep_survives_random_kills_and_torn_files():
+    command = [sys.executable, HERE / "faults.py", "--kills", "20", "--trials", "3", "--seed", "1"]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "killed 20: " in done.stdout
+    assert done.stdout.endswith(
+        "all complete, none trained twice, every number equal, nothing left behind\n"
+    )
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(results):
+    import json
+    import shutil
+
+    import torch
+
+    def train_to(folder, stop_at, require_held=lambda: None):
+        steps = iter(range(1, 100))
+        return tiny.train(folder, lambda: next(steps) >= stop_at, require_held)
+
+    def numbers(folder):
+        evaluations = json.loads((folder / "result.json").read_text())["evaluations"]
+        return [{n: v for n, v in row.items() if n != "wall_s"} for row in evaluations]
+
+    def refuse():
+        raise run.TakenOver("taken over")
+
+    threads = torch.get_num_threads()
+    whole, cut, lost = prepare(results).folders
+    for folder in (cut, lost):
+        shutil.copy(whole / "config.json", folder / "config.json")
+    assert train_to(whole, 99) == "ok"
+    assert train_to(cut, 13) == "interrupted"
+    assert (cut / "checkpoint.pt").exists()
+    assert train_to(cut, 99) == "ok"
+    assert numbers(cut) == numbers(whole)
+    for stop_at in (1, 99):
+        with pytest.raises(run.TakenOver):
+            train_to(lost, stop_at, refuse)
+    assert os.listdir(lost) == ["config.json"]
+    torch.set_num_threads(threads)
+
+
+def test_a_torn_configuration_is_named_and_written_again(results, capsys):
+    status = prepare(results)
+    path = status.folders[1] / "config.json"
+    whole = path.read_bytes()
+    tear(path)
+    groups, _ = overview.status(results)
+    assert groups[0]["runs"] == 2
+    assert f"{path}: " in capsys.readouterr().err
+    prepare(results)
+    assert capsys.readouterr().err == f"{path} cannot be read; it is written again\n"
+    assert path.read_bytes() == whole
+
+
+def test_a_changed_sweep_is_refused(results):
+    status = prepare(results)
+    path = status.folders[0] / "config.json"
+    path.write_text(path.read_text().replace('"d_steps": 20', '"d_steps": 30'))
+    with pytest.raises(StudyError, match=r"000 was planned with d_steps 30, the sweep now says 20"):
+        prepare(results)
+
+
+def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
+    folder = prepare(results).folders[0]
+    for number in (1, 2):
+        run.write_json(folder / f"claim.{number}.json", {"state": "failed", "error": "no"})
+    assert run.state_of(folder) == "failed"
+    assert folder not in sweep.progress(sweep.plan(config.load_sweep("tiny")), results).open(1)
+    groups, failures = overview.status(results)
+    assert groups[0]["failed"] == 1
+    assert failures == [{"run": str(folder), "error": "no", "log": str(folder / "log.txt")}]
+    assert folder in prepare(results).open(0)
+
+
+def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
+    from study.train import count_flops
+
+    configs = sweep.plan(config.load_sweep("tiny"))
+    total = 0
+    for one in configs:
+        d_flops, g_flops = count_flops(one, (1, 28, 28))
+        g_steps = sum(step == 0 or (step - 1) % one.disc_iters == 0 for step in range(20))
+        total += 20 * d_flops + g_steps * g_flops
+    assert sweep.predicted_flops(configs) == total
+
+
+def test_the_status_needs_no_torch():
+    code = "import sys, study.status; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,213 @@
+"""From tables to analysis/: every figure, the report, the kept examples, the notebooks."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+from test_plots import make
+from typer.testing import CliRunner
+
+from study import examples, figures, plots, report
+from study.__main__ import app
+from study.config import RunConfig
+from study.errors import StudyError
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "analysis").glob("*.ipynb"))
+
+
+def search(n=3, datasets=("fashion_mnist", "triangles")):
+    """A mini table with everything that its figures can show."""
+    table = make(("ns", "wgan"), datasets, n=n).assign(fid_report=lambda t: 1.01 * t["fid"])
+    table["config"] = table["loss"] + table["number"].astype(str)
+    table["commit"] = "abc"
+    triangles = table["dataset"] == "triangles"
+    for name in plots.F1:
+        table[name] = np.where(triangles, 0.5 + 0.1 * table["number"], np.nan)
+    return table
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder with a search, its re-runs, and examples."""
+    folder = tmp_path_factory.mktemp("results")
+    search().to_parquet(folder / "mini.parquet")
+    again = make(("ns", "wgan"), n=3, lr=1e-3, beta1=0.5, disc_iters=1, batch_norm=True, clip=0.1)
+    again.assign(sweep="mini_seeds").to_parquet(folder / "mini_seeds.parquet")
+    for run in examples.best(folder, "mini", "fashion_mnist"):
+        put_example(run)
+    put_example(examples.collapsed(folder, "mini", "fashion_mnist"))
+    return folder
+
+
+def put_example(run):
+    run.samples.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(run.samples)
+    curves = pd.DataFrame({"step": [10, 20], "d_loss": [1.0, 0.5], "g_loss": [1.0, 2.0]})
+    curves.to_parquet(run.curves)
+
+
+@pytest.fixture
+def one_set(results, tmp_path):
+    """The same with one data set and two settings: quick to draw."""
+    search(2, ("fashion_mnist",)).to_parquet(tmp_path / "mini.parquet")
+    return tmp_path
+
+
+def test_the_figures_that_the_tables_allow(results):
+    names = set(figures.figures(figures.read_tables(results, "mini")))
+    assert {"budget", "budget_report", "distributions", "profiles", "ranks", "seeds", "f1"} < names
+    assert {"wins_triangles", "samples_fashion_mnist", "curves_fashion_mnist"} < names
+    assert {"settings_fashion_mnist_ns", "settings_triangles_wgan"} < names
+    assert not names & {"narrow", "samples_triangles"}
+    assert {report._kind(name) for name in names} <= set(report.TITLES)
+
+
+def test_drawn_twice_to_the_same_bytes(one_set, tmp_path):
+    tables = figures.read_tables(one_set, "mini")
+    pages = []
+    for name in ("a", "b"):
+        written, refused = figures.draw(tables, tmp_path / name)
+        assert refused == []
+        pages.append({path.name: path.read_bytes() for path in written})
+    assert pages[0] == pages[1]
+    assert len(pages[0]) == 2 * len(figures.figures(tables))
+
+
+def test_a_figure_that_cannot_be_drawn_is_named_and_not_left_from_before(one_set, tmp_path):
+    table = pd.read_parquet(one_set / "mini.parquet")
+    (table[(table["loss"] == "ns") | (table["number"] == 0)]).to_parquet(one_set / "mini.parquet")
+    stale = tmp_path / "settings_fashion_mnist_wgan.svg"
+    stale.write_text("old")
+    written, refused = figures.draw(figures.read_tables(one_set, "mini"), tmp_path)
+    assert [line.split(":")[0] for line in refused] == ["settings_fashion_mnist_wgan"]
+    assert "one setting of wgan" in refused[0]
+    assert not stale.exists()
+    assert all(path.stat().st_size for path in written)
+
+
+def test_tables_that_are_not_there(tmp_path):
+    with pytest.raises(StudyError, match=r"no rows in .*mini\.parquet; `make sweep SWEEP=mini`"):
+        figures.read_tables(tmp_path, "mini")
+    with pytest.raises(StudyError, match="mini_seeds is no search; draw mini"):
+        figures.read_tables(tmp_path, "mini_seeds")
+    with pytest.raises(StudyError, match="no table of a search"):
+        figures.searches(tmp_path)
+
+
+# The report
+
+
+def test_the_report_is_one_page_with_everything_in_it(one_set):
+    tables = figures.read_tables(one_set, "mini")
+    text = report.page(tables)
+    assert text.count("<img ") == len(figures.figures(tables))
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+    for finding in report.findings(tables):
+        assert finding.question in text
+    assert "2 settings each, on Fashion-MNIST" in text
+    assert "not FID" in text
+    assert "2,000 D steps a run; the paper 15,625" in text
+    assert report.provenance(tables).loc["rows", "mini.parquet"] == "8"
+
+
+def test_the_commands(one_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(one_set))
+    result = CliRunner().invoke(app, ["verdict"])
+    assert result.exit_code == 0
+    assert "Does any loss beat NS GAN?" in result.stdout
+
+
+# Examples
+
+
+def config(number):
+    settings = {"lr": 1e-4, "beta1": 0.5, "disc_iters": 1, "batch_norm": True, "d_steps": 2000}
+    recipe = {"evaluate_every": 1000, "width": 0.25, "bn_decay": 0.99, "features": "lite0"}
+    which = {"sweep": "mini", "loss": "ns", "dataset": "mnist", "number": number, "seed": 0}
+    return RunConfig(**which, **settings, **recipe, num_images=5000)
+
+
+def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
+    table = make(("ns",), ("mnist",), n=4)
+    table["config"] = table["number"].map(lambda number: config(number).hash)
+    table.to_parquet(tmp_path / "mini.parquet")
+    for number in range(4):
+        run = tmp_path / f"runs/mini/ns/mnist/{number:03d}"
+        (run / "samples").mkdir(parents=True)
+        (run / "config.json").write_text(config(number).model_dump_json())
+        for step in (1000, 2000):
+            (run / f"samples/{step:06d}.png").write_text(f"{number} {step}")
+        (run / "curves.parquet").write_text(f"{number}")
+    folder = examples.folder(tmp_path, "mini", "mnist")
+    folder.mkdir(parents=True)
+    (folder / "ns_099.png").write_text("no example any more")
+    assert examples.keep(tmp_path, "mini") == 2
+    runs = plots.scores(table).sort_values("fid")
+    names = {
+        f"ns_{number:03d}{end}"
+        for number in runs["number"].iloc[[0, -1]]
+        for end in (".png", ".parquet")
+    }
+    assert {path.name for path in folder.iterdir()} == names
+    best = runs.iloc[0]
+    kept = (folder / f"ns_{best['number']:03d}.png").read_text()
+    assert kept == f"{best['number']} {best['step']}"
+    # Runs of another configuration are not taken for the table's.
+    table.assign(config="another").to_parquet(tmp_path / "mini.parquet")
+    assert examples.keep(tmp_path, "mini") == 0
+
+
+def test_common_settings_end_where_a_loss_lacks_one():
+    table = make(("ns", "vae"), ("mnist", "triangles"), n=5)
+    lacking = (table["loss"] == "vae") & (table["dataset"] == "mnist") & (table["number"] == 2)
+    kept = plots.common_settings(table[~lacking])
+    numbers = kept.groupby(["dataset", "loss"])["number"].unique().map(sorted).to_dict()
+    assert numbers == {
+        (dataset, loss): list(range(n))
+        for dataset, n in (("mnist", 2), ("triangles", 5))
+        for loss in ("ns", "vae")
+    }
+
+
+# Notebooks
+
+
+def committed_or(results, name):
+    """The committed results where they have what the notebook shows, else synthetic ones."""
+    shipped = ROOT / "results"
+    tables = {path.stem: pd.read_parquet(path) for path in shipped.glob("mini*.parquet")}
+    mini = tables.get("mini", pd.DataFrame({"dataset": []}))
+    there = {
+        "search": "fashion_mnist" in set(mini["dataset"]),
+        "runs": examples.folder(shipped, "mini", "fashion_mnist").exists(),
+        "seeds": "mini_seeds" in tables,
+        "triangles": "triangles" in set(mini["dataset"]),
+    }
+    return shipped if there[name] else results
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(path, results, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(committed_or(results, path.stem)))
+    notebook = nbformat.read(path, as_version=4)
+    done = NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    code = [cell for cell in done.cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] for cell in code[1:])
+    drawn = [output for cell in code for output in cell["outputs"] if "data" in output]
+    assert any("image/png" in output["data"] for output in drawn)
+
+
+def test_notebooks_are_thin_and_stored_without_outputs():
+    assert len(NOTEBOOKS) == 4
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text())["cells"]:
+            source = "".join(cell["source"])
+            assert not cell.get("outputs")
+            assert not re.search(r"^\s*(def|class|for|import numpy)\b", source, re.MULTILINE)

@@ -1,0 +1,223 @@
+"""Workers and their dispatcher: what dies, fails or is interrupted harms nothing else."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy
+
+from study import launch, run
+from study.errors import StudyError
+
+HERE = Path(__file__).parent
+
+
+def until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def states(folders):
+    return [run.state_of(folder) for folder in folders]
+
+
+def numbers(folders):
+    return [json.loads((folder / "result.json").read_text())["x"] for folder in folders]
+
+
+def log(folder):
+    return (folder / "log.txt").read_text()
+
+
+def error(folder):
+    return run.read_json(run.last_claim(folder).path)["error"]
+
+
+def start_driver(results, environment=(), **options):
+    return subprocess.Popen(
+        [sys.executable, HERE / "toy.py", results, "2"],
+        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"} | dict(environment),
+        start_new_session=True,
+        **options,
+    )
+
+
+def at_step(folder, step):
+    state = run.read_json(folder / "checkpoint.json")
+    return state is not None and state["step"] >= step
+
+
+def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_path):
+    folders = toy.plan(
+        tmp_path, a={}, b={"raises": "no such thing\nat all"}, c={"dies": True}, d={}, e={}
+    )
+    assert toy.drive(folders, workers=2, retries=1)
+    assert states(folders) == ["ok", "failed", "failed", "ok", "ok"]
+    assert numbers([folders[0], *folders[3:]]) == [toy.expected()] * 3
+    assert [run.last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
+    assert error(folders[1]) == "ValueError: no such thing"
+    assert "Traceback" in log(folders[1])
+    assert error(folders[2]) == "its process ended by SIGKILL (out of memory?)"
+    assert not toy.drive(folders) or states(folders)[1:3] == ["failed", "failed"]
+    assert [run.last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
+
+
+def test_forgiven_runs_have_all_their_chances_again(tmp_path):
+    [folder] = toy.plan(tmp_path, a={"raises": "no"})
+    toy.drive([folder], retries=1)
+    run.forgive(folder)
+    toy.drive([folder], retries=2)
+    assert run.last_claim(folder).number == 5
+    run.forgive(folder)
+    toy.plan(tmp_path, a={})
+    toy.drive([folder])
+    assert states([folder]) == ["ok"]
+
+
+def test_workers_share_the_gpus_by_turns(tmp_path):
+    folders = toy.plan(tmp_path, **{name: {"step_s": 0.1} for name in "abcd"})
+    toy.drive(folders, workers=4, gpus=["5", "7"])
+    gpus = sorted(log(folder).split("on GPU ")[1][0] for folder in folders)
+    assert gpus == ["5", "5", "7", "7"]
+
+
+def test_nothing_that_a_run_prints_reaches_the_terminal(tmp_path, capsys):
+    [folder] = toy.plan(tmp_path, a={})
+
+    def train(folder, interrupted, require_held):
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+        return "ok"
+
+    launch.attempt(folder, train, lambda: False, retries=0)
+    assert capsys.readouterr() == ("", "")
+    assert "to stdout\nto stderr\n" in log(folder)
+
+
+def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path):
+    [folder] = toy.plan(tmp_path, a={})
+
+    def taken_over():
+        claim = run.last_claim(folder)
+        if at_step(folder, 3) and claim.number == 1:
+            (folder / "claim.2.json").write_text("{}")
+        return False
+
+    launch.attempt(folder, toy.train, taken_over, retries=0)
+    assert run.read_json(folder / "checkpoint.json")["step"] == 3
+    assert not (folder / "result.json").exists()
+    assert run.read_json(folder / "claim.1.json")["state"] == "running"
+    assert (folder / "claim.2.json").read_text() == "{}"
+    assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
+
+
+def test_a_broken_sweep_is_stopped():
+    launch.stop_if_broken(["failed", "ok", "lost"], 2)
+    with pytest.raises(StudyError, match=r"^2 runs failed, the sweep stops"):
+        launch.stop_if_broken(["failed", "ok", "failed"], 2)
+
+
+def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path):
+    folders = toy.plan(tmp_path, a={"steps": 5000}, b={"steps": 5000})
+
+    def watch():
+        if at_step(folders[0], 1):
+            raise StudyError("enough")
+
+    with launch.Notice() as notice, pytest.raises(StudyError, match="enough"):
+        launch.Dispatcher(folders, toy.train, notice, 2, 1).carry(watch)
+    assert states(folders) == ["to do", "to do"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(tmp_path, number):
+    """Ctrl-C reaches driver and workers, SIGTERM and SIGKILL here the driver alone."""
+    folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={"steps": 150})
+    driver = start_driver(tmp_path, stderr=subprocess.PIPE, text=True)
+    until(lambda: at_step(folders[0], 5) and at_step(folders[1], 5))
+    workers = [run.read_json(folder / "claim.1.json")["pid"] for folder in folders[:2]]
+    if number == signal.SIGINT:
+        os.killpg(driver.pid, number)
+    else:
+        os.kill(driver.pid, number)
+    _, errors = driver.communicate(timeout=20)
+    assert driver.returncode == (-9 if number == signal.SIGKILL else 130)
+    assert "Traceback" not in errors
+    until(lambda: not any(run.process_start(pid) for pid in workers), 5)
+    assert states(folders) == ["to do"] * 3
+    assert toy.drive(folders, workers=3)
+    assert numbers(folders) == [toy.expected(150)] * 3
+    assert "from step 0 " not in log(folders[0]).split("attempt 2 starts")[1]
+
+
+def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path):
+    folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={})
+    driver = start_driver(tmp_path)
+    until(lambda: at_step(folders[0], 5))
+    os.kill(run.read_json(folders[0] / "claim.1.json")["pid"], signal.SIGKILL)
+    assert driver.wait(timeout=30) == 0
+    assert numbers(folders) == [toy.expected(150), toy.expected(150), toy.expected()]
+    assert run.last_claim(folders[0]).number == 2
+    assert "attempt 1 failed: its process ended by SIGKILL" in log(folders[0])
+    assert [run.last_claim(folder).number for folder in folders[1:]] == [1, 1]
+
+
+def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path):
+    """As after the death of a node's daemon: the former start's process still trains."""
+    [folder] = toy.plan(tmp_path, a={"steps": 300})
+    outlived = start_driver(tmp_path, {"SLURM_JOB_ID": "1"})
+    until(lambda: at_step(folder, 5))
+    again = start_driver(tmp_path, {"SLURM_JOB_ID": "1", "SLURM_RESTART_COUNT": "1"})
+    assert [process.wait(timeout=60) for process in (outlived, again)] == [0, 0]
+    assert numbers([folder]) == [toy.expected(300)]
+    assert log(folder).count("ends: ok") == 1
+    assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
+
+
+def test_two_drivers_train_nothing_twice(tmp_path):
+    folders = toy.plan(tmp_path, **{f"r{number}": {} for number in range(12)})
+    drivers = [start_driver(tmp_path) for _ in range(2)]
+    assert [driver.wait(timeout=30) for driver in drivers] == [0, 0]
+    assert numbers(folders) == [toy.expected()] * 12
+    assert [log(folder).count("ends: ok") for folder in folders] == [1] * 12
+
+
+@pytest.fixture
+def limit_file_size():
+    """A function that limits how large a file may get, in bytes: a full disk's stand-in."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
+    tmp_path, capsys, limit_file_size
+):
+    folders = toy.plan(tmp_path, a={}, b={})
+
+    def train(folder, interrupted, require_held):
+        run.write_atomically(folder / "checkpoint.pt", lambda path: path.write_bytes(bytes(9999)))
+
+    limit_file_size(4096)  # the claim fits, the checkpoint does not
+    launch.attempt(folders[0], train, lambda: False, retries=0)
+    limit_file_size(0)
+    launch.attempt(folders[1], train, lambda: False, retries=0)
+    limit_file_size(2**40)
+    assert states(folders) == ["failed", "to do"]
+    assert error(folders[0]) == "OSError: [Errno 27] File too large"
+    assert capsys.readouterr().err == f"{folders[1]}: [Errno 27] File too large\n"
+    assert sorted(os.listdir(folders[0])) == ["claim.1.json", "config.json", "log.txt"]
+    assert os.listdir(folders[1]) == ["config.json"]
+    run.forgive(folders[0])
+    assert toy.drive(folders)
+    assert numbers(folders) == [toy.expected()] * 2

@@ -1,0 +1,37 @@
+"""README's own lines: its snippet runs on the shipped table, its links lead somewhere."""
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_plots import make
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+TABLE = Path("results/mini.parquet")
+
+pytestmark = pytest.mark.skipif(not README.exists(), reason="there is no README yet")
+
+
+def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert str(TABLE) in snippet
+    if not (ROOT / TABLE).exists():
+        (tmp_path / TABLE).parent.mkdir()
+        make(fid_report=30.0).to_parquet(tmp_path / TABLE)
+    monkeypatch.chdir(ROOT if (ROOT / TABLE).exists() else tmp_path)
+    out = StringIO()
+    with redirect_stdout(out):
+        exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
+    for loss in pd.read_parquet(TABLE)["loss"].unique():
+        assert re.search(rf"\b{loss}\b", out.getvalue()), f"{loss} is not in what it prints"
+
+
+def test_links_lead_somewhere():
+    text = README.read_text()
+    links = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'(?:src|href)="([^"#]+)"', text)
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not missing

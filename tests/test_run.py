@@ -1,0 +1,254 @@
+"""A run's folder: who may take it, what its files say, and what is left behind."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from study import run
+from study.errors import StudyError
+
+FORK = multiprocessing.get_context("fork")
+DEAD_PID = 2**22 - 1  # above what a process may have here
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "runs/sweep/loss/data/000"
+    run.write_json(path / "config.json", {})
+    return path
+
+
+def claim_of(folder, number=1, age_s=0.0, **content):
+    """Write a claim by hand, last touched `age_s` ago; by default one of another machine."""
+    path = folder / f"claim.{number}.json"
+    content = {"state": "running", "machine": "elsewhere", "started": "1", "pid": 1} | content
+    path.write_text(json.dumps(content))
+    os.utime(path, (time.time() - age_s,) * 2)
+    return run.Claim(folder, number)
+
+
+def here(pid, started):
+    return {"machine": run.machine(), "pid": pid, "started": started}
+
+
+def test_states_follow_the_files(folder):
+    assert run.state_of(folder / "nowhere") == "to do"
+    assert run.state_of(folder) == "to do"
+    mine = run.claim(folder)
+    assert run.state_of(folder) == "running"
+    mine.end("released")
+    assert run.state_of(folder) == "to do"
+    again = run.claim(folder)
+    assert again.number == 2
+    again.end("failed", "ValueError: no")
+    assert run.state_of(folder) == "failed"
+    assert run.claim(folder) is None
+    assert run.claim(folder, retries=1).number == 3
+    run.write_json(folder / "result.json", {"status": "diverged"})
+    assert run.state_of(folder) == "diverged"
+    assert run.claim(folder, retries=9) is None
+
+
+@pytest.mark.parametrize(
+    ("age_s", "state"), [(5, "running"), (100, "running"), (130, "lost"), (-100, "running")]
+)
+def test_elsewhere_the_heartbeat_tells(folder, age_s, state):
+    claim_of(folder, age_s=age_s)
+    assert run.state_of(folder) == state
+
+
+def test_a_heartbeat_far_in_the_future_is_dead(folder):
+    claim_of(folder, age_s=-3600)  # the clock was set back by an hour
+    assert run.state_of(folder) == "lost"
+    assert run.claim(folder, retries=1).number == 2
+
+
+def test_a_live_worker_is_not_lost_when_its_clock_is_set_back(folder, monkeypatch):
+    claim_of(folder, age_s=-3600)
+    monkeypatch.setattr(run, "HEARTBEAT_S", 0.01)
+    with run.heartbeat(run.Claim(folder, 1)):
+        time.sleep(0.2)
+    assert run.state_of(folder) == "running"
+
+
+def test_here_the_process_tells_whatever_the_clock_says(folder):
+    own = here(os.getpid(), run.process_start(os.getpid()))
+    claim_of(folder, age_s=10_000, **own)
+    assert run.state_of(folder) == "running"
+    claim_of(folder, **own | {"started": "1"})  # its number was given to another process
+    assert run.state_of(folder) == "lost"
+    claim_of(folder, **here(DEAD_PID, "1"))
+    assert run.state_of(folder) == "lost"
+
+
+def test_a_job_put_back_into_the_queue_takes_its_own_run_again(folder, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    own = here(os.getpid(), run.process_start(os.getpid()))
+    claim_of(folder, job="7", job_start="0", **own)
+    assert run.state_of(folder) == "running"
+    assert run.claim(folder) is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert run.state_of(folder) == "lost"
+    assert run.claim(folder, retries=0).number == 2  # no failure of the run
+    assert run.failures(folder) == 1  # the new attempt alone, were it to die
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert run.state_of(folder) == "running"  # another job's process, still alive
+    assert run.claim(folder) is None
+
+
+def test_array_jobs_are_known_by_array_and_task(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    assert run.job_id() == "9"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert run.job_id() == "7_2"
+
+
+def test_deaths_and_failures_count_and_are_forgiven(folder):
+    claim_of(folder, 1, **here(DEAD_PID, "1"))
+    claim_of(folder, 2, state="released")
+    claim_of(folder, 3, state="failed", error="ValueError: no")
+    (folder / "claim.4.json").write_text("{")
+    os.utime(folder / "claim.4.json", (0, 0))
+    assert run.failures(folder) == 3
+    assert not run.is_open(folder, retries=2)
+    assert run.is_open(folder, retries=3)
+    run.forgive(folder)
+    assert run.failures(folder) == 0
+    assert run.is_open(folder)
+    assert run.read_json(folder / "claim.3.json")["error"] == "ValueError: no"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "o', "{}", '{"status": "no"}'])
+def test_a_result_that_cannot_be_read_is_named_and_made_again(folder, content):
+    (folder / "result.json").write_text(content)
+    assert run.state_of(folder) == "to do"
+    assert run.claim(folder) is not None
+    assert not (folder / "result.json").exists()
+    assert "result.json cannot be read" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("content", ["", "{", "3"])
+def test_a_claim_that_cannot_be_read_dies_with_its_heartbeat(folder, content):
+    (folder / "claim.1.json").write_text(content)
+    assert run.state_of(folder) == "running"
+    os.utime(folder / "claim.1.json", (time.time() - 1000,) * 2)
+    assert run.state_of(folder) == "lost"
+    assert run.claim(folder, retries=1).number == 2
+    assert "claim.1.json cannot be read" in (folder / "log.txt").read_text()
+
+
+def test_an_attempt_that_was_taken_over_knows_it(folder):
+    old = claim_of(folder, age_s=1000)
+    old.require_held()
+    new = run.claim(folder, retries=1)
+    new.require_held()
+    with pytest.raises(run.TakenOver, match="attempt 1"):
+        old.require_held()
+
+
+def race(folders, start, won):
+    start.wait()
+    for folder in folders:
+        mine = run.claim(folder)
+        if mine is not None:
+            won.put(folder.name)
+
+
+def test_32_processes_claim_every_run_once(tmp_path):
+    folders = [tmp_path / f"runs/sweep/loss/data/{number:03d}" for number in range(25)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    start, won = FORK.Event(), FORK.Queue()
+    processes = [FORK.Process(target=race, args=(folders, start, won)) for _ in range(32)]
+    for process in processes:
+        process.start()
+    start.set()
+    names = sorted(won.get(timeout=30) for _ in folders)
+    for process in processes:
+        process.join()
+    assert won.empty()
+    assert names == [folder.name for folder in folders]
+    assert [len(os.listdir(folder)) for folder in folders] == [1] * 25
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder):
+    def fill(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    before = (folder / "config.json").read_text()
+    with pytest.raises(OSError, match="disk full"):
+        run.write_atomically(folder / "config.json", fill)
+    assert os.listdir(folder) == ["config.json"]
+    assert (folder / "config.json").read_text() == before
+
+
+def test_temporary_files_of_the_dead_are_removed(folder):
+    dies = (
+        "import os, sys; from pathlib import Path; from study import run\n"
+        "run.write_atomically(Path(sys.argv[1]), lambda path: os.kill(os.getpid(), 9))"
+    )
+    subprocess.run([sys.executable, "-c", dies, folder / "checkpoint.pt"], check=False)
+    assert len(list(folder.glob(".checkpoint.pt.*"))) == 1
+    old, new = folder / ".a.json.7@elsewhere.x", folder / ".b.json.7@elsewhere.x"
+    own = folder / f".c.json.{os.getpid()}@{run.machine_key()}.x"
+    for path in (old, new, own, folder / ".hidden"):
+        path.touch()
+    os.utime(old, (0, 0))
+    run.claim(folder)
+    kept = {"config.json", "claim.1.json", new.name, own.name, ".hidden"}
+    assert set(os.listdir(folder)) == kept
+
+
+def refused(folder, answer):
+    os.setuid(65534)
+    try:
+        run.require_writable(folder)
+    except StudyError as error:
+        answer.put(str(error))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_read_only_results_folder_is_refused_and_can_be_read(folder, tmp_path):
+    top = tmp_path.parents[1]
+    modes = {path: path.stat().st_mode for path in (top, tmp_path.parent, tmp_path)}
+    for path in modes:
+        path.chmod(0o755)
+    answer = FORK.Queue()
+    process = FORK.Process(target=refused, args=(tmp_path, answer))
+    process.start()
+    message = answer.get(timeout=10)
+    process.join()
+    for path, mode in modes.items():
+        path.chmod(mode)
+    assert message == (
+        f"cannot write to the results folder {tmp_path}: Permission denied; "
+        "set STUDY_RESULTS to a folder that you may write to"
+    )
+
+
+def alone_for_a_moment(folder, order, name):
+    with run.alone(folder):
+        order.put(f"{name} in")
+        time.sleep(0.1)
+        order.put(f"{name} out")
+
+
+def test_only_one_process_at_a_time_is_alone(tmp_path):
+    order = FORK.Queue()
+    processes = [
+        FORK.Process(target=alone_for_a_moment, args=(tmp_path, order, name)) for name in "ab"
+    ]
+    for process in processes:
+        process.start()
+    seen = [order.get(timeout=10) for _ in range(4)]
+    for process in processes:
+        process.join()
+    assert seen[0][0] == seen[1][0]
+    assert seen[2][0] == seen[3][0]

@@ -1,0 +1,150 @@
+"""The verdict's numbers on tables whose answer is known, and the words made from them."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from test_plots import PAPER, evaluation, make
+
+from study import verdict
+from study.errors import StudyError
+
+
+def table(scores, dataset="fashion_mnist", **more):
+    """One evaluation a setting, {loss: scores in the order of their numbers}."""
+    rows = [
+        evaluation(loss, dataset, number, 1000, fid=fid)
+        | {"status": "ok" if np.isfinite(fid) else "diverged"}
+        | more
+        for loss, fids in scores.items()
+        for number, fid in enumerate(fids)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_runs_by_status():
+    result = verdict.runs_by_status(make(n=8))
+    assert result.loc["fashion_mnist", "mm"][["settings", "ok", "diverged"]].tolist() == [8, 6, 2]
+    assert result.loc[("fashion_mnist", "ns"), "share"] == 0
+
+
+def test_a_duel_is_the_chance_over_all_pairs_of_subsets():
+    x, y = [1.0, 4, 9, 16, 2, 30], [3.0, 5, 6, 7, 8, 10]
+    result = verdict.duels(table({"ns": x, "mm": y}), "ns", "mm")
+    assert result.index.tolist() == [1, 2, 3]
+    subsets = [[min(c) for c in itertools.combinations(side, 2)] for side in (x, y)]
+    assert_allclose(
+        result.loc[2, "chance"], np.mean([a < b for a in subsets[0] for b in subsets[1]])
+    )
+
+
+def test_better_and_worse_than_ns_and_from_which_budget():
+    rng = np.random.default_rng(0)
+    fids = {
+        "ns": 40 + rng.normal(size=40),
+        "ls": 20 + rng.normal(size=40),  # always better
+        "mm": 60 + rng.normal(size=40),  # always worse
+        "wgan": 40 + rng.normal(size=40),  # alike
+        "vae": np.where(np.arange(40) % 4, 60, 20.0),  # better only once one of four is drawn
+    }
+    result = verdict.against(table(fids)).loc["fashion_mnist"]
+    better = result["better_from"].dropna()
+    assert better.index.tolist() == ["ls", "vae"]
+    assert better["ls"] == 1
+    assert 2 <= better["vae"] <= 10
+    assert result["worse_from"].dropna().to_dict() == {"mm": 1}
+    assert (result["budget"] == 20).all()
+    assert result.loc["wgan", "more_settings"] > 0
+    assert (result.loc[["mm", "ls", "vae"], "more_settings"] == 0).all()
+    with pytest.raises(StudyError, match="no rows of 'ns' on fashion_mnist"):
+        verdict.against(table({"mm": [1.0, 2], "ls": [2.0, 3]}))
+
+
+def test_curves_that_cross():
+    steady = 40 + 0.01 * np.arange(40)
+    risky = np.where(np.arange(40) % 4, 60, 20.0) + 0.01 * np.arange(40)
+    result = verdict.crossings(table({"mm": steady + 5, "ns": steady, "vae": risky}))
+    pairs = result[["first", "then", "sure"]].to_numpy().tolist()
+    assert pairs == [["mm", "vae", True], ["ns", "vae", True]]
+    assert result["from"].between(2, 5).all()
+    assert verdict.crossings(table({"mm": steady + 5, "ns": steady})).empty
+
+
+def test_defaults():
+    result = verdict.defaults(table({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]}))
+    assert result.loc["fashion_mnist", "ns"].tolist() == [30, 10, 3, 0.5]
+    assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
+
+
+def test_noise_of_the_seed_and_of_the_setting():
+    search = table({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
+    again = table({"ns": [10.0, 11, 12, 13]}, sweep="seeds")
+    result = verdict.noise(search, again)
+    assert result.index.tolist() == [("fashion_mnist", "ns")]
+    assert result.iloc[0].tolist() == [10, 4, 11, 1.2, 4]
+
+
+def test_agreement_with_the_paper():
+    quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
+    theirs = quartiles[quartiles["dataset"] == "fashion_mnist"].set_index("loss")
+    same = {loss: [row["min"], row["min"] + 500] for loss, row in theirs.iterrows()}
+    both = verdict.beside_the_paper(table(same), quartiles)
+    assert_allclose(both["minimum"], both["paper_minimum"])
+    assert both.loc[("fashion_mnist", "began"), "paper_median"] == np.inf  # beyond the axis
+    result = verdict.agreement_with_paper(table(same), quartiles)
+    assert_allclose(result.loc["fashion_mnist", "minimum"], [7, 1, 1, 1])
+
+
+def test_agreement_between_two_data_sets():
+    rising = np.arange(6.0) + 1
+    one = table({"ns": rising, "mm": rising, "vae": [1.0, 1, 1, 1, 1, 1]}, "mnist")
+    other = table({"ns": 9 * rising, "mm": rising[::-1], "vae": rising}, "triangles")
+    result = verdict.agreement_between(pd.concat([one, other]), "mnist", "triangles")
+    assert_allclose(result["correlation"], [-1, 1, np.nan])
+    assert_allclose(result["settings"], 6)
+    with pytest.raises(StudyError, match="no rows of 'celeba'; the table has mnist, triangles"):
+        verdict.agreement_between(pd.concat([one, other]), "mnist", "celeba")
+
+
+def test_flattery_takes_the_selected_run():
+    rows = table({"ns": [10.0, 20, 30]}).assign(fid_report=[12.0, 20, 33])
+    assert_allclose(verdict.flattery(rows).iloc[0], [10, 12, 1.2, 1.1])
+
+
+def test_words_hold_the_numbers():
+    rng = np.random.default_rng(0)
+    fids = {"ns": 40 + rng.normal(size=12), "ls": 20 + rng.normal(size=12), "mm": [np.inf] * 12}
+    search = table(fids).assign(fid_report=lambda rows: rows["fid"])
+    again = table({"ns": [39.0, 40, 41, 42]}, sweep="seeds")
+    quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
+    said = {f.question: f.answer for f in verdict.findings(search, again, quartiles)}
+    assert "Fashion-MNIST: 12 of 36 runs." in said["How many runs diverged?"]
+    beats = said["Does any loss beat NS GAN?"]
+    assert "12 settings a loss, budgets up to 6: better than NS GAN: LS GAN from 1 setting" in beats
+    assert "worse: MM GAN from 1 setting; not told apart: none" in beats
+    assert "0 of 3 pairs change places" in said["Do the budget curves cross?"]
+    assert "Diverged with its defaults: MM GAN" in " ".join(said.values())
+    assert "a factor of 1.05" in said["Is it the seed or the setting?"]
+    assert "of each of 3 losses" in said["Do the losses rank as in the paper?"]
+    assert "1 times those" in said["Does the choice flatter the winner?"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_settings_are_no_reason_to_fail(n):
+    questions = [finding.question for finding in verdict.findings(make(("ns", "vae"), n=n))]
+    assert len(questions) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (make(n=1).iloc[:0], "no rows"),
+        (make(("mm",), n=2), "all 2 runs diverged"),
+        (pd.concat([make(n=2), make(("ns",), n=3, features="inception")]), "differ in features"),
+    ],
+)
+def test_refused(rows, message):
+    with pytest.raises(StudyError, match=message):
+        list(verdict.findings(rows))

@@ -1,0 +1,73 @@
+"""Sweeps that take a second: the real training loop on a few random images, with no download.
+
+`python tiny.py ...` is the command line of `python -m study ...` with this in place; workers and
+jobs import it by its name, so this folder must be on their path.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+SWEEP = """
+title = "tiny"
+ranges = "wide"
+trials = {trials}
+losses = ["ns"]
+width = 0.03125
+bn_decay = 0.9
+features = "random"
+num_images = 128
+[datasets.mnist]
+d_steps = {steps}
+evaluate_every = {every}
+"""
+
+
+def environment(root: Path, trials: int, steps: int, every: int) -> dict[str, str]:
+    """What the processes of a tiny sweep need; its folders are made below `root`."""
+    (root / "sweeps").mkdir(parents=True, exist_ok=True)
+    text = SWEEP.format(trials=trials, steps=steps, every=every)
+    (root / "sweeps/tiny.toml").write_text(text)
+    folders = {"STUDY_SWEEPS": "sweeps", "STUDY_RESULTS": "results", "STUDY_DATA": "data"}
+    here = Path(__file__).parent
+    return {
+        **os.environ,
+        **{name: str(root / folder) for name, folder in folders.items()},
+        "PYTHONPATH": f"{here}:{here.parent}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def shrink_data() -> None:
+    """Put a few hundred random images in MNIST's place."""
+    from study import data
+
+    def read(split: str, folder: Path) -> tuple[np.ndarray, Path]:
+        generator = np.random.default_rng(split == "train")
+        return generator.integers(0, 256, (256, 1, 28, 28), np.uint8), folder
+
+    data.SETS["mnist"] = data.DataSet((1, 28, 28), {"train": 256, "held_out": 256}, read, "no")
+
+
+def train(folder, interrupted, require_held):
+    """The study's own loop, on tiny data."""
+    import study.train
+
+    shrink_data()
+    return study.train.train(folder, interrupted, require_held)
+
+
+def main() -> None:
+    """The study's command line, on tiny data."""
+    from study import __main__, sweep
+
+    shrink_data()
+    sweep.train = train
+    __main__.main()
+
+
+if __name__ == "__main__":
+    import tiny  # so that workers know this module by its name
+
+    tiny.main()

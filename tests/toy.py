@@ -1,0 +1,72 @@
+"""A training that takes no time to import: a number that depends on every step before it.
+
+python toy.py RESULTS WORKERS      a driver: trains every run below RESULTS with workers here
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from study import launch, run
+
+
+def plan(results: Path, **configs: dict) -> list[Path]:
+    """Make a run folder for each name, with the configuration given."""
+    folders = []
+    for name, config in configs.items():
+        folder = results / "runs/sweep/loss/data" / name
+        run.write_json(folder / "config.json", {"steps": 20, "step_s": 0.01} | config)
+        folders.append(folder)
+    return folders
+
+
+def train(folder: Path, interrupted, require_held) -> str:
+    """Iterate the logistic map, a checkpoint a step; fail or die where the configuration says."""
+    config = json.loads((folder / "config.json").read_text())
+    state = run.read_json(folder / "checkpoint.json") or {"step": 0, "x": 0.5}
+    run.log(folder, f"from step {state['step']} on GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+    if config.get("raises"):
+        raise ValueError(config["raises"])
+    if config.get("dies"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    while state["step"] < config["steps"]:
+        time.sleep(config["step_s"])
+        state = {"step": state["step"] + 1, "x": 3.7 * state["x"] * (1 - state["x"])}
+        require_held()
+        run.write_json(folder / "checkpoint.json", state)
+        if interrupted():
+            return "interrupted"
+    require_held()
+    run.write_json(folder / "result.json", {"status": "ok"} | state)
+    return "ok"
+
+
+def expected(steps: int = 20) -> float:
+    """What an undisturbed run comes to."""
+    x = 0.5
+    for _ in range(steps):
+        x = 3.7 * x * (1 - x)
+    return x
+
+
+def drive(folders: list[Path], workers: int = 2, retries: int = 1, gpus=()) -> bool:
+    """Train with workers on this machine; whether nothing interrupted it."""
+    with launch.Notice(signal.SIGINT, signal.SIGTERM) as notice:
+        launch.Dispatcher(folders, train, notice, workers, retries, gpus).carry(lambda: None)
+    return not notice.given
+
+
+def main() -> None:
+    """Train every run, and say whether nothing interrupted it."""
+    results, workers = Path(sys.argv[1]), int(sys.argv[2])
+    folders = sorted(path.parent for path in results.glob("runs/*/*/*/*/config.json"))
+    sys.exit(0 if drive(folders, workers) else 130)
+
+
+if __name__ == "__main__":
+    import toy  # so that workers know this module by its name
+
+    toy.main()
