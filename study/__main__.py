@@ -306,6 +306,8 @@ def show_agreement(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Whether two extractors rank trained generators alike: Spearman's correlation over runs."""
+    if len(set(features)) != 2:
+        raise StudyError(f"features {', '.join(features)}; the agreement is that of two extractors")
     folders = behaviour.runs_below(runs)
     device = device or default_device(None)
     found = behaviour.distances_of_runs(folders, features, num_images, device)

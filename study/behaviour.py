@@ -295,7 +295,7 @@ def manifold_convergence(folder: Path | None = None, num_images: int = 128) -> p
         rows += [
             {"measure": "recall", "images": "test"} | row for row in _recall(folder, num_images)
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(num_images=num_images)
 
 
 def _recall(folder: Path, num_images: int) -> list[dict[str, float]]:

@@ -111,6 +111,7 @@ def damage(table: pd.DataFrame) -> Figure:
             _means(bottom, held_out, share, *style, share)
         bottom.set(xlabel=label, ylim=(0, 1.02), **scale)
         top.set(yscale="log")
+        plots._plain_log(top.yaxis, (1, 3))
     grid[0, 0].set_ylabel(_name(table))
     grid[1, 0].set_ylabel("k-NN precision and recall")
     for axes in grid[:, -1]:
@@ -122,7 +123,8 @@ def damage(table: pd.DataFrame) -> Figure:
         "the same images unchanged. Precision and recall (k = 3) of "
         f"{behaviour.BESIDE:,} images of each side. Repeated training images are also held "
         "against the training images that they are among: there the distance falls to 0 (no "
-        "point on this axis), against held-out ones it ends where honest samples lie."
+        "point on this axis), against held-out ones it ends where honest samples lie. Recall is 0 "
+        "by its definition where each of the images comes more than three times."
     )
     return _captioned(figure, text)
 
@@ -154,6 +156,8 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
         )
     axes.set(xscale="log", yscale="log")
     axes.set(xlabel=plots.distance_name(first), ylabel=plots.distance_name(second))
+    for axis in (axes.xaxis, axes.yaxis):
+        plots._plain_log(axis, (1, 2, 5))
     axes.legend()
     counts = sorted(set(table["num_images"]))
     text = (
@@ -186,11 +190,12 @@ def convergence(table: pd.DataFrame) -> Figure:
         _recall(grid[-1], recall)
     text = (
         "Descent to the closest triangle (the excess over the best of all starts and steps, on a "
-        "linear axis below 0.001; star: the study's choice, "
+        f"linear axis below 0.001; {int(table['num_images'].iloc[0])} images of each kind; star: "
+        "the study's choice, "
         f"{manifold.NEIGHBOURS} neighbours, {manifold.RANDOM_STARTS} random, {manifold.STEPS} "
         "steps) and, where a generator was given, from the test images to its closest images "
-        f"(share within δ = {manifold.DELTA}; star: {manifold.Z_STARTS} start, "
-        f"{manifold.Z_STEPS} steps)."
+        f"(share within δ = {manifold.DELTA}; dotted: the study's {manifold.Z_STEPS} steps, from "
+        f"{manifold.Z_STARTS} start)."
     )
     return _captioned(figure, text)
 
@@ -205,7 +210,9 @@ def _descents(axes: Axes, rows: pd.DataFrame) -> None:
         & (rows["random"] == manifold.RANDOM_STARTS)
         & (rows["steps"] == manifold.STEPS)
     ]
-    axes.plot(chosen["steps"], chosen["mean_excess"], "*", ms=12, color="#000000", zorder=4)
+    axes.plot(
+        chosen["steps"], chosen["mean_excess"], "*", ms=12, color="#000000", zorder=4, clip_on=False
+    )
     axes.set_yscale("symlog", linthresh=1e-3)
     axes.set(xlabel="steps", ylim=(0, None))
 

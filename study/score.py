@@ -215,14 +215,14 @@ def compare_features(real: Tensor, fake: Tensor, name: str, seed: int = 0) -> Sc
     shuffled = real[torch.from_numpy(order(n))], fake[torch.from_numpy(order(n))]
     error = jackknife_error(*shuffled)
     sizes, means = distances_of_parts(*shuffled, whole=distance)
-    extrapolated, slope = fit_in_inverse_n(sizes, means)
+    extrapolated, _ = fit_in_inverse_n(sizes, means)
     precision, recall = fid.knn_precision_recall(real, fake)
     return Score(
         features=name,
         num_images=n,
         distance=distance,
         margin=error * float(student.ppf(0.975, JACKKNIFE_BLOCKS - 1)),
-        bias=slope / n,
+        bias=distance - extrapolated,
         extrapolated=extrapolated,
         bent=n // PARTS[-1] <= real.shape[1],
         kid=_kid(real, fake),

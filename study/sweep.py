@@ -293,10 +293,9 @@ def run_on_slurm(
 ) -> None:
     """Submit what is missing; with `wait`, stay until every run has come to an end."""
     jobs = jobs_folder(results, status.configs[0].sweep)
-    try:
-        refuse_silence(jobs, results)
-    except StudyError as error:
-        print(f"last time {error}", file=sys.stderr)
+    count = slurm.silent(jobs)
+    if count:
+        print(f"last time {silence(count, results)}", file=sys.stderr)
     send(status, jobs, resources, retries, max_failures)
     if wait:
         follow(status, results, resources, retries, max_failures)
@@ -319,7 +318,9 @@ def follow(
             except StudyError:
                 slurm.cancel(jobs)
                 raise
-            refuse_silence(jobs, results)
+            count = slurm.silent(jobs)
+            if count:
+                raise StudyError(silence(count, results))
             if not slurm.queued(jobs) and "running" not in status.states:
                 status = status.now()
                 if not status.open(retries):
@@ -328,15 +329,13 @@ def follow(
             time.sleep(slurm.LOOK_S)
 
 
-def refuse_silence(jobs: Path, results: Path) -> None:
-    """StudyError where jobs have ended without a word."""
-    count = slurm.silent(jobs)
-    if count:
-        raise StudyError(
-            f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes "
-            f"do not see {results.absolute()}; results must lie on a disk that the nodes share "
-            "(STUDY_RESULTS names the folder); the same command submits them again"
-        )
+def silence(count: int, results: Path) -> str:
+    """What it means that so many jobs have ended without a word."""
+    return (
+        f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes do "
+        f"not see {results.absolute()}; results must lie on a disk that the nodes share "
+        "(STUDY_RESULTS names the folder); the same command submits them again"
+    )
 
 
 def predicted_flops(configs: Sequence[RunConfig]) -> int:

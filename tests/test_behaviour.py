@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from test_score import a_run  # noqa: F401 (a fixture)
 
-from study import behaviour, behaviour_plots, data, features, manifold, plots
+from study import __main__, behaviour, behaviour_plots, data, features, manifold, plots
 from study.errors import StudyError
 
 
@@ -230,3 +231,32 @@ def test_the_agreement_figure_has_a_point_a_run():
     figure = behaviour_plots.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 1], [3, 3], [4, 4], [5, 5]]
     assert "correlation 0.90" in " ".join(figure._supxlabel.get_text().split())
+
+
+# --- The command
+
+
+def test_the_agreement_of_one_extractor_is_refused(monkeypatch, capsys, tmp_path):
+    arguments = ["study", "agreement", str(tmp_path), "--features", "lite0"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: features lite0; the agreement is that of two extractors\n"
+    )
+
+
+def test_the_behaviour_command_writes_table_and_figures(small, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDY_RESULTS", "results")
+    options = ["--dataset", "mnist", "--features", "random", "--draws", "2", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["study", "behaviour", *options])
+    monkeypatch.setattr(behaviour_plots, "figures", lambda table: {})
+    with pytest.raises(SystemExit) as exit_:
+        __main__.main()
+    assert exit_.value.code == 0
+    written = pd.read_parquet("results/behaviour.parquet")
+    expected = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=6)
+    pd.testing.assert_frame_equal(written, expected)
+    assert "mnist, random features" in capsys.readouterr().out

@@ -33,7 +33,7 @@ def tear(path):
 
 
 def test_the_sweep_survives_random_kills_and_torn_files():
-    command = [sys.executable, HERE / "faults.py", "--kills", "20", "--trials", "3", "--seed", "1"]
+    command = [sys.executable, HERE / "faults.py", "--kills", "20", "--trials", "2", "--seed", "1"]
     done = subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"},

@@ -307,6 +307,7 @@ def test_the_parts_cover_all_images_once():
 def test_few_images_are_said_to_bend_the_line():
     many, few = (score.compare_features(*gaussians(n, 0.0, 0), "random") for n in (40, 32))
     assert (many.bent, few.bent) == (False, True)
+    assert many.bias + many.extrapolated == pytest.approx(many.distance)
     assert "too high" in score.report(few)
     assert "too high" not in score.report(many)
 

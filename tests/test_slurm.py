@@ -1,5 +1,6 @@
 """Sweeps on a real SLURM, started on this machine; what needs none comes first."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -106,28 +107,28 @@ def shell(*command):
     ).stdout.strip()
 
 
-def start_cluster(folder, port, *options):
+@contextlib.contextmanager
+def running_cluster(folder, port, *options):
+    """A SLURM of its own, which this process's environment points at."""
     if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("slurmctld is not installed: apt-get install slurm-wlm")
+    former = dict(os.environ)
     os.environ["STUDY_CLUSTER_DIR"], os.environ["STUDY_CLUSTER_PORT"] = str(folder), str(port)
-    shell(ONE_MACHINE, "start", *options)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     os.environ["PYTHONPATH"] = f"{HERE}:{HERE.parent}"
+    try:
+        shell(ONE_MACHINE, "start", *options)
+        yield
+    finally:
+        shell(ONE_MACHINE, "stop")
+        os.environ.clear()
+        os.environ.update(former)
 
 
 @pytest.fixture(scope="module")
-def environment():
-    former = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(former)
-
-
-@pytest.fixture(scope="module")
-def cluster(environment, tmp_path_factory):
-    start_cluster(tmp_path_factory.mktemp("cluster"), 17200)
-    yield
-    shell(ONE_MACHINE, "stop")
+def cluster(tmp_path_factory):
+    with running_cluster(tmp_path_factory.mktemp("cluster"), 17200):
+        yield
 
 
 @pytest.fixture
@@ -315,15 +316,12 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(empty, t
 
 
 @pytest.mark.slurm
-def test_with_accounting_it_is_the_same(environment, tmp_path_factory, tmp_path):
+def test_with_accounting_it_is_the_same(tmp_path_factory, tmp_path):
     if shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("mariadbd is not installed: apt-get install mariadb-server slurmdbd ...")
-    start_cluster(tmp_path_factory.mktemp("accounting"), 17300, "--accounting")
-    try:
+    with running_cluster(tmp_path_factory.mktemp("accounting"), 17300, "--accounting"):
         folders = toy.plan(tmp_path, a={}, b={})
         [first, _] = submit(tmp_path, folders)
         until(lambda: not slurm.queue())
         assert numbers(folders) == [toy.expected()] * 2
         until(lambda: "COMPLETED" in shell("sacct", "-nXj", first, "--format=State"))
-    finally:
-        shell(ONE_MACHINE, "stop")
