@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import signal
 
 import optuna
 import pandas as pd
@@ -220,3 +222,23 @@ def test_an_unwritable_results_folder_is_named(tiny, tmp_path):
     file.write_text("not a folder")
     with pytest.raises(StudyError, match="cannot write to the results folder"):
         sweep.prepare(sweep.plan(tiny, ["ns"]), file)
+
+
+def test_a_full_disk_leaves_the_old_table(tiny, tmp_path):
+    plan = sweep.plan(tiny, ["ns"])
+    store.collect(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
+    path = store.table_path(tmp_path, "tiny")
+    before = path.read_bytes()
+    folder = finish(tmp_path, plan[1], [6.0])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.collect(tmp_path, "tiny", [folder])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+    assert store.collect(tmp_path, "tiny", [folder])["number"].tolist() == [0, 1]

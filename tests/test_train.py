@@ -1,5 +1,6 @@
 """Training: one configuration, one set of numbers, interrupted or not; divergence; costs."""
 
+import errno
 import json
 import math
 
@@ -171,3 +172,31 @@ def test_flops_of_the_generator_by_hand(tmp_path):
     assert d_flops == pytest.approx(g + 2 * (2 * d_forward + rest), rel=0.02)
     # G's: D forward and input gradients; G's weight gradients and all but its first input gradient.
     assert g_flops == pytest.approx(2 * d_forward + 2 * g, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["best.pt", "metrics.jsonl", "curves.parquet", "checkpoint.pt", "result.json"]
+)
+def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    plan(whole), plan(full)
+    train.train(whole)
+    write_whole = run.write_atomically
+
+    def write_half(path, write):
+        def fill(temporary):
+            write(temporary)
+            if path.name == name:
+                temporary.write_bytes(temporary.read_bytes()[:100])
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        write_whole(path, fill)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(run, "write_atomically", write_half)
+        with pytest.raises(OSError, match="No space left"):
+            train.train(full)
+    assert not [path for path in full.iterdir() if path.name.startswith(".")]
+    assert run.state_of(full) == "to do"
+    assert train.train(full) == "ok"
+    assert numbers(full)[:2] == numbers(whole)[:2]
