@@ -59,6 +59,21 @@ lint: .venv/ready  ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+benchmarks/.peers: benchmarks/requirements.txt .venv/ready
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $<
+	touch $@
+
+bench: .venv/ready benchmarks/.peers  ## measure speed beside other packages; DEVICE=cuda: the GPU part
+ifeq ($(DEVICE),cuda)
+	$(PYTHON) benchmarks/gpu.py
+else
+	$(PYTHON) benchmarks/step.py
+	$(PYTHON) benchmarks/evaluation.py
+	$(PYTHON) benchmarks/trials.py
+	$(PYTHON) benchmarks/growth.py
+endif
+	$(PYTHON) benchmarks/report.py
+
 dashboard: .venv/ready  ## open optuna-dashboard on SWEEP
 	.venv/bin/optuna-dashboard $(or $(STUDY_RESULTS),results)/optuna/$(SWEEP).log
 
