@@ -26,9 +26,9 @@ help:  ## list the targets
 	touch $@
 
 sweep: .venv/ready  ## train a sweep: LOSS=ns SWEEP=quick DATASET=fashion_mnist TRIALS=10 CLUSTER=local
-	$(STUDY) sweep --sweep $(SWEEP) --cluster $(CLUSTER) $(LOSS:%=--loss %) $(DATASET:%=--dataset %) \
-	  $(TRIALS:%=--trials %) $(WORKERS:%=--workers %) $(DEVICE:%=--device %) \
-	  $(RESOURCES:%=--resources %) $(FLAGS)
+	$(strip $(STUDY) sweep --sweep $(SWEEP) --cluster $(CLUSTER) $(LOSS:%=--loss %) \
+	  $(DATASET:%=--dataset %) $(TRIALS:%=--trials %) $(WORKERS:%=--workers %) \
+	  $(DEVICE:%=--device %) $(RESOURCES:%=--resources %) $(FLAGS))
 
 status: .venv/ready  ## what is to do, running, done, failed and lost
 	$(STUDY) status

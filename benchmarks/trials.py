@@ -95,6 +95,7 @@ def distance(generate: Generate) -> float:
         fid=True,
         feature_extractor="lite0",
         cuda=False,
+        save_cpu_ram=True,  # no loading processes: the images lie in memory
         verbose=False,
     )
     return float(metrics["frechet_inception_distance"])

@@ -275,6 +275,29 @@ def test_rliable_by_hand():
     assert st.optimality_gap([25, INF], 20) == INF
 
 
+def test_rliables_published_case():
+    # tests/rliable/metrics_test.py of rliable 1.2.0: IQM 1.5 and 2, and P(x > y) = 1/3 as the mean
+    # over the tasks (columns); lower is better here.
+    x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]), np.array([[1, 1], [2, 2], [3, 3]])
+    assert st.interquartile_mean(x) == 1.5
+    assert st.interquartile_mean(y) == 2
+    wins = [st.win_probability(-x[:, task], -y[:, task], 1) for task in range(2)]
+    assert_allclose(np.mean(wins), 1 / 3)
+
+
+def test_the_same_as_rliable_and_opda():
+    # Printed by rliable 1.2.0 (on -x, higher is better there) and opda 0.8.0 for these scores.
+    x = np.array([26.5, 31.2, 29.9, 22.9, 64.3, 41, 58.7, 30.7, 24.5, 21.5, 27.7, 33.8, 49.2, 28.8])
+    y = np.array([24.1, 44.5, 27.9, 35.2, 29.3, 60.6, 23.3, 62.6, 26.0, 40.4, 31.6, 48.5])
+    assert_allclose(st.interquartile_mean(x), 31.2)
+    assert_allclose(st.optimality_gap(x, 25), 10.4857143)
+    assert_allclose(st.win_probability(x, y, 1), 0.56547619)
+    assert_allclose(
+        st.expected_min_with_replacement(x, [1, 2, 5, 14])[0],
+        [35.05, 28.3535714, 24.2819058, 22.2628413],
+    )
+
+
 def test_spearman():
     rng = np.random.default_rng(0)
     x = np.round(rng.normal(size=80), 1)
