@@ -38,7 +38,7 @@ def figures(table: pd.DataFrame) -> dict[str, Figure]:
 # --- Real against real ----------------------------------------------------------------------------
 
 
-@plots._styled
+@plots.styled
 def bias(table: pd.DataFrame) -> Figure:
     """Real against real by number of images: its mean against 1/n, its spread against n."""
     found, real = behaviour.bias(table), table[table["experiment"] == "real"]
@@ -91,7 +91,7 @@ def _paper(axes: Axes, found: pd.DataFrame) -> None:
 # --- Damage ---------------------------------------------------------------------------------------
 
 
-@plots._styled
+@plots.styled
 def damage(table: pd.DataFrame) -> Figure:
     """Distance, and k-NN precision and recall below it, by what was done to the images."""
     present = [name for name in EXPERIMENTS if (table["experiment"] == name).any()]
@@ -111,7 +111,7 @@ def damage(table: pd.DataFrame) -> Figure:
             _means(bottom, held_out, share, *style, share)
         bottom.set(xlabel=label, ylim=(0, 1.02), **scale)
         top.set(yscale="log")
-        plots._plain_log(top.yaxis, (1, 3))
+        plots.plain_log(top.yaxis, (1, 3))
     grid[0, 0].set_ylabel(_name(table))
     grid[1, 0].set_ylabel("k-NN precision and recall")
     for axes in grid[:, -1]:
@@ -142,7 +142,7 @@ def _means(
 # --- Two extractors -------------------------------------------------------------------------------
 
 
-@plots._styled
+@plots.styled
 def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
     """One extractor's distance against another's, a point a trained generator."""
     agreed = behaviour.agreement(table, first, second)
@@ -150,14 +150,14 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
     axes = figure.subplots()
     for loss in plots.losses(table):
         own = table[table["loss"] == loss]
-        style = plots._style(loss)
+        style = plots.style_of(loss)
         axes.plot(
             own[first], own[second], style["marker"], color=style["color"], label=plots.title(loss)
         )
     axes.set(xscale="log", yscale="log")
     axes.set(xlabel=plots.distance_name(first), ylabel=plots.distance_name(second))
     for axis in (axes.xaxis, axes.yaxis):
-        plots._plain_log(axis, (1, 2, 5))
+        plots.plain_log(axis, (1, 2, 5))
     axes.legend()
     counts = sorted(set(table["num_images"]))
     text = (
@@ -172,7 +172,7 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
 # --- The descent to the manifold ------------------------------------------------------------------
 
 
-@plots._styled
+@plots.styled
 def convergence(table: pd.DataFrame) -> Figure:
     """What the descents find by steps: a line a number of starts, a panel a kind of images."""
     descents = table[table["measure"] == "distance"]

@@ -99,7 +99,7 @@ _STYLE: Any = {
     "svg.fonttype": "path",
     "savefig.dpi": 150,
 }
-_styled = matplotlib.rc_context(_STYLE)
+styled = matplotlib.rc_context(_STYLE)
 
 
 # The table
@@ -184,7 +184,7 @@ def png(figure: Figure) -> bytes:
 # Budget
 
 
-@_styled
+@styled
 def budget_curves(
     table: pd.DataFrame,
     *,
@@ -250,7 +250,7 @@ def _estimate(own: pd.DataFrame, k: Any, curve: str, band: str) -> st.Estimate:
 def _banded(axes: Axes, x: Any, loss: str, estimate: st.Estimate) -> None:
     """A loss's line, and its band, each where finite."""
     value, low, high = estimate
-    finite, style = np.isfinite(value), _style(loss)
+    finite, style = np.isfinite(value), style_of(loss)
     label = title(loss) if finite.any() else f"{title(loss)} (infinite)"
     marks = [int(np.argmin(abs(np.log(x / x[0] / at)))) for at in _MARKS if at <= x[-1] / x[0]]
     axes.plot(x, np.where(finite, value, np.nan), label=label, markevery=marks, **style)
@@ -262,7 +262,7 @@ def _banded(axes: Axes, x: Any, loss: str, estimate: st.Estimate) -> None:
 _MARKS = (1, 3, 10, 30, 100, 300, 1000)  # where a curve carries its marker, times its first x
 
 
-@_styled
+@styled
 def rank_curves(table: pd.DataFrame) -> Figure:
     """Expected rank (1 is best) of each loss's best of k settings, a panel a data set."""
     runs = search(table)
@@ -280,7 +280,7 @@ def rank_curves(table: pd.DataFrame) -> Figure:
     return _finish(figure, runs, f"{text}interval over the settings; {_NARROW}.", legend=True)
 
 
-@_styled
+@styled
 def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     """P(best of k of the row's loss is below the column's) at each budget; one data set.
 
@@ -330,7 +330,7 @@ def _wins(fids: list[Any], k: int) -> tuple[Any, Any]:
     return chance, sure
 
 
-@_styled
+@styled
 def f1_curves(table: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figure:
     """Expected best F1 after k settings, and precision and recall of the run that has it.
 
@@ -382,14 +382,14 @@ def _f1_curve(axes: Axes, loss: str, own: pd.DataFrame, column: str) -> None:
 # Settings
 
 
-@_styled
+@styled
 def distributions(table: pd.DataFrame, *, report: str = "fid") -> Figure:
     """Box plot of a search's scores with every run, defaults as stars, share diverged above."""
     runs = search(table, report)
     return _boxes(runs, _STARS, stars=True, report=report)
 
 
-@_styled
+@styled
 def performance_profiles(table: pd.DataFrame, *, report: str = "fid") -> Figure:
     """Share of a loss's settings whose score is below a distance, a panel a data set.
 
@@ -406,12 +406,12 @@ def performance_profiles(table: pd.DataFrame, *, report: str = "fid") -> Figure:
             _banded(axes, tau, loss, st.share_interval(count, n))
         axes.set(xscale="log", ylim=(-0.02, 1.02), ylabel="share of settings below")
         axes.set_xlabel(distance_name(panel["features"].iloc[0]))
-        _plain_log(axes.xaxis)
+        plain_log(axes.xaxis)
     text = "Band: Wilson's 95 % interval of each share, point by point."
     return _finish(figure, runs, text, legend=True, report=report)
 
 
-@_styled
+@styled
 def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
     """Two searches beside each other, a panel a data set: wide hatched, narrow plain."""
     tables = [search(wide), search(narrow)]
@@ -421,7 +421,7 @@ def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
     return _boxes(runs, f"Left, hatched: {names[0]}; right, plain: {names[1]}.", sweeps=names)
 
 
-@_styled
+@styled
 def seeds(table: pd.DataFrame) -> Figure:
     """One setting a loss trained again with several seeds: every run, quartiles, share diverged."""
     runs = checked(table)
@@ -467,7 +467,7 @@ def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str |
     """Box, runs and the share diverged at x = place; what is infinite is cut at the top."""
     fid, color, top = (
         own["fid"].to_numpy(),
-        _style(own["loss"].iloc[0])["color"],
+        style_of(own["loss"].iloc[0])["color"],
         axes.get_ylim()[1],
     )
     q1, median, q3 = np.quantile(fid, [0.25, 0.5, 0.75], method="inverted_cdf")
@@ -493,7 +493,7 @@ def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str |
     axes.text(place, 1.01, share, transform=above, ha="center", va="bottom", fontsize=7)
 
 
-@_styled
+@styled
 def hyperparameters(table: pd.DataFrame, loss: str) -> Figure:
     """Score against each hyperparameter of one loss, one data set; last, lr × β1 together."""
     runs = search(table)
@@ -528,7 +528,7 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
     """Score against one hyperparameter; diverged runs as crosses on the top edge."""
     _log_distance(axes, own)
     x, top = own[name].astype(float), axes.get_ylim()[1]
-    fid, color = own["fid"].clip(upper=top), _style(own["loss"].iloc[0])["color"]
+    fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
     if name in CHOICES:
         values = sorted(x.unique())
         x = x.map(values.index) + _spread(len(x)) / 2
@@ -562,7 +562,7 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
     figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
 
 
-@_styled
+@styled
 def train_vs_held_out(table: pd.DataFrame) -> Figure:
     """Distance to train images against distance to held-out ones, the runs that are ok."""
     _require(table, ["fid_train"])
@@ -574,7 +574,7 @@ def train_vs_held_out(table: pd.DataFrame) -> Figure:
         if ok["fid_train"].isna().any():
             raise StudyError("some ok runs have no fid_train; collect the table again")
         for loss, own in _by_loss(ok):
-            mark = {key: _style(loss)[key] for key in ("color", "marker")}
+            mark = {key: style_of(loss)[key] for key in ("color", "marker")}
             axes.plot(own["fid"], own["fid_train"], label=title(loss), ls="", ms=4, **mark)
         both = ok[["fid", "fid_train"]].to_numpy()
         ends = [both.min(), both.max()]
@@ -582,7 +582,7 @@ def train_vs_held_out(table: pd.DataFrame) -> Figure:
         axes.set(xscale="log", yscale="log", aspect="equal")
         axes.set(xlabel=f"{name}, held out", ylabel=f"{name}, train")
         for axis in (axes.xaxis, axes.yaxis):
-            _plain_log(axis)
+            plain_log(axis)
     text = "Line: equal; below it a run is nearer to its training images than to the held-out ones."
     return _finish(figure, runs, text, legend=True)
 
@@ -668,7 +668,7 @@ _CURVES = {
 }
 
 
-@_styled
+@styled
 def training_curves(runs: Mapping[str, pd.DataFrame], caption: str = "") -> Figure:
     """Curves of chosen runs, a row a run {title: curves.parquet}: losses, D's accuracy, the rest.
 
@@ -712,7 +712,7 @@ def _curve_panel(axes: Axes, curves: pd.DataFrame, lines: Mapping[str, str]) -> 
         axes.set_axis_off()
 
 
-@_styled
+@styled
 def sample_grids(paths: Mapping[str, Path], caption: str = "") -> Figure:
     """Images side by side, {title: PNG}, four in a row."""
     missing = [path for path in paths.values() if not Path(path).is_file()]
@@ -797,7 +797,7 @@ def title(loss: str) -> str:
     return _LOSSES[loss][0] if loss in _LOSSES else loss
 
 
-def _style(loss: str) -> dict[str, Any]:
+def style_of(loss: str) -> dict[str, Any]:
     """Colour, line and marker of a loss; a new loss's depend on its name alone."""
     if loss in _LOSSES:
         _, color, line, marker = _LOSSES[loss]
@@ -837,10 +837,10 @@ def _log_distance(axes: Axes, panel: pd.DataFrame, more: Iterable[float] = ()) -
     room = max((high / low) ** 0.06, 1.1)
     axes.set(yscale="log", ylim=(low / room, high * room))
     axes.set_ylabel(distance_name(panel["features"].iloc[0]))
-    _plain_log(axes.yaxis)
+    plain_log(axes.yaxis)
 
 
-def _plain_log(axis: Axis, ticks: Sequence[int] = (1, 2, 3, 5, 7)) -> None:
+def plain_log(axis: Axis, ticks: Sequence[int] = (1, 2, 3, 5, 7)) -> None:
     """Ticks at these times a power of ten, written as plain numbers."""
     axis.set_major_locator(LogLocator(subs=ticks))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -850,7 +850,7 @@ def _plain_log(axis: Axis, ticks: Sequence[int] = (1, 2, 3, 5, 7)) -> None:
 
 def _budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
     axes.set(xscale="log", xlabel=f"cost in {COSTS[cost]}" if cost else "budget (settings tried)")
-    _plain_log(axes.xaxis, (1, 2, 5))
+    plain_log(axes.xaxis, (1, 2, 5))
     if cost is None:
         axes.set_xlim(0.85, 1.15 * max(2, most))
     else:
@@ -876,7 +876,7 @@ def _spread(n: int) -> Any:
 
 def _star(axes: Axes, x: float, own: pd.DataFrame) -> None:
     """The authors' defaults (number 0), unless they diverged."""
-    color, default = _style(own["loss"].iloc[0])["color"], own[own["number"] == 0]
+    color, default = style_of(own["loss"].iloc[0])["color"], own[own["number"] == 0]
     for fid in default["fid"][np.isfinite(default["fid"])]:
         axes.plot([x], [fid], "*", color=color, ms=12, mec="white", clip_on=False, zorder=4)
 
@@ -887,9 +887,9 @@ def _paper_curves(axes: Axes, paper: pd.DataFrame, column: str, names: list[str]
         axes.plot(
             rows["budget"],
             rows[column],
-            color=_style(loss)["color"],
+            color=style_of(loss)["color"],
             linestyle=":",
-            marker=_style(loss)["marker"],
+            marker=style_of(loss)["marker"],
             markersize=3,
             linewidth=0.9,
         )

@@ -103,10 +103,10 @@ def test_scores_keep_the_best_evaluation_but_the_whole_cost():
 def test_losses_have_one_order_and_one_look():
     table = pd.DataFrame({"loss": ["zeta", "vae", "hinge", "wgan", "mm", "ns"]})
     assert plots.losses(table) == ["mm", "ns", "wgan", "vae", "hinge", "zeta"]
-    known = [plots._style(loss) for loss in plots._LOSSES]
+    known = [plots.style_of(loss) for loss in plots._LOSSES]
     for part in ("color", "marker"):
         assert len({look[part] for look in known}) == len(known)
-    assert plots._style("hinge") == plots._style("hinge") != plots._style("zeta")
+    assert plots.style_of("hinge") == plots.style_of("hinge") != plots.style_of("zeta")
 
 
 def test_only_inception_is_called_fid():
