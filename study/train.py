@@ -30,7 +30,7 @@ from study.config import BATCH_SIZE, RunConfig, read_config
 from study.errors import StudyError
 from study.losses import load
 from study.losses.base import GANLoss, Players
-from study.networks import Generator, ImageShape, draw_z, initialise
+from study.networks import Z_DIM, Generator, ImageShape, draw_z, initialise
 from study.optimizer import adam
 
 CURVE_EVERY = 10
@@ -149,11 +149,9 @@ def train(
 def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[GANLoss, Players]:
     """The run's loss, networks with their initial weights, and optimisers."""
     loss = load(config.loss)(**config.own)
-    with torch.device("meta"):  # shapes only: the weights are drawn once, below
-        generator = loss.generator(shape, config.width, config.bn_decay)
-        discriminator = loss.discriminator(shape, config.batch_norm, config.width)
+    generator = loss.generator(shape, config.width, config.bn_decay)
+    discriminator = loss.discriminator(shape, config.batch_norm, config.width)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
-        network.to_empty(device="cpu")
         initialise(network, stream(config.seed, name))
         network.to(device)
     return loss.to(device), Players(
@@ -225,6 +223,10 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     flops = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to mark a mode as not to be compiled, torch loads its compiler: 2 s
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -241,11 +243,8 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def count_flops(config: RunConfig, shape: ImageShape) -> tuple[int, int]:
     """FLOPs of one D step (penalty included) and what one G step adds, by torch's counter."""
-    loss, players = build(config, shape, torch.device("meta"))
-    x, z = (
-        torch.empty(BATCH_SIZE, *shape, device="meta"),
-        torch.empty(BATCH_SIZE, 64, device="meta"),
-    )
+    loss, players = build(config, shape, torch.device("cpu"))
+    x, z = torch.zeros(BATCH_SIZE, *shape), torch.zeros(BATCH_SIZE, Z_DIM)
     counts = []
     for g_turn in (False, True):
         with FlopCounter() as counter:  # type: ignore[no-untyped-call]

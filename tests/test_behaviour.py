@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_score import a_run  # noqa: F401 (a fixture)
 
-from study import __main__, behaviour, behaviour_plots, data, features, manifold, plots
+from study import behaviour, behaviour_plots, commands, data, features, manifold, plots
 from study.errors import StudyError
 
 
@@ -240,7 +240,7 @@ def test_the_agreement_of_one_extractor_is_refused(monkeypatch, capsys, tmp_path
     arguments = ["study", "agreement", str(tmp_path), "--features", "lite0"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as exit_:
-        __main__.main()
+        commands.main()
     assert exit_.value.code == 2
     assert capsys.readouterr().err == (
         "error: features lite0; the agreement is that of two extractors\n"
@@ -254,7 +254,7 @@ def test_the_behaviour_command_writes_table_and_figures(small, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["study", "behaviour", *options])
     monkeypatch.setattr(behaviour_plots, "figures", lambda table: {})
     with pytest.raises(SystemExit) as exit_:
-        __main__.main()
+        commands.main()
     assert exit_.value.code == 0
     written = pd.read_parquet("results/behaviour.parquet")
     expected = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=6)

@@ -14,7 +14,7 @@ from test_plots import make
 from typer.testing import CliRunner
 
 from study import examples, figures, plots, report
-from study.__main__ import app
+from study.commands import app
 from study.config import RunConfig
 from study.errors import StudyError
 

@@ -8,7 +8,7 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from study import __main__, data, features, fid, measure, score
+from study import commands, data, features, fid, measure, score
 from study.config import RunConfig
 from study.errors import StudyError
 from study.losses import load
@@ -326,7 +326,7 @@ def test_kid_is_over_subsets_where_there_are_many(monkeypatch):
 def call(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["study", "fid", *arguments])
     with pytest.raises(SystemExit) as exit_:
-        __main__.main()
+        commands.main()
     return exit_.value.code, capsys.readouterr()
 
 

@@ -60,11 +60,11 @@ def train(folder, interrupted, require_held):
 
 def main() -> None:
     """The study's command line, on tiny data."""
-    from study import __main__, sweep
+    from study import commands, sweep
 
     shrink_data()
     sweep.train = train
-    __main__.main()
+    commands.main()
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Loss(GANLoss):
         loss = reconstruction + kl
         both = (players.d_optimizer, players.g_optimizer)
         for optimizer in both:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in both:
             optimizer.step()
