@@ -531,9 +531,10 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
     fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
     if name in CHOICES:
         values = sorted(x.unique())
-        x = x.map(values.index) + _spread(len(x)) / 2
+        x = x.map(values.index) + _spread(len(x)) / 2 * (own["number"] != 0)
         words = {0: "off", 1: "on"} if name == "batch_norm" else {}
         axes.set_xticks(range(len(values)), [words.get(v, f"{v:g}") for v in values])
+        axes.set_xlim(-0.6, len(values) - 0.4)
     for rows, mark, size in (
         (own["status"] == "ok", ".", 5),
         (own["status"] == "diverged", "x", 5),
@@ -672,7 +673,8 @@ _CURVES = {
 def training_curves(runs: Mapping[str, pd.DataFrame], caption: str = "") -> Figure:
     """Curves of chosen runs, a row a run {title: curves.parquet}: losses, D's accuracy, the rest.
 
-    Kinds of curves that no run has are left out; a penalty of 0 throughout is none.
+    Kinds of curves that no run has are left out; a penalty of 0 throughout is none (nor has BEGAN's
+    D, which rebuilds images, an accuracy).
     """
     if not runs:
         raise StudyError("no runs to draw; give {title: curves} of at least one")
@@ -691,7 +693,7 @@ def training_curves(runs: Mapping[str, pd.DataFrame], caption: str = "") -> Figu
         for axes, (kind, lines) in zip(row, kinds.items(), strict=True):
             _curve_panel(axes, curves, lines)
             axes.set_xlabel("D steps")
-            axes.set_title(f"{title}: {kind}", fontsize=8.5)
+            axes.set_title(f"{title}: {kind}" if axes.lines else "", fontsize=8.5)
     text = "Single runs, as recorded during training; a gap is a value that is not finite."
     return _captioned(figure, f"{caption} {text}".strip())
 
@@ -710,6 +712,7 @@ def _curve_panel(axes: Axes, curves: pd.DataFrame, lines: Mapping[str, str]) -> 
         axes.legend(fontsize=7, frameon=True, framealpha=0.8, edgecolor="none")
     else:
         axes.set_axis_off()
+        axes.text(0.5, 0.5, "this loss has none", transform=axes.transAxes, ha="center")
 
 
 @styled
