@@ -149,7 +149,8 @@ def live(results: Path, workers: int, features: str) -> Iterator[Show]:
 
 
 def trials_table(table: pd.DataFrame, features: str) -> Table:
-    """One row a trial of one loss and data set, best first."""
+    """One row a trial of one loss and data set, best first; on triangles with F1."""
+    measured = [name for name in ("f1",) if name in table and table[name].notna().any()]
     own = [name for name in store.HYPERPARAMETERS if table[name].notna().any()]
     best = table.sort_values("fid", kind="stable").drop_duplicates("number")
     out = Table(
@@ -157,15 +158,20 @@ def trials_table(table: pd.DataFrame, features: str) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for name in ("number", "fid", "fid_train", "status", "step", *own):
+    for name in ("number", "fid", "fid_train", *measured, "status", "step", *own):
         out.add_column(name, justify="right", no_wrap=True)
     ok = best["status"] == "ok"
     for _, row in pd.concat([best[ok], best[~ok]]).iterrows():
         distance = [
             f"{row[n]:.4g}" if row["status"] == "ok" else "inf" for n in ("fid", "fid_train")
         ]
-        values = ["-" if pd.isna(row[name]) else value_text(row[name]) for name in own]
-        out.add_row(str(row["number"]), *distance, row["status"], str(row["step"]), *values)
+        measures, values = (
+            ["-" if pd.isna(row[name]) else value_text(row[name]) for name in names]
+            for names in (measured, own)
+        )
+        out.add_row(
+            str(row["number"]), *distance, *measures, row["status"], str(row["step"]), *values
+        )
     return out
 
 
