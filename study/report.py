@@ -102,8 +102,8 @@ def limits(tables: Tables) -> list[str]:
     sizes = runs.groupby(["dataset", "loss"]).size()
     if sizes.max() < wide.trials or sizes.nunique() > 1:
         said.append(
-            f"{sizes.min()} to {sizes.max()} settings a loss; the paper {wide.trials}. They are "
-            "the first of the paper's own list."
+            f"{_settings(runs)} settings a loss; the paper {wide.trials}. They are the first of "
+            "the paper's own list."
         )
     if tables.seeds.empty:
         said.append("No setting was trained again with other seeds: noise of the seed is unknown.")
@@ -130,14 +130,17 @@ def provenance(tables: Tables) -> pd.DataFrame:
 
 def _subject(tables: Tables) -> str:
     runs = plots.search(tables.search)
-    sizes = runs.groupby(["dataset", "loss"]).size()
-    count = f"{sizes.min()}" if sizes.nunique() == 1 else f"{sizes.min()} to {sizes.max()}"
     names = ", ".join(map(plots.title, plots.losses(runs)))
     sets = ", ".join(map(plots.dataset_title, plots.dataset_order(runs)))
     return (
-        f"{load_sweep(tables.sweep).title}. {len(runs)} runs: {names}; {count} settings each, on "
-        f"{sets}. Measure: {plots.distance_name(runs['features'].iloc[0])}, lower is better."
+        f"{load_sweep(tables.sweep).title}. {len(runs)} runs: {names}; {_settings(runs)} settings "
+        f"each, on {sets}. Measure: {plots.distance_name(runs['features'].iloc[0])}, lower is better."
     )
+
+
+def _settings(runs: pd.DataFrame) -> str:
+    sizes = runs.groupby(["dataset", "loss"]).size()
+    return f"{sizes.min()}" if sizes.nunique() == 1 else f"{sizes.min()} to {sizes.max()}"
 
 
 def _verdict(tables: Tables) -> Iterator[str]:
@@ -155,7 +158,11 @@ def findings(tables: Tables) -> Iterator[verdict.Finding]:
 def _tables(tables: Tables) -> Iterator[str]:
     seeds = tables.seeds if len(tables.seeds) else None
     best = plots.best_table(tables.search, seeds, paper("best_fid"))
-    yield "<p>Columns of the paper hold FID, whatever ours is. Diverged: share of the runs.</p>"
+    distance = best.pop("distance").iloc[0]
+    yield (
+        f"<p>{_text(distance)}; columns of the paper hold its FID. Diverged: share of the runs. "
+        "best_report: the same run on images on which nothing was selected.</p>"
+    )
     yield _html(best)
     yield "<h3>Best settings</h3>" + _html(plots.best_settings(tables.search))
 
