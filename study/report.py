@@ -132,9 +132,10 @@ def _subject(tables: Tables) -> str:
     runs = plots.search(tables.search)
     names = ", ".join(map(plots.title, plots.losses(runs)))
     sets = ", ".join(map(plots.dataset_title, plots.dataset_order(runs)))
+    distance = plots.distance_name(runs["features"].iloc[0])
     return (
         f"{load_sweep(tables.sweep).title}. {len(runs)} runs: {names}; {_settings(runs)} settings "
-        f"each, on {sets}. Measure: {plots.distance_name(runs['features'].iloc[0])}, lower is better."
+        f"each, on {sets}. Measure: {distance}, lower is better."
     )
 
 
