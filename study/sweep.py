@@ -168,7 +168,8 @@ def prepare(configs: list[RunConfig], results: Path) -> Progress:
     for name in {config.sweep for config in configs}:
         refuse_other_rows(configs, store.read_table(results, name), store.table_path(results, name))
     for config, folder, state in zip(*status, strict=True):
-        if not is_planned(folder, config) and state not in run.DONE:
+        # A run that only the table holds needs no folder; a torn file is mended in any state.
+        if not is_planned(folder, config) and (state not in run.DONE or folder.exists()):
             run.write_json(folder / "config.json", config.model_dump())
         if state in ("failed", "lost"):
             run.forgive(folder)
