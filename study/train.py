@@ -242,14 +242,17 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def count_flops(config: RunConfig, shape: ImageShape) -> tuple[int, int]:
-    """FLOPs of one D step (penalty included) and what one G step adds, by torch's counter."""
+    """FLOPs of one D step (penalty included) and what one G step adds, by torch's formulas.
+
+    All of them are proportional to the batch, so that two images tell.
+    """
     loss, players = build(config, shape, torch.device("cpu"))
-    x, z = torch.zeros(BATCH_SIZE, *shape), torch.zeros(BATCH_SIZE, Z_DIM)
+    x, z = torch.zeros(2, *shape), torch.zeros(2, Z_DIM)
     counts = []
     for g_turn in (False, True):
         with FlopCounter() as counter:  # type: ignore[no-untyped-call]
             loss.step(players, x, z, g_turn=g_turn, z_g=z if loss.fresh_z and g_turn else None)
-        counts.append(counter.flops)
+        counts.append(counter.flops * BATCH_SIZE // 2)
     return counts[0], counts[1] - counts[0]
 
 
