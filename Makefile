@@ -49,7 +49,7 @@ report: .venv/ready  ## write analysis/<sweep>.html: verdict, tables, figures on
 	$(STUDY) report
 
 test: .venv/ready  ## run the tests (no download, no GPU)
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
 
 faults: .venv/ready  ## kill 200 processes at random during a tiny sweep, and see that nothing is lost
 	OMP_NUM_THREADS=1 $(PYTHON) tests/faults.py --kills 200
