@@ -290,6 +290,8 @@ def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     runs = search(table)
     _one(runs, "dataset")
     names = [title(loss) for loss in losses(runs)]
+    if len(names) < 2:
+        raise StudyError(f"{names[0]} alone: a comparison needs two losses; train another")
     fids = [own["fid"].to_numpy() for _, own in _by_loss(runs)]
     smallest = min(map(len, fids))
     budgets = budgets or [k for k in (1, 5, 10, 25, 50) if k <= max(1, smallest // 2)][-3:]

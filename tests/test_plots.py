@@ -453,6 +453,8 @@ def test_refused_by_one_figure():
             draw(two)
     with pytest.raises(StudyError, match="no rows of 'nsgan'; the table has mm, ns, vae"):
         plots.hyperparameters(make(), "nsgan")
+    with pytest.raises(StudyError, match="NS GAN alone"):
+        plots.win_matrix(make(("ns",)))
     with pytest.raises(StudyError, match="several seeds"):
         plots.budget_curves(pd.concat([make(n=2), make(n=2, seed=1).assign(seed=1)]))
     with pytest.raises(StudyError, match="unknown cost 'euros'"):
