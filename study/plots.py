@@ -695,7 +695,7 @@ def training_curves(runs: Mapping[str, pd.DataFrame], caption: str = "") -> Figu
         for axes, (kind, lines) in zip(row, kinds.items(), strict=True):
             _curve_panel(axes, curves, lines)
             axes.set_xlabel("D steps")
-            axes.set_title(f"{title}: {kind}" if axes.lines else "", fontsize=8.5)
+            axes.set_title(f"{title}: {kind}", fontsize=8.5)
     text = "Single runs, as recorded during training; a gap is a value that is not finite."
     return _captioned(figure, f"{caption} {text}".strip())
 
