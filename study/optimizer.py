@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam as adam_
 
+from study.errors import StudyError
+
 BETA2 = 0.999
 EPSILON = 1e-8
 
@@ -56,6 +58,12 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """One update on the parameters' gradients, with the lr and epsilon of this step."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if len(gradients) < len(self.parameters):
+            raise StudyError(
+                f"{len(self.parameters) - len(gradients)} of {len(self.parameters)} parameters "
+                "have no gradient; a loss must depend on every weight of the network it trains"
+            )
         self.updates += 1
         root1, root2 = 1 - self.beta1**self.updates, (1 - self.beta2**self.updates) ** 0.5
         tf_root1, tf_root2 = 1 - self.beta1_power, (1 - self.beta2_power) ** 0.5
@@ -64,7 +72,7 @@ class Adam:
         self.beta2_power = float32(self.beta2_power * self.beta2)
         adam_(
             [p.detach() for p in self.parameters],
-            [p.grad for p in self.parameters if p.grad is not None],
+            gradients,
             self.moments,
             self.squares,
             [],

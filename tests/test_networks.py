@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from study.errors import StudyError
 from study.networks import (
     Autoencoder,
     BatchNorm,
@@ -119,6 +120,12 @@ def test_adam_touches_only_its_own_parameters():
     adam([a], 1e-3, 0.5).minimise((a * b).sum())
     assert b.grad is None
     assert (a != 1).all()
+
+
+def test_adam_refuses_a_weight_without_gradient():
+    a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    with pytest.raises(StudyError, match="1 of 2 parameters have no gradient"):
+        adam([a, b], 1e-3, 0.5).minimise(a.sum())
 
 
 def test_adam_resumes_exactly():
