@@ -72,18 +72,13 @@ class Sweep:
             self.collect()
 
     def finish(self) -> None:
-        """Drive until nothing is missing; once in any case, for what was torn last."""
+        """Drive once more: whatever the faults have left open, one driver brings to its end."""
         self.start("driver", self.drive).join()
-        while not self.complete():
-            self.start("driver", self.drive).join()
-        self.start("collector", self.collect).join()
 
     def complete(self) -> bool:
-        """Whether every run is done."""
+        """Whether nothing is missing, as a driver sees it: a row of the table is a run done."""
         plan = sweep.plan(config.load_sweep("tiny"), trials=self.trials)
-        return not any(
-            run.state_of(store.folder_of(self.results, each)) not in run.DONE for each in plan
-        )
+        return not sweep.progress(plan, self.results).missing
 
     def folders(self) -> list[Path]:
         """Every run's folder."""
@@ -164,7 +159,7 @@ def disturb(victim: Sweep, kills: int, rng: random.Random) -> tuple[Counter[str]
 
 def problems(victim: Sweep, undisturbed: Sweep, torn: Counter[str]) -> list[str]:
     """What is not as it should be after all the faults."""
-    found = []
+    found = [] if victim.complete() else ["the last driver left runs that are not done"]
     ends = Counter(
         len(re.findall(r"ends: (?:ok|diverged)", (folder / "log.txt").read_text()))
         for folder in victim.folders()
@@ -179,7 +174,7 @@ def problems(victim: Sweep, undisturbed: Sweep, torn: Counter[str]) -> list[str]
     except AssertionError as error:
         found.append(f"the tables differ: {error}")
     messages = victim.log.read_text()
-    if torn["table"] and "tiny.parquet cannot be read" not in messages:
+    if "tiny.parquet cannot be read" not in messages:
         found.append("a torn table was not named")
     return found
 
@@ -203,6 +198,8 @@ def main() -> None:
         victim.results.mkdir(parents=True)
         killed, torn = disturb(victim, options.kills, random.Random(options.seed))
         print(f"killed {killed.total()}: {dict(killed)}; torn {dict(torn)}", flush=True)
+        # A collector may have replaced a torn table before anyone read it; this one is read.
+        store.table_path(victim.results, "tiny").write_bytes(b"")
         victim.finish()
         undisturbed = Sweep(Path(folder) / "undisturbed", victim.trials)
         undisturbed.results.mkdir(parents=True)
