@@ -1,11 +1,13 @@
 """Steps a second and runs a GPU-hour on one GPU, shared by 1 to 16 runs, and the paper's cost.
 
-A run is the paper's: full width, its data set's number of D steps; evaluations are not timed.
-Every process trains for the same seconds at the same time as the others.
+Each once with the step as it is and once replayed as a CUDA graph; the cost is the faster one's.
+A run is the paper's: full width, its data set's number of D steps; evaluations are not timed. Every
+process trains for the same seconds at the same time as the others.
 
 Run it by `make bench DEVICE=cuda`.
 """
 
+import itertools
 import multiprocessing
 import time
 from multiprocessing.synchronize import Barrier
@@ -25,9 +27,9 @@ TOGETHER = (1, 2, 4, 8, 16)
 PAPER = ("wide", "narrow", "seeds")
 
 
-def train(loss: str, shape: ImageShape, barrier: Barrier, rates: Any) -> None:
+def train(loss: str, shape: ImageShape, graph: bool, barrier: Barrier, rates: Any) -> None:
     """Put the D steps a second (G's turn every step) of one process into `rates`."""
-    step = ours(loss, shape, 1.0, "cuda")
+    step = ours(loss, shape, 1.0, "cuda", graph)
     x = torch.rand(BATCH_SIZE, *shape, device="cuda")
     for _ in range(20):
         step(x)
@@ -42,12 +44,13 @@ def train(loss: str, shape: ImageShape, barrier: Barrier, rates: Any) -> None:
     rates.put(steps / (time.monotonic() - started))
 
 
-def steps_per_second(loss: str, shape: ImageShape, together: int) -> float:
+def steps_per_second(loss: str, shape: ImageShape, together: int, graph: bool) -> float:
     """D steps a second of `together` processes on one GPU, in all."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(together), context.SimpleQueue()
     processes = [
-        context.Process(target=train, args=(loss, shape, barrier, rates)) for _ in range(together)
+        context.Process(target=train, args=(loss, shape, graph, barrier, rates))
+        for _ in range(together)
     ]
     for process in processes:
         process.start()
@@ -61,19 +64,20 @@ def main() -> None:
     gpu = {"GPU": torch.cuda.get_device_name()}
     shared = []
     d_steps = load_sweep("wide").datasets["fashion_mnist"].d_steps
-    for together in TOGETHER:
-        rate = steps_per_second("ns", image_shape("fashion_mnist"), together)
-        row = {"runs together": together, "steps/s": rate, "runs/GPU-hour": 3600 * rate / d_steps}
-        shared.append(gpu | row)
+    for together, graph in itertools.product(TOGETHER, (False, True)):
+        rate = steps_per_second("ns", image_shape("fashion_mnist"), together, graph)
+        row = {"runs together": together, "CUDA graph": graph, "steps/s": rate}
+        shared.append(gpu | row | {"runs/GPU-hour": 3600 * rate / d_steps})
     common.store("GPU shared", shared)
 
-    best = max(shared, key=lambda row: row["steps/s"])["runs together"]
+    fastest = max(shared, key=lambda row: row["steps/s"])
+    how = fastest["runs together"], fastest["CUDA graph"]
     rows, hours, runs = [], 0.0, 0
     for dataset, schedule in load_sweep("wide").datasets.items():
         sweeps = [load_sweep(name) for name in PAPER]
         trials = sum(sweep.trials for sweep in sweeps if dataset in sweep.datasets)
         for loss in losses.names():
-            rate = steps_per_second(loss, image_shape(dataset), best)
+            rate = steps_per_second(loss, image_shape(dataset), *how)
             cost = trials * schedule.d_steps / rate / 3600
             hours, runs = hours + cost, runs + trials
             row = {"data": dataset, "loss": loss, "steps/s": rate, "runs": trials}

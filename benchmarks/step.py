@@ -16,13 +16,12 @@ import common
 import peers
 import torch
 from torch import Tensor
-from torch.optim import Adam
 
-from study import losses
+from study import losses, optimizer
 from study.config import BATCH_SIZE
+from study.cuda_graph import GraphStep
 from study.losses.base import Players
 from study.networks import ImageShape, draw_z, initialise
-from study.optimizer import adam
 from study.train import FlopCounter
 
 WIDTHS = (0.25, 1.0)
@@ -42,16 +41,20 @@ def networks(loss: str, shape: ImageShape, width: float) -> tuple[Any, Any, Any]
     return chosen, G, D
 
 
-def ours(loss: str, shape: ImageShape, width: float, device: str = "cpu") -> peers.Step:
-    """The study's step, with the draws that it needs."""
+def ours(
+    loss: str, shape: ImageShape, width: float, device: str = "cpu", graph: bool = False
+) -> peers.Step:
+    """The study's step, with the draws that it needs; `graph`: replayed as a CUDA graph."""
     chosen, G, D = (part.to(device) for part in networks(loss, shape, width))
-    players = Players(G, D, adam(G.parameters(), 1e-4, 0.5), adam(D.parameters(), 1e-4, 0.5))
+    Adam = optimizer.GraphAdam if graph else optimizer.Adam
+    players = Players(G, D, *(Adam(part.parameters(), 1e-4, 0.5) for part in (G, D)))
+    train_step = GraphStep(chosen, players) if graph else partial(chosen.step, players)
     rng = torch.Generator().manual_seed(1)
 
     def step(x: Tensor) -> None:
         z = draw_z(len(x), chosen.prior, rng).to(device)
         z_g = draw_z(len(x), chosen.prior, rng).to(device) if chosen.fresh_z else None
-        chosen.step(players, x, z, z_g=z_g, draws=chosen.draws(x, rng))
+        train_step(x, z, z_g=z_g, draws=chosen.draws(x, rng))
 
     return step
 
@@ -61,7 +64,7 @@ def contestants(loss: str, shape: ImageShape, width: float, x: Tensor) -> dict[s
     calls = {"study": partial(ours(loss, shape, width), x)}
     for name, make in peers.peers_of(loss, shape).items():
         _, G, D = networks(loss, shape, width)
-        plain = partial(Adam, lr=1e-4, betas=(0.5, 0.999))
+        plain = partial(torch.optim.Adam, lr=1e-4, betas=(0.5, 0.999))
         step = make(loss, peers.in_torch_layers(G), peers.in_torch_layers(D), plain)
         calls[name] = partial(step, x)
         _, G, D = networks(loss, shape, width)

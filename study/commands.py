@@ -110,6 +110,9 @@ def run_sweep(
         int | None, typer.Option(min=1, help="Runs at once on this machine.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="On a GPU: replay the step as a CUDA graph.")
+    ] = False,
     retries: Annotated[int, typer.Option(min=0, help="Further attempts at a failed run.")] = 1,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop at so many failed runs.")] = 20,
     dry_run: Annotated[
@@ -125,7 +128,7 @@ def run_sweep(
     results = overview.results_folder()
     if config.name == "quick" and not dataset:
         dataset = ["fashion_mnist"]
-    plan = sweeps.plan(config, loss, dataset, trials, device)
+    plan = sweeps.plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
     gpus = local_gpus() if device == "cuda" else []
     workers = workers or len(gpus) or len(os.sched_getaffinity(0))
     if dry_run:

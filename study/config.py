@@ -25,6 +25,9 @@ SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS", Path(__file__).parent.parent
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
+# What a run is trained with, which its results do not depend on but for rounding: not in its hash.
+MACHINE = {"device", "threads", "cuda_graph"}
+
 
 class Frozen(BaseModel):
     """An immutable model that refuses unknown keys."""
@@ -58,11 +61,13 @@ class RunConfig(Frozen):
     precision: Precision = "fp32"
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
+    cuda_graph: bool = False
+    """Whether the training step is replayed as a CUDA graph; on a GPU only."""
 
     @property
     def hash(self) -> str:
-        """Identity of the run: all fields but the machine's (device, threads), 16 hex digits."""
-        fields = self.model_dump(exclude={"device", "threads"})
+        """Identity of the run: all fields but MACHINE's, 16 hex digits."""
+        fields = self.model_dump(exclude=MACHINE)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -20,7 +20,9 @@ def float32(x: float) -> float:
 
 
 class Adam:
-    """torch's fused Adam with TensorFlow's epsilon and powers of beta.
+    """The study's optimiser: torch's fused Adam with TensorFlow's epsilon and powers of beta.
+
+    beta2 0.999, epsilon 1e-8, no weight decay.
 
     TensorFlow's update is lr_t m / (sqrt(v) + epsilon) with lr_t = lr sqrt(1 - beta2^t) /
     (1 - beta1^t): epsilon stands outside the bias correction ("epsilon hat", Kingma & Ba 2015,
@@ -55,21 +57,25 @@ class Adam:
         for parameter in self.parameters:
             parameter.grad = None
 
-    @torch.no_grad()
     def step(self) -> None:
         """One update on the parameters' gradients, with the lr and epsilon of this step."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if len(gradients) < len(self.parameters):
-            raise StudyError(
-                f"{len(self.parameters) - len(gradients)} of {len(self.parameters)} parameters "
-                "have no gradient; a loss must depend on every weight of the network it trains"
-            )
         self.updates += 1
         root1, root2 = 1 - self.beta1**self.updates, (1 - self.beta2**self.updates) ** 0.5
         tf_root1, tf_root2 = 1 - self.beta1_power, (1 - self.beta2_power) ** 0.5
         lr = self.lr * (tf_root2 / tf_root1) * (root1 / root2)
         self.beta1_power = float32(self.beta1_power * self.beta1)
         self.beta2_power = float32(self.beta2_power * self.beta2)
+        self.update(lr, float32(EPSILON) / root2)
+
+    @torch.no_grad()
+    def update(self, lr: float | Tensor, epsilon: float) -> None:
+        """One call of torch's kernel; StudyError where a parameter has no gradient."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if len(gradients) < len(self.parameters):
+            raise StudyError(
+                f"{len(self.parameters) - len(gradients)} of {len(self.parameters)} parameters "
+                "have no gradient; a loss must depend on every weight of the network it trains"
+            )
         adam_(
             [p.detach() for p in self.parameters],
             gradients,
@@ -83,7 +89,7 @@ class Adam:
             beta2=self.beta2,
             lr=lr,
             weight_decay=0.0,
-            eps=float32(EPSILON) / root2,
+            eps=epsilon,
             maximize=False,
         )
 
@@ -102,6 +108,24 @@ class Adam:
                 setattr(self, name, value)
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float, beta1: float) -> Adam:
-    """The study's optimiser for both networks: Adam, beta2 0.999, epsilon 1e-8, no weight decay."""
-    return Adam(parameters, lr, beta1)
+class GraphAdam(Adam):
+    """The same update with the powers of beta on the device, where a CUDA graph can move them.
+
+    To torch's kernel this is the update after infinitely many, in which its own bias correction is
+    exactly 1. The lr of a step is rounded to float32 on its way to the kernel.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, beta1: float) -> None:
+        super().__init__(parameters, lr, beta1)
+        for count in self.counts:
+            count.fill_(float("inf"))
+        device = self.counts[0].device
+        self.powers = [torch.tensor(beta, device=device) for beta in (self.beta1, self.beta2)]
+
+    def step(self) -> None:
+        """One update, by device operations alone."""
+        power1, power2 = (power.double() for power in self.powers)
+        lr = self.lr * (1 - power2).sqrt() / (1 - power1)
+        for power, beta in zip(self.powers, (self.beta1, self.beta2), strict=True):
+            power.mul_(beta)
+        self.update(lr.float(), float32(EPSILON))

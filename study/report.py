@@ -112,7 +112,16 @@ def limits(tables: Tables) -> list[str]:
 
 def provenance(tables: Tables) -> pd.DataFrame:
     """Where each table comes from: file, hash, rows, runs, and what made it."""
-    made_by = ["commit", "torch", "processor", "device", "threads", "precision", "definition"]
+    made_by = [
+        "commit",
+        "torch",
+        "processor",
+        "device",
+        "threads",
+        "cuda_graph",
+        "precision",
+        "definition",
+    ]
     rows = []
     for table in (tables.search, tables.seeds, tables.narrow):
         if len(table):

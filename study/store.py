@@ -32,7 +32,7 @@ COLUMNS = [
     *["sweep", "loss", "dataset", "number", "seed", "step", "d_steps", "g_steps", "images"],
     *["flops", "wall_s", "status", "fid", "fid_train", "fid_report", "features", "num_images"],
     *HYPERPARAMETERS,
-    *["width", "bn_decay", "device", "threads", "precision"],
+    *["width", "bn_decay", "device", "threads", "cuda_graph", "precision"],
     *["processor", "torch", "commit", "definition", "config"],
 ]
 DTYPES = {
@@ -99,6 +99,7 @@ def collect(results: Path, sweep: str, folders: Iterable[Path]) -> pd.DataFrame:
         old = pd.concat([kept, fresh]) if not kept.empty else fresh
     more = [name for name in old.columns if name not in COLUMNS]
     table = old.reindex(columns=COLUMNS + sorted(more)).sort_values(KEY, ignore_index=True)
+    table["cuda_graph"] = table["cuda_graph"].eq(True)  # rows of before there was one have no value
     table = table.astype({name: kind for name, kind in DTYPES.items() if name in table})
     write_table(results, sweep, table)
     return table

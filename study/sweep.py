@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from study import dashboard, data, features, launch, plots, run, slurm, store, view
-from study.config import RunConfig, SweepConfig, load_sweep
+from study.config import MACHINE, RunConfig, SweepConfig, load_sweep
 from study.errors import StudyError
 from study.losses import load as load_loss
 from study.losses import names
@@ -31,11 +31,15 @@ def plan(
     trials: int | None = None,
     device: str = "cpu",
     threads: int = 1,
+    cuda_graph: bool = False,
 ) -> list[RunConfig]:
     """Every run of a sweep, in the order in which they are to be trained.
 
     Numbers come first: after any part of a sweep, all losses have had the same settings.
     """
+    if cuda_graph and not device.startswith("cuda"):
+        raise StudyError(f"a CUDA graph needs device cuda, not {device}; leave --cuda-graph out")
+    machine = {"device": device, "threads": threads, "cuda_graph": cuda_graph}
     losses = losses or sweep.losses or names()
     datasets = datasets or tuple(sweep.datasets)
     for dataset in datasets:
@@ -53,7 +57,7 @@ def plan(
         )
     best = best_settings(sweep.best_of) if sweep.best_of else None
     return [
-        resolve(sweep, loss, dataset, number, device, threads, best)
+        resolve(sweep, loss, dataset, number, machine, best)
         for dataset in datasets
         for number in range(trials or sweep.trials)
         for loss in losses
@@ -65,8 +69,7 @@ def resolve(
     loss: str,
     dataset: str,
     number: int,
-    device: str,
-    threads: int,
+    machine: dict[str, Any],
     best: dict[tuple[str, str], dict[str, object]] | None,
 ) -> RunConfig:
     """The complete configuration of one run."""
@@ -95,8 +98,7 @@ def resolve(
         features=sweep.features,
         num_images=sweep.num_images,
         precision=sweep.precision,
-        device=device,
-        threads=threads,
+        **machine,
     )
 
 
@@ -161,7 +163,7 @@ def progress(configs: list[RunConfig], results: Path) -> Progress:
 def prepare(configs: list[RunConfig], results: Path) -> Progress:
     """Write every run's configuration before anything trains; refuse a sweep that has changed.
 
-    A run keeps the device and threads it was first planned with. Failed runs get another chance.
+    A run keeps the MACHINE fields it was first planned with. Failed runs get another chance.
     """
     run.require_writable(results)
     status = progress(configs, results)
@@ -179,7 +181,7 @@ def prepare(configs: list[RunConfig], results: Path) -> Progress:
 def is_planned(folder: Path, config: RunConfig) -> bool:
     """Whether the run's config.json is there; StudyError where it says something else.
 
-    One that cannot be read is named on stderr. Device and threads may differ.
+    One that cannot be read is named on stderr. Fields of MACHINE may differ.
     """
     path = folder / "config.json"
     if not path.exists():
@@ -189,7 +191,7 @@ def is_planned(folder: Path, config: RunConfig) -> bool:
         print(f"{path} cannot be read; it is written again", file=sys.stderr)
         return False
     now = config.model_dump()
-    for name in now.keys() - {"device", "threads"}:
+    for name in now.keys() - MACHINE:
         if planned.get(name) != now[name]:
             raise StudyError(
                 f"{folder} was planned with {name} {planned.get(name)}, the sweep now says "

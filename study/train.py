@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +27,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from study import data, measure, run
 from study.config import BATCH_SIZE, RunConfig, read_config
+from study.cuda_graph import GraphStep
 from study.errors import StudyError
 from study.losses import load
 from study.losses.base import GANLoss, Players
 from study.networks import Z_DIM, Generator, ImageShape, draw_z, initialise
-from study.optimizer import adam
+from study.optimizer import Adam, GraphAdam
 
 CURVE_EVERY = 10
 """D steps whose means make one point of the training curves."""
@@ -62,6 +63,7 @@ def train(
     shape = data.image_shape(config.dataset)
 
     loss, players = build(config, shape, device)
+    train_step = GraphStep(loss, players) if config.cuda_graph else partial(loss.step, players)
     flops = count_flops(config, shape)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
     z_evaluation = draw_z(config.num_images, loss.prior, stream(0, "evaluation")).to(device)
@@ -104,7 +106,7 @@ def train(
         z_g = draw_z(BATCH_SIZE, loss.prior, streams["z"]).to(device) if loss.fresh_z else None
         draws = loss.draws(x_real, streams["penalty"])
         with precision(config):
-            recent.append(loss.step(players, x_real, z, g_turn=g_turn, z_g=z_g, draws=draws))
+            recent.append(train_step(x_real, z, g_turn=g_turn, z_g=z_g, draws=draws))
         state["step"] += 1
         state["g_steps"] += g_turn
 
@@ -149,6 +151,7 @@ def train(
 def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[GANLoss, Players]:
     """The run's loss, networks with their initial weights, and optimisers."""
     loss = load(config.loss)(**config.own)
+    optimizer = GraphAdam if config.cuda_graph else Adam
     generator = loss.generator(shape, config.width, config.bn_decay)
     discriminator = loss.discriminator(shape, config.batch_norm, config.width)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
@@ -157,8 +160,8 @@ def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[G
     return loss.to(device), Players(
         generator,
         discriminator,
-        adam(generator.parameters(), config.lr, config.beta1),
-        adam(discriminator.parameters(), config.lr, config.beta1),
+        optimizer(generator.parameters(), config.lr, config.beta1),
+        optimizer(discriminator.parameters(), config.lr, config.beta1),
     )
 
 
@@ -191,9 +194,13 @@ def batch(images: Tensor, step: int) -> Tensor:
 
 
 def precision(config: RunConfig) -> AbstractContextManager[Any]:
-    """Autocast where the run asks for bf16; another numerics, recorded in every row."""
+    """Autocast where the run asks for bf16; another numerics, recorded in every row.
+
+    Without its cache, which would show G the weights of D from before D's update.
+    """
     if config.precision == "bf16":
-        return torch.autocast(torch.device(config.device).type, torch.bfloat16)
+        device_type = torch.device(config.device).type
+        return torch.autocast(device_type, torch.bfloat16, cache_enabled=False)
     return nullcontext()
 
 

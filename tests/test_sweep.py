@@ -103,9 +103,17 @@ def test_plan_gives_all_losses_the_same_settings_first(tiny):
     assert more[: len(plan)] == plan
 
 
+def test_a_cuda_graph_needs_a_gpu(tiny):
+    assert sweep.plan(tiny, device="cuda", cuda_graph=True)[0].cuda_graph
+    with pytest.raises(StudyError, match="a CUDA graph needs device cuda, not cpu; leave --cuda-g"):
+        sweep.plan(tiny, cuda_graph=True)
+
+
 def test_hash_covers_the_numbers_and_not_the_machine(tiny):
     one = sweep.plan(tiny, ["ns"])[0]
-    assert one.hash == one.model_copy(update={"device": "cuda", "threads": 8}).hash
+    assert (
+        one.hash == one.model_copy(update={"device": "cuda", "threads": 8, "cuda_graph": True}).hash
+    )
     changed = [{"lr": 1e-3}, {"seed": 1}, {"width": 0.5}, {"features": "lite0"}, {"definition": 9}]
     hashes = {one.model_copy(update=change).hash for change in changed}
     assert len(hashes | {one.hash}) == 6

@@ -4,11 +4,12 @@ import errno
 import json
 import math
 
+import emulated_graph
 import pandas as pd
 import pytest
 import torch
 
-from study import data, measure, run, train
+from study import cuda_graph, data, measure, run, train
 from study.config import RunConfig
 from study.losses import load, names
 from study.space import SHARED
@@ -76,10 +77,14 @@ def stop_after(steps):
     return lambda: next(calls) >= steps
 
 
-@pytest.mark.parametrize("loss", names())
-def test_an_interrupted_run_ends_with_the_same_numbers(loss, tmp_path):
+@pytest.mark.parametrize(
+    ("loss", "graph"), [*((name, False) for name in names()), ("dragan", True), ("began", True)]
+)
+def test_an_interrupted_run_ends_with_the_same_numbers(loss, graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(cuda_graph, "record", emulated_graph.record)
+    monkeypatch.setattr(cuda_graph, "aside", lambda work: work())
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    plan(whole, loss), plan(parts, loss)
+    plan(whole, loss, cuda_graph=graph), plan(parts, loss, cuda_graph=graph)
     assert train.train(whole) == "ok"
     assert train.train(parts, stop_after(3)) == "interrupted"
     assert (parts / "checkpoint.pt").exists()
@@ -93,6 +98,20 @@ def test_an_interrupted_run_ends_with_the_same_numbers(loss, tmp_path):
     best = [torch.load(f / "best.pt", weights_only=True) for f in (whole, parts)]
     assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
     assert not (whole / "checkpoint.pt").exists()
+
+
+def test_bf16_shows_g_the_weights_of_d_after_its_update(tmp_path):
+    """Autocast keeps the weights that it has cast, unless told otherwise."""
+    config = plan(tmp_path, "ns", precision="bf16", lr=0.5)
+    loss, players = train.build(config, (1, 28, 28), torch.device("cpu"))
+    x = torch.rand(64, 1, 28, 28)
+    with train.precision(config):
+        before = players.discriminator(x)
+        players.d_optimizer.minimise(loss.d_loss(before, players.discriminator(x)))
+        within = players.discriminator(x)
+    with train.precision(config):
+        assert torch.equal(within, players.discriminator(x))
+    assert not torch.equal(within, before)
 
 
 def test_files_and_costs_of_a_run(tmp_path):
