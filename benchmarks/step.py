@@ -17,11 +17,12 @@ import peers
 import torch
 from torch import Tensor
 
-from study import losses, optimizer
+from study import losses
 from study.config import BATCH_SIZE
 from study.cuda_graph import GraphStep
 from study.losses.base import Players
 from study.networks import ImageShape, draw_z, initialise
+from study.optimizer import adam
 from study.train import FlopCounter
 
 WIDTHS = (0.25, 1.0)
@@ -46,8 +47,7 @@ def ours(
 ) -> peers.Step:
     """The study's step, with the draws that it needs; `graph`: replayed as a CUDA graph."""
     chosen, G, D = (part.to(device) for part in networks(loss, shape, width))
-    Adam = optimizer.GraphAdam if graph else optimizer.Adam
-    players = Players(G, D, *(Adam(part.parameters(), 1e-4, 0.5) for part in (G, D)))
+    players = Players(G, D, *(adam(part.parameters(), 1e-4, 0.5, graph) for part in (G, D)))
     train_step = GraphStep(chosen, players) if graph else partial(chosen.step, players)
     rng = torch.Generator().manual_seed(1)
 

@@ -20,9 +20,7 @@ def float32(x: float) -> float:
 
 
 class Adam:
-    """The study's optimiser: torch's fused Adam with TensorFlow's epsilon and powers of beta.
-
-    beta2 0.999, epsilon 1e-8, no weight decay.
+    """torch's fused Adam with TensorFlow's epsilon and powers of beta.
 
     TensorFlow's update is lr_t m / (sqrt(v) + epsilon) with lr_t = lr sqrt(1 - beta2^t) /
     (1 - beta1^t): epsilon stands outside the bias correction ("epsilon hat", Kingma & Ba 2015,
@@ -129,3 +127,10 @@ class GraphAdam(Adam):
         for power, beta in zip(self.powers, (self.beta1, self.beta2), strict=True):
             power.mul_(beta)
         self.update(lr.float(), float32(EPSILON))
+
+
+def adam(
+    parameters: Iterable[nn.Parameter], lr: float, beta1: float, cuda_graph: bool = False
+) -> Adam:
+    """The study's optimiser for both networks: Adam, beta2 0.999, epsilon 1e-8, no weight decay."""
+    return (GraphAdam if cuda_graph else Adam)(parameters, lr, beta1)

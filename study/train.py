@@ -32,7 +32,7 @@ from study.errors import StudyError
 from study.losses import load
 from study.losses.base import GANLoss, Players
 from study.networks import Z_DIM, Generator, ImageShape, draw_z, initialise
-from study.optimizer import Adam, GraphAdam
+from study.optimizer import adam
 
 CURVE_EVERY = 10
 """D steps whose means make one point of the training curves."""
@@ -151,7 +151,6 @@ def train(
 def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[GANLoss, Players]:
     """The run's loss, networks with their initial weights, and optimisers."""
     loss = load(config.loss)(**config.own)
-    optimizer = GraphAdam if config.cuda_graph else Adam
     generator = loss.generator(shape, config.width, config.bn_decay)
     discriminator = loss.discriminator(shape, config.batch_norm, config.width)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
@@ -160,8 +159,8 @@ def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[G
     return loss.to(device), Players(
         generator,
         discriminator,
-        optimizer(generator.parameters(), config.lr, config.beta1),
-        optimizer(discriminator.parameters(), config.lr, config.beta1),
+        adam(generator.parameters(), config.lr, config.beta1, config.cuda_graph),
+        adam(discriminator.parameters(), config.lr, config.beta1, config.cuda_graph),
     )
 
 

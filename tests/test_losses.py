@@ -11,7 +11,7 @@ from study.errors import StudyError
 from study.losses import load, names
 from study.losses.base import Players
 from study.networks import Z_DIM, Generator, draw_z
-from study.optimizer import Adam
+from study.optimizer import adam
 from study.penalties import gradient_penalty
 
 SHARED = {"lr", "beta1", "disc_iters", "batch_norm"}
@@ -196,7 +196,7 @@ def test_every_loss_keeps_the_contract(name):
     shape = (3, 32, 32)
     G, D = loss.generator(shape, 0.125, 0.9), loss.discriminator(shape, True, 0.125)
     assert isinstance(G, Generator)
-    run = Players(G, D, Adam(G.parameters(), 1e-3, 0.5), Adam(D.parameters(), 1e-3, 0.5))
+    run = Players(G, D, adam(G.parameters(), 1e-3, 0.5), adam(D.parameters(), 1e-3, 0.5))
     x = torch.rand(8, *shape, generator=generator)
     z = draw_z(8, loss.prior, generator)
     assert z.shape == (8, Z_DIM)
@@ -227,7 +227,7 @@ def test_steps_do_not_mix_devices(name):
     loss = default(name).to("meta")
     with torch.device("meta"):
         G, D = loss.generator((1, 28, 28), 0.25, 0.9), loss.discriminator((1, 28, 28), True, 0.25)
-    run = Players(G, D, Adam(G.parameters(), 1e-3, 0.5), Adam(D.parameters(), 1e-3, 0.5))
+    run = Players(G, D, adam(G.parameters(), 1e-3, 0.5), adam(D.parameters(), 1e-3, 0.5))
     x, z = torch.empty(8, 1, 28, 28, device="meta"), torch.empty(8, Z_DIM, device="meta")
     for value in loss.step(run, x, z, z_g=z if loss.fresh_z else None).values():
         assert value.device.type == "meta"

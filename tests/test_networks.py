@@ -15,7 +15,7 @@ from study.networks import (
     Generator,
     initialise,
 )
-from study.optimizer import Adam
+from study.optimizer import adam
 
 # Trainable parameters of the released networks: G, D, D+BN, BEGAN's D, +BN, VAE's encoder, +BN.
 COUNTS = {
@@ -100,7 +100,7 @@ def test_adam_is_tensorflows(beta1):
     start = rng.standard_normal(50)
     gradients = rng.standard_normal((30, 50)) * 10.0 ** rng.uniform(-9, 0, (30, 50))
     parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = Adam([parameter], 1e-3, beta1)
+    optimizer = adam([parameter], 1e-3, beta1)
 
     lr, b1, b2, epsilon = (np.float32(v) for v in (1e-3, beta1, 0.999, 1e-8))
     power1, power2 = b1, b2
@@ -117,7 +117,7 @@ def test_adam_is_tensorflows(beta1):
 
 def test_adam_touches_only_its_own_parameters():
     a, b = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
-    Adam([a], 1e-3, 0.5).minimise((a * b).sum())
+    adam([a], 1e-3, 0.5).minimise((a * b).sum())
     assert b.grad is None
     assert (a != 1).all()
 
@@ -125,7 +125,7 @@ def test_adam_touches_only_its_own_parameters():
 def test_adam_refuses_a_weight_without_gradient():
     a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     with pytest.raises(StudyError, match="1 of 2 parameters have no gradient"):
-        Adam([a, b], 1e-3, 0.5).minimise(a.sum())
+        adam([a, b], 1e-3, 0.5).minimise(a.sum())
 
 
 def test_adam_resumes_exactly():
@@ -134,10 +134,10 @@ def test_adam_resumes_exactly():
             optimizer.minimise((parameter.square() * (step + 1)).sum())
 
     whole = torch.nn.Parameter(torch.linspace(-1, 1, 7))
-    optimizer = Adam([whole], 1e-2, 0.5)
+    optimizer = adam([whole], 1e-2, 0.5)
     run(whole, optimizer, 3)
     copy = torch.nn.Parameter(whole.detach().clone())
-    resumed = Adam([copy], 1e-2, 0.5)
+    resumed = adam([copy], 1e-2, 0.5)
     resumed.load_state_dict(deepcopy(optimizer.state_dict()))  # as through a file
     run(whole, optimizer, 4)
     run(copy, resumed, 4)

@@ -16,7 +16,7 @@ import torch
 
 from study.losses import load
 from study.losses.base import Players
-from study.optimizer import Adam
+from study.optimizer import adam
 
 RECORDED = np.load(Path(__file__).parent / "reference" / "released_graphs.npz")
 STEPS, BATCH, SIDE = 12, 64, 28
@@ -94,7 +94,7 @@ def players(name, loss, batch_norm):
     else:
         set_weights(D, d_scope, TRUNK, flat_in=("fc3",))
     G, D = G.double(), D.double()
-    return Players(G, D, Adam(G.parameters(), 1e-3, 0.5), Adam(D.parameters(), 1e-3, 0.5))
+    return Players(G, D, adam(G.parameters(), 1e-3, 0.5), adam(D.parameters(), 1e-3, 0.5))
 
 
 def tensor(array):
