@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -56,6 +57,8 @@ def train(
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
+    torch.backends.cudnn.deterministic = True  # on a GPU the same numbers too
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # likewise; read at CUDA's start
     torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     device = torch.device(config.device)

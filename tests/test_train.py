@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 
 import emulated_graph
 import pandas as pd
@@ -112,6 +113,18 @@ def test_bf16_shows_g_the_weights_of_d_after_its_update(tmp_path):
     with train.precision(config):
         assert torch.equal(within, players.discriminator(x))
     assert not torch.equal(within, before)
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True)])
+def test_a_gpu_is_told_to_repeat_itself(precision, tf32, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    plan(tmp_path, "ns", precision=precision)
+    train.train(tmp_path, stop_after(1))
+    assert torch.backends.cudnn.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    assert torch.backends.cudnn.allow_tf32 == tf32
 
 
 def test_files_and_costs_of_a_run(tmp_path):
