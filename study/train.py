@@ -18,7 +18,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -317,10 +319,11 @@ def write_records(
     """Put metrics.jsonl and curves.parquet in place, each whole, and append TensorBoard events."""
     lines = "".join(json.dumps(row) + "\n" for row in evaluations)
     run.write_atomically(folder / "metrics.jsonl", lambda path: path.write_text(lines))
-    table = pd.DataFrame(curves)
-    if "g_loss" in table:
-        table["loss_sum"] = table["d_loss"] + table["g_loss"]
-    run.write_atomically(folder / "curves.parquet", table.to_parquet)
+    names = dict.fromkeys(name for point in curves for name in point)
+    table = pa.table({name: [point.get(name) for point in curves] for name in names})
+    if "g_loss" in names:
+        table = table.append_column("loss_sum", pc.add(table["d_loss"], table["g_loss"]))
+    run.write_atomically(folder / "curves.parquet", lambda path: pq.write_table(table, path))
     with SummaryWriter(str(folder / "events")) as events:
         before = evaluations[-2]["step"] if len(evaluations) > 1 else 0
         points = [point for point in curves if point["step"] > before] + evaluations[-1:]
