@@ -31,6 +31,7 @@ from matplotlib.ticker import (
     NullLocator,
     StrMethodFormatter,
 )
+from PIL import Image
 
 from study import statistics as st
 from study.errors import StudyError
@@ -170,14 +171,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
     with matplotlib.rc_context(_STYLE):
         figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], metadata={"Software": None})
+    paths[1].write_bytes(png(figure))
     return paths
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG's bytes."""
-    with matplotlib.rc_context(_STYLE), BytesIO() as file:
-        figure.savefig(file, format="png", metadata={"Software": None})
+    """The figure as a PNG's bytes, in its 256 main colours, which is less than half the size."""
+    with matplotlib.rc_context(_STYLE), BytesIO() as drawn, BytesIO() as file:
+        figure.savefig(drawn, format="png")
+        image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        image.save(file, "png", optimize=True)
         return file.getvalue()
 
 
@@ -355,6 +358,8 @@ def f1_curves(table: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figu
         "Line: mean of the best F1 found, and of the precision and recall of the run that has it; "
         f"a diverged run has 0. Band of F1: 95 % bootstrap interval over the settings; {_NARROW}."
     )
+    none = [title(loss) for loss, own in _by_loss(runs) if not own["f1"].any()]
+    text += f" F1 is 0 in every run of {', '.join(none)}." if none else ""
     text += " Dotted, small: the paper's, digitised." if shown is not None else ""
     return _finish(figure, runs, text, legend=True, measure="F1, precision and recall")
 
@@ -736,6 +741,13 @@ def sample_grids(paths: Mapping[str, Path], caption: str = "") -> Figure:
     return _captioned(figure, caption)
 
 
+def _count(runs: pd.DataFrame, dataset: str, unit: str) -> str:
+    """How many runs a loss has on a data set: "4 to 10 settings a loss"."""
+    sizes = runs[runs["dataset"] == dataset].groupby(["loss", "sweep"]).size()
+    count = " to ".join(map(str, sorted({sizes.min(), sizes.max()})))
+    return f"{count} {unit}{'s' * bool(sizes.max() > 1)} a loss"
+
+
 # What the figures share
 
 
@@ -857,6 +869,8 @@ def _budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
     axes.set(xscale="log", xlabel=f"cost in {COSTS[cost]}" if cost else "budget (settings tried)")
     plain_log(axes.xaxis, (1, 2, 5))
     if cost is None:
+        round_ones = (m * 10**e for e in range(6) for m in (1, 2, 5))
+        axes.set_xticks([*(k for k in round_ones if 1.4 * k < most), most])
         axes.set_xlim(0.85, 1.15 * max(2, most))
     else:
         axes.xaxis.set_major_formatter(EngFormatter(places=0))
@@ -919,13 +933,13 @@ def _finish(
     if not measure:
         name, images = distance_name(row["features"]), row["num_images"]
         measure = f"{name} on {images:,} images, lower is better, {REPORTS[report]}"
-    sizes = sorted(set(runs.groupby(["loss", "dataset", "sweep"]).size()))
-    count = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    sets = [dataset_title(name) for name in dataset_order(runs)]
+    sets = {dataset_title(name): _count(runs, name, unit) for name in dataset_order(runs)}
+    counts = [f"{count} ({name})" for name, count in sets.items()]
+    count = ", ".join(counts if len(set(sets.values())) > 1 else list(sets.values())[:1])
     caption = (
         f"{', '.join(sets)}: {measure}. Networks of width {row['width']:g}; "
-        f"{' and '.join(dict.fromkeys(runs['sweep']))}: {count} {unit}{'s' * (sizes[-1] > 1)} a "
-        f"loss; {diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
+        f"{' and '.join(dict.fromkeys(runs['sweep']))}: {count}; "
+        f"{diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
         f"{' and count as infinite' * ('F1' not in measure)}. {text}"
     )
     return _captioned(figure, caption)

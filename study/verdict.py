@@ -355,9 +355,11 @@ def _with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> Iterator[Findin
         for dataset, rows in _by_dataset(agreement_with_paper(table, quartiles))
         for _, row in rows.iterrows()
     ]
+    compared = table[table["dataset"].isin(both.index.get_level_values("dataset"))]
+    settings = _range(compared.groupby(["dataset", "loss"])["number"].nunique())
     text = (
         f"Spearman's rank correlation. {' '.join(said)} So few losses leave wide intervals; ours "
-        f"have {_range(table.groupby(['dataset', 'loss'])['number'].nunique())} settings, the "
+        f"have {settings} settings, the "
         "paper's 100 (which minima feel); its values are digitised, and those beyond its axis tie."
     )
     yield Finding("Do the losses rank as in the paper?", text, both)

@@ -226,6 +226,19 @@ def test_rank_curves_and_win_matrix_show_the_statistics():
     assert titles == ["1 setting each", "5 settings each", "10 settings each"]
 
 
+def test_f1_curves_name_the_losses_that_have_none():
+    table = make(("ns", "mm"), n=4, dataset="triangles").assign(**dict.fromkeys(plots.F1, 0.5))
+    assert "F1 is 0" not in caption(plots.f1_curves(table))
+    table.loc[table["loss"] == "mm", "f1"] = 0.0
+    assert "F1 is 0 in every run of MM GAN." in caption(plots.f1_curves(table))
+
+
+def test_the_budget_axis_ends_at_a_tick():
+    for n, ticks in ((1, [1]), (4, [1, 2, 4]), (6, [1, 2, 6]), (10, [1, 2, 5, 10])):
+        axes = plots.budget_curves(make(n=n)).axes[0]
+        assert [int(tick) for tick in axes.get_xticks()] == ticks
+
+
 def test_f1_curves():
     table = make(("ns", "mm"), n=6, dataset="triangles")
     rng = np.random.default_rng(0)
@@ -371,6 +384,12 @@ def test_sample_grids(tmp_path):
 
 
 # What all figures share
+
+
+def test_caption_counts_settings_by_data_set_where_they_differ():
+    table = pd.concat([make(n=8), make(datasets=("triangles",), n=4)])
+    text = "mini: 8 settings a loss (Fashion-MNIST), 4 settings a loss (Triangles); "
+    assert text in caption(plots.budget_curves(table))
 
 
 def test_caption_says_what_was_measured():
