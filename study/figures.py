@@ -1,5 +1,6 @@
 """Every figure of a sweep that its tables allow: `python -m study figures`, and the report's."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from study import examples, plots
 from study.config import SweepConfig, load_sweep, sweep_names
 from study.errors import StudyError
-from study.store import read_table, table_path
+from study.store import HYPERPARAMETERS, read_table, table_path
 
 PAPER = Path(__file__).parent.parent / "results" / "paper"
 
@@ -40,8 +41,30 @@ def read_tables(results: Path, sweep: str) -> Tables:
     others = [load_sweep(name) for name in sweep_names() if name != sweep]
     again = [other.name for other in others if other.best_of == sweep]
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
-    tables = (_first_table(results, names) for names in (again, sisters))
-    return Tables(results, sweep, search, *tables)
+    seeds, narrow = (_first_table(results, names) for names in (again, sisters))
+    return Tables(results, sweep, search, of_the_winners(seeds, search), narrow)
+
+
+def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
+    """The re-runs of what is now the search's best setting; others are named on stderr.
+
+    A search that has gone on since may have found a better setting than the one trained again.
+    """
+    if seeds.empty:
+        return seeds
+    hyperparameters = [name for name in HYPERPARAMETERS if name in seeds and name in search]
+    which, ok = ["dataset", "loss"], search[search["status"] == "ok"]
+    winners = ok.sort_values("fid", kind="stable").drop_duplicates(which)
+    kept = seeds.merge(winners[which + hyperparameters])
+    stale = sorted(set(seeds.groupby(which).groups) - set(kept.groupby(which).groups))
+    if stale:
+        names = ", ".join(f"{loss} on {dataset}" for dataset, loss in stale)
+        print(
+            f"{seeds['sweep'].iloc[0]}: {names} left out: the search has found a better setting "
+            "since; move the table away and train the winners again",
+            file=sys.stderr,
+        )
+    return kept
 
 
 def searches(results: Path) -> list[str]:
