@@ -56,8 +56,9 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     which, ok = ["dataset", "loss"], search[search["status"] == "ok"]
     winners = ok.sort_values("fid", kind="stable").drop_duplicates(which)
     kept = seeds.merge(winners[which + hyperparameters])
-    stale = sorted(set(seeds.groupby(which).groups) - set(kept.groupby(which).groups))
-    if stale:
+    trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
+    stale = trained.unique().difference(left)
+    if len(stale):
         names = ", ".join(f"{loss} on {dataset}" for dataset, loss in stale)
         print(
             f"{seeds['sweep'].iloc[0]}: {names} left out: the search has found a better setting "
