@@ -63,7 +63,8 @@ class Notice:
 def work(orders: Connection, train: Train, parent: int, retries: int, gpu: str | None) -> None:
     """One worker: train the runs that the dispatcher names, one after another, until it says None.
 
-    A worker whose dispatcher has died leaves at its next step, as if it had been told to.
+    A worker whose dispatcher has died leaves at its next step, as if it had been told to. One whose
+    run has failed makes room for a new process: an error may leave a GPU unusable for its own.
     """
     with Notice(signal.SIGUSR2, signal.SIGINT) as notice:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the dispatcher's to judge
@@ -77,35 +78,38 @@ def work(orders: Connection, train: Train, parent: int, retries: int, gpu: str |
         with contextlib.suppress(EOFError, ConnectionError):  # the dispatcher is gone
             orders.send(None)
             while not interrupted() and (folder := orders.recv()) is not None:
-                attempt(folder, train, interrupted, retries)
+                if not attempt(folder, train, interrupted, retries):
+                    return
                 orders.send(None)
 
 
-def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries: int) -> None:
+def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries: int) -> bool:
     """Claim a run, unless another has it, and train it; an exception is that run's alone.
 
-    What is printed meanwhile, warnings included, goes to the run's log.
+    What is printed meanwhile, warnings included, goes to the run's log. Returns whether nothing failed.
     """
     try:
         mine = run.claim(folder, retries)
         if mine is None:
-            return
+            return True
         with run.heartbeat(mine), log_of(folder):
             run.log(folder, f"attempt {mine.number} starts, process {os.getpid()}")
             try:
                 outcome = train(folder, interrupted, mine.require_held)
             except run.TakenOver as notice:
                 run.log(folder, f"{notice}; it writes nothing more")
-                return
+                return True
             except Exception as error:
                 mine.end("failed", f"{type(error).__name__}: {error}".splitlines()[0])
                 run.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
-                return
+                return False
             mine.end("released" if outcome == "interrupted" else "finished")
             run.log(folder, f"attempt {mine.number} ends: {outcome}")
+        return True
     except OSError as error:  # a full disk, say, must not take the next run with it
         with contextlib.suppress(OSError):
             print(f"{folder}: {error}", file=sys.stderr)
+        return False
 
 
 @contextlib.contextmanager

@@ -70,6 +70,13 @@ def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_pa
     assert [run.last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
 
 
+def test_a_worker_whose_run_failed_makes_room_for_a_new_process(tmp_path):
+    folders = toy.plan(tmp_path, a={}, b={"raises": "no"}, c={}, d={})
+    assert toy.drive(folders, workers=1, retries=0)
+    a, b, c, d = (run.read_json(run.last_claim(folder).path)["pid"] for folder in folders)
+    assert (a == b, b == c, c == d) == (True, False, True)
+
+
 def test_forgiven_runs_have_all_their_chances_again(tmp_path):
     [folder] = toy.plan(tmp_path, a={"raises": "no"})
     toy.drive([folder], retries=1)
