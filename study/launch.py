@@ -86,7 +86,8 @@ def work(orders: Connection, train: Train, parent: int, retries: int, gpu: str |
 def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries: int) -> bool:
     """Claim a run, unless another has it, and train it; an exception is that run's alone.
 
-    What is printed meanwhile, warnings included, goes to the run's log. Returns whether nothing failed.
+    What is printed meanwhile, warnings included, goes to the run's log. Returns whether nothing
+    failed.
     """
     try:
         mine = run.claim(folder, retries)
