@@ -378,6 +378,8 @@ def _between(table: pd.DataFrame) -> Iterator[Finding]:
             f"interval {least['low']:.2f} to {least['high']:.2f}) to {most:.2f}, "
             f"{known['correlation'].median():.2f} in the median over losses."
         )
+        if (fewest := int(result["settings"].min())) < st.ENOUGH:
+            text += f" With {_settings(fewest)} a loss that is too early to say."
         yield Finding("Does a setting that is good on one data set help on another?", text, result)
 
 

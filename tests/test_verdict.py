@@ -108,6 +108,15 @@ def test_agreement_between_two_data_sets():
         verdict.agreement_between(pd.concat([one, other]), "mnist", "celeba")
 
 
+@pytest.mark.parametrize(("settings", "early"), [(9, True), (10, False)])
+def test_words_on_two_data_sets_say_when_settings_are_too_few(settings, early):
+    both = [table({"ns": np.arange(1.0, settings + 1)}, name) for name in ("mnist", "triangles")]
+    said = {f.question: f.answer for f in verdict.findings(pd.concat(both))}
+    answer = said["Does a setting that is good on one data set help on another?"]
+    assert "1.00 in the median over losses." in answer
+    assert ("With 9 settings a loss that is too early to say." in answer) == early
+
+
 def test_flattery_takes_the_selected_run():
     rows = table({"ns": [10.0, 20, 30]}).assign(fid_report=[12.0, 20, 33])
     assert_allclose(verdict.flattery(rows).iloc[0], [10, 12, 1.2, 1.1])
