@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 from test_plots import make
 
+from study import plots
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TABLE = Path("results/mini.parquet")
@@ -23,8 +25,10 @@ def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
     out = StringIO()
     with redirect_stdout(out):
         exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
-    for loss in pd.read_parquet(TABLE)["loss"].unique():
-        assert re.search(rf"\b{loss}\b", out.getvalue()), f"{loss} is not in what it prints"
+    runs = plots.search(pd.read_parquet(TABLE))
+    for loss, fid in runs[runs["dataset"] == "fashion_mnist"].groupby("loss")["fid"]:
+        row = rf"\b{loss} +{len(fid)}\.0 +{fid.mean():.6f}"
+        assert re.search(row, out.getvalue()), f"{row} is not in what it prints"
 
 
 def test_links_lead_somewhere():
