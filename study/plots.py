@@ -552,8 +552,16 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
             axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
     axes.set_xlabel(HYPERPARAMETERS[name])
     if name in LOGARITHMIC:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _decades(axes)
+
+
+def _decades(axes: Axes) -> None:
+    """A log x axis that shows a power of ten, which alone are labelled, however few the points."""
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = np.log10(axes.get_xlim())
+    if np.ceil(low) > np.floor(high):
+        axes.set_xlim(10 ** np.floor(low) / 1.2, 10 ** np.ceil(high) * 1.2)
 
 
 def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
@@ -564,8 +572,8 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
     default = own[own["number"] == 0]
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
-    axes.set(xscale="log", xlabel=HYPERPARAMETERS["lr"], ylabel=HYPERPARAMETERS["beta1"])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=HYPERPARAMETERS["lr"], ylabel=HYPERPARAMETERS["beta1"])
+    _decades(axes)
     ticks = LogLocator(subs=(1, 2, 3, 5, 7))
     figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
 

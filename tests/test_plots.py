@@ -307,6 +307,17 @@ def test_hyperparameters_a_panel_each_and_the_interaction():
     assert_allclose(crosses[0], [diverged.get_ylim()[1]] * 2)
 
 
+def test_a_log_axis_shows_a_power_of_ten():
+    table = make(("ns",), n=4)
+    table["lr"] = 2e-5 + 1e-5 * table["number"]
+    panels = [a for a in plots.hyperparameters(table, "ns").axes if "learning" in a.get_xlabel()]
+    assert len(panels) == 2
+    for axes in panels:
+        low, high = axes.get_xlim()
+        assert low < 1e-5
+        assert high > 1e-4
+
+
 def test_train_against_held_out():
     table = make(("ns", "mm"))
     runs = plots.scores(table)
