@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from study import examples, plots
 from study.config import SweepConfig, load_sweep, sweep_names
 from study.errors import StudyError
-from study.store import HYPERPARAMETERS, read_table, table_path
+from study.store import HYPERPARAMETERS, read_table, table_path, winners
 
 PAPER = Path(__file__).parent.parent / "results" / "paper"
 
@@ -53,9 +53,8 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     if seeds.empty:
         return seeds
     hyperparameters = [name for name in HYPERPARAMETERS if name in seeds and name in search]
-    which, ok = ["dataset", "loss"], search[search["status"] == "ok"]
-    winners = ok.sort_values("fid", kind="stable").drop_duplicates(which)
-    kept = seeds.merge(winners[which + hyperparameters])
+    which = ["dataset", "loss"]
+    kept = seeds.merge(winners(search)[which + hyperparameters])
     trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
     stale = trained.unique().difference(left)
     if len(stale):

@@ -749,13 +749,6 @@ def sample_grids(paths: Mapping[str, Path], caption: str = "") -> Figure:
     return _captioned(figure, caption)
 
 
-def _count(runs: pd.DataFrame, dataset: str, unit: str) -> str:
-    """How many runs a loss has on a data set: "4 to 10 settings a loss"."""
-    sizes = runs[runs["dataset"] == dataset].groupby(["loss", "sweep"]).size()
-    count = " to ".join(map(str, sorted({sizes.min(), sizes.max()})))
-    return f"{count} {unit}{'s' * bool(sizes.max() > 1)} a loss"
-
-
 # What the figures share
 
 
@@ -951,6 +944,13 @@ def _finish(
         f"{' and count as infinite' * ('F1' not in measure)}. {text}"
     )
     return _captioned(figure, caption)
+
+
+def _count(runs: pd.DataFrame, dataset: str, unit: str) -> str:
+    """How many runs a loss has on a data set: "4 to 10 settings a loss"."""
+    sizes = runs[runs["dataset"] == dataset].groupby(["loss", "sweep"]).size()
+    count = " to ".join(map(str, sorted({sizes.min(), sizes.max()})))
+    return f"{count} {unit}{'s' * bool(sizes.max() > 1)} a loss"
 
 
 def _captioned(figure: Figure, caption: str) -> Figure:

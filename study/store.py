@@ -64,6 +64,12 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
 
 
+def winners(table: pd.DataFrame) -> pd.DataFrame:
+    """The evaluation of least distance of each data set and loss, the least first."""
+    ok = table[table["status"] == "ok"].sort_values("fid", kind="stable")
+    return ok.drop_duplicates(["dataset", "loss"])
+
+
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The rows of one finished run; none where it is not finished."""
     config = run.read_json(folder / "config.json")

@@ -104,12 +104,10 @@ def resolve(
 
 def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, object]]:
     """(loss, data set) -> the setting with the smallest distance in a sweep's table."""
-    table = store.read_table(results_folder(), sweep)
-    good = table[table["status"] == "ok"].sort_values("fid", kind="stable")
     best: dict[tuple[str, str], dict[str, object]] = {}
-    for _, row in good.iterrows():
+    for _, row in store.winners(store.read_table(results_folder(), sweep)).iterrows():
         values = {n: row[n] for n in store.HYPERPARAMETERS if n in row and not pd.isna(row[n])}
-        best.setdefault((row["loss"], row["dataset"]), values)
+        best[row["loss"], row["dataset"]] = values
     return best
 
 
