@@ -231,10 +231,11 @@ def settings_to_separate(
     Told apart: the two-sided test of P(win) = 1/2 at 1 - level succeeds with probability `power`.
     The standard error (of 2,000 bootstrap draws) falls with 1/sqrt(n), so that
     n' = n ((z_level + z_power) se / (P - 1/2))^2, the normal sample size formula (Noether 1987, for
-    k = 1). It takes the measured P for the truth; 0 if n suffices, infinite if P = 1/2.
+    k = 1). It takes the measured P for the truth; 0 if n suffices, infinite if P is within 0.001 of
+    1/2.
     """
     effect = abs(float(win_probability(x, y, budget)) - 0.5)
-    if effect < 1e-12:
+    if effect < 1e-3:
         return np.inf
     error = float(_rank_sample([x, y], np.asarray(budget), 2000, rng)[0].std())
     n, z = min(np.size(x), np.size(y)), float(ndtri((1 + level) / 2) + ndtri(power))
