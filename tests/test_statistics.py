@@ -231,6 +231,10 @@ def test_settings_to_separate_follows_noether():
     assert_allclose(more + 300, z**2 / (6 * effect**2), rtol=0.1)
     assert st.settings_to_separate(a, a + 9, 1, rng=0) == 0
     assert st.settings_to_separate(a, a, 1, rng=0) == INF
+    tie = np.arange(40.0)
+    almost = np.where(tie == 5, 4.5, tie)  # one tie of 1,600 pairs is now a loss: P = 1/2 - 1/3200
+    assert_allclose(st.win_probability(tie, almost, 1), 0.5 - 1 / 3200)
+    assert st.settings_to_separate(tie, almost, 1, rng=0) == INF
 
 
 def test_performance_profile_and_cost_curve():
