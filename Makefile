@@ -68,6 +68,7 @@ ifeq ($(DEVICE),cuda)
 	$(PYTHON) benchmarks/gpu.py
 else
 	$(PYTHON) benchmarks/step.py
+	$(PYTHON) benchmarks/shares.py
 	$(PYTHON) benchmarks/evaluation.py
 	$(PYTHON) benchmarks/trials.py
 	$(PYTHON) benchmarks/growth.py
