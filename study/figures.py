@@ -68,9 +68,10 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
 
 
 def searches(results: Path) -> list[str]:
-    """The searches that have a table, sorted; StudyError where none has."""
+    """The searches, of more than one setting, that have a table; StudyError where none has."""
     there = [name for name in sweep_names() if table_path(results, name).exists()]
-    found = [name for name in there if load_sweep(name).ranges is not None]
+    configs = [load_sweep(name) for name in there]
+    found = [config.name for config in configs if config.ranges is not None and config.trials > 1]
     if not found:
         raise StudyError(f"no table of a search in {results}; `make sweep` trains and collects one")
     return found

@@ -6,6 +6,7 @@ data set alone, so every loss and every seed sees the same batches (the study's 
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import math
@@ -40,6 +41,7 @@ from study.optimizer import adam
 CURVE_EVERY = 10
 """D steps whose means make one point of the training curves."""
 CHECKPOINT_EVERY_S = 60.0
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 Outcome = Literal["ok", "diverged", "interrupted"]
 
@@ -59,6 +61,7 @@ def train(
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
+    keep_freed_memory()
     torch.backends.cudnn.deterministic = True  # on a GPU the same numbers too
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # likewise; read at CUDA's start
     torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
@@ -151,6 +154,17 @@ def train(
                 return "interrupted"
 
     return end("ok", None)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next step, and not hand it back to the system.
+
+    Else the larger activations are mapped anew, and zeroed page by page, at every step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, n_bytes in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30)):
+            mallopt(parameter, n_bytes)
 
 
 def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[GANLoss, Players]:

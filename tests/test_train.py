@@ -1,9 +1,11 @@
 """Training: one configuration, one set of numbers, interrupted or not; divergence; costs."""
 
+import ctypes
 import errno
 import json
 import math
 import os
+import platform
 
 import emulated_graph
 import pandas as pd
@@ -125,6 +127,42 @@ def test_a_gpu_is_told_to_repeat_itself(precision, tf32, tmp_path, monkeypatch):
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert torch.backends.cuda.matmul.allow_tf32 == tf32
     assert torch.backends.cudnn.allow_tf32 == tf32
+
+
+class Mallinfo2(ctypes.Structure):
+    """glibc's struct mallinfo2; hblks counts the blocks that are mapped singly."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    ]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_large_blocks_come_from_memory_that_is_kept():
+    libc = ctypes.CDLL(None)
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.mallinfo2.restype = Mallinfo2
+
+    train.keep_freed_memory()
+    mapped = libc.mallinfo2().hblks
+    block = libc.malloc(20 << 20)
+    try:
+        assert libc.mallinfo2().hblks == mapped
+    finally:
+        libc.free(block)
 
 
 def test_files_and_costs_of_a_run(tmp_path):
