@@ -27,13 +27,18 @@ class Tables(NamedTuple):
     search: pd.DataFrame
     seeds: pd.DataFrame
     narrow: pd.DataFrame
+    full: pd.DataFrame
+    """The authors' defaults at full width and length."""
 
 
 def read_tables(results: Path, sweep: str) -> Tables:
-    """The tables of a search, its re-runs and its narrow sister; StudyError where it has none."""
+    """The tables of a search and of the sweeps that belong to it; StudyError where it has none."""
     config = load_sweep(sweep)
     if config.ranges is None:
         raise StudyError(f"{sweep} is no search; draw {config.best_of}, which it belongs to")
+    if not is_search(config):
+        searches = [name for name in sweep_names() if is_search(load_sweep(name))]
+        raise StudyError(f"{sweep} is one setting, no search; searches are {', '.join(searches)}")
     search = read_table(results, sweep)
     if search.empty:
         path = table_path(results, sweep)
@@ -41,8 +46,14 @@ def read_tables(results: Path, sweep: str) -> Tables:
     others = [load_sweep(name) for name in sweep_names() if name != sweep]
     again = [other.name for other in others if other.best_of == sweep]
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
-    seeds, narrow = (_first_table(results, names) for names in (again, sisters))
-    return Tables(results, sweep, search, of_the_winners(seeds, search), narrow)
+    longer = [other.name for other in others if _is_longer(other, config)]
+    seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, longer))
+    return Tables(results, sweep, search, of_the_winners(seeds, search), narrow, full)
+
+
+def is_search(config: SweepConfig) -> bool:
+    """Whether a sweep tries more than one setting."""
+    return config.ranges is not None and config.trials > 1
 
 
 def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
@@ -68,10 +79,9 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
 
 
 def searches(results: Path) -> list[str]:
-    """The searches, of more than one setting, that have a table; StudyError where none has."""
+    """The searches that have a table, sorted; StudyError where none has."""
     there = [name for name in sweep_names() if table_path(results, name).exists()]
-    configs = [load_sweep(name) for name in there]
-    found = [config.name for config in configs if config.ranges is not None and config.trials > 1]
+    found = [name for name in there if is_search(load_sweep(name))]
     if not found:
         raise StudyError(f"no table of a search in {results}; `make sweep` trains and collects one")
     return found
@@ -177,6 +187,12 @@ def _is_narrow_sister(other: SweepConfig, config: SweepConfig) -> bool:
     return (config.ranges, other.ranges) == ("wide", "narrow") and (
         other.model_dump(include=same) == config.model_dump(include=same)
     )
+
+
+def _is_longer(other: SweepConfig, config: SweepConfig) -> bool:
+    """Whether `other` trains the authors' defaults alone, with wider networks than the search."""
+    alone = (other.ranges, other.trials) == (config.ranges, 1)
+    return alone and other.features == config.features and other.width > config.width
 
 
 def _first_table(results: Path, names: list[str]) -> pd.DataFrame:

@@ -123,7 +123,7 @@ def provenance(tables: Tables) -> pd.DataFrame:
         "definition",
     ]
     rows = []
-    for table in (tables.search, tables.seeds, tables.narrow):
+    for table in (tables.search, tables.seeds, tables.narrow, tables.full):
         if len(table):
             path = table_path(tables.results, table["sweep"].iloc[0])
             digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -162,7 +162,7 @@ def _verdict(tables: Tables) -> Iterator[str]:
 
 def findings(tables: Tables) -> Iterator[verdict.Finding]:
     """The verdict of a sweep's tables."""
-    return verdict.findings(tables.search, tables.seeds, paper("wide_quartiles"))
+    return verdict.findings(tables.search, tables.seeds, paper("wide_quartiles"), tables.full)
 
 
 def _tables(tables: Tables) -> Iterator[str]:

@@ -139,6 +139,25 @@ def defaults(table: pd.DataFrame) -> pd.DataFrame:
     return _frame(rows, ["default", "best", "ratio", "share_better"])
 
 
+def at_full_length(table: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
+    """The authors' defaults as the search trains them, and at full width and length.
+
+    Columns: search (the default's score there), first_step and first (of the long run's first
+    evaluation), full (its score), fall (first / full). `search` and `full` are of different
+    networks, and may be on different numbers of images: compare their ranks, not their values.
+    """
+    searched = {key: own for key, own in _groups(plots.search(table)) if 0 in set(own["number"])}
+    rows = {}
+    for key, own in _groups(plots.checked(full)):
+        if key in searched:
+            default = searched[key].set_index("number")["fid"][0]
+            run = full[(full["dataset"] == key[0]) & (full["loss"] == key[1])]
+            first, score = run.sort_values("step").iloc[0], own["fid"].iloc[0]
+            fall = first["fid"] / score if np.isfinite(score) else np.nan
+            rows[key] = [default, first["step"], first["fid"], score, fall]
+    return _frame(rows, ["search", "first_step", "first", "full", "fall"])
+
+
 def noise(table: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     """Noise of the seed beside that of the setting, as the ratio of upper to lower quartile.
 
@@ -240,8 +259,12 @@ def findings(
     table: pd.DataFrame,
     seeds: pd.DataFrame | None = None,
     quartiles: pd.DataFrame | None = None,
+    full: pd.DataFrame | None = None,
 ) -> Iterator[Finding]:
     """The study's questions that these tables can answer, one after another.
+
+    `seeds`: the winners trained again; `quartiles`: the paper's; `full`: the defaults at full
+    width and length.
 
     Refused as by the figures: an empty table, unlike rows, all runs diverged.
     """
@@ -252,6 +275,8 @@ def findings(
     if table["loss"].nunique() > 1:
         yield Finding("Do the budget curves cross?", *_say_crossings(table))
     yield Finding("How far are the authors' defaults from the best?", *_say_defaults(table))
+    if full is not None and len(full):
+        yield Finding("What do full width and length change?", *_say_full_length(table, full))
     if seeds is not None and len(seeds):
         yield Finding("Is it the seed or the setting?", *_say_noise(table, seeds))
     if quartiles is not None:
@@ -314,13 +339,12 @@ def _say_crossings(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 def _say_defaults(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     result, said = defaults(table), []
     for dataset, rows in _by_dataset(result):
-        finite = rows[np.isfinite(rows["ratio"])].sort_values("ratio", kind="stable")
+        finite = rows[np.isfinite(rows["ratio"])]
         if finite.empty:
             continue
-        least, most = finite.iloc[0], finite.iloc[-1]
         said.append(
-            f"{plots.dataset_title(dataset)}: the defaults' distance is {least['ratio']:.2g} "
-            f"({_title(least)}) to {most['ratio']:.2g} ({_title(most)}) times the best found, "
+            f"{plots.dataset_title(dataset)}: the defaults' distance is "
+            f"{_extremes(finite, 'ratio')} times the best found, "
             f"{finite['ratio'].median():.2g} times in the median; "
             f"{rows['share_better'].min():.0%} to {rows['share_better'].max():.0%} of the searched "
             f"settings beat them."
@@ -328,6 +352,24 @@ def _say_defaults(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         if len(finite) < len(rows):
             said.append(f"Diverged with its defaults: {_names(rows.drop(finite.index))}.")
     return " ".join(said) or "The defaults (setting 0) are not in the table.", result
+
+
+def _say_full_length(table: pd.DataFrame, full: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    result, said = at_full_length(table, full), []
+    for dataset, rows in _by_dataset(result):
+        run = full[full["dataset"] == dataset]
+        correlation = _correlated(rows["search"], rows["full"])
+        ranks = pd.Series(correlation, ["losses", "correlation", "low", "high"])
+        lacking = [loss for loss in plots.losses(table) if loss not in set(run["loss"])]
+        said.append(
+            f"{plots.dataset_title(dataset)}, {run['step'].max():,} D steps at width "
+            f"{run['width'].max():g}: the defaults end at {_extremes(rows, 'full')}; the distance "
+            f"falls by a factor of {_extremes(rows, 'fall')} from the first evaluation, at "
+            f"{run['step'].min():,} steps. Spearman's rank correlation of {len(rows)} losses' "
+            f"defaults with those of the search: {_correlation(ranks)}. "
+            f"Not trained so: {', '.join(map(plots.title, lacking)) or 'none'}."
+        )
+    return " ".join([*said, "One seed; values of the two recipes are not comparable."]), result
 
 
 def _say_noise(table: pd.DataFrame, seeds: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -432,6 +474,12 @@ def _names(rows: pd.DataFrame, how: Callable[[Any], str] = lambda row: "") -> st
 
 def _title(row: Any) -> str:
     return plots.title(row.name[1])
+
+
+def _extremes(rows: pd.DataFrame, column: str) -> str:
+    known = rows[rows[column].notna()].sort_values(column, kind="stable")
+    ends = [f"{row[column]:.2g} ({_title(row)})" for _, row in known.iloc[[0, -1]].iterrows()]
+    return " to ".join(ends)
 
 
 def _settings(count: float) -> str:

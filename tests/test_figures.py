@@ -85,6 +85,16 @@ def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
+    assert figures.read_tables(one_set, "mini").full.empty
+    full = search(1, ("fashion_mnist",)).assign(sweep="defaults", width=1.0, num_images=10_000)
+    full.to_parquet(one_set / "defaults.parquet")
+    tables = figures.read_tables(one_set, "mini")
+    assert set(tables.full["loss"]) == {"ns", "wgan"}
+    assert "What do full width and length change?" in report.page(tables)
+    assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
+
+
 def test_the_figures_that_the_tables_allow(results):
     names = set(figures.figures(figures.read_tables(results, "mini")))
     assert {"budget", "budget_report", "distributions", "profiles", "ranks", "seeds", "f1"} < names
@@ -118,6 +128,9 @@ def test_tables_that_are_not_there(tmp_path):
         figures.read_tables(tmp_path, "mini")
     with pytest.raises(StudyError, match="mini_seeds is no search; draw mini"):
         figures.read_tables(tmp_path, "mini_seeds")
+    with pytest.raises(StudyError, match="defaults is one setting, no search; searches are mini, "):
+        figures.read_tables(tmp_path, "defaults")
+    search().assign(sweep="defaults").to_parquet(tmp_path / "defaults.parquet")
     with pytest.raises(StudyError, match="no table of a search"):
         figures.searches(tmp_path)
 

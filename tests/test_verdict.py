@@ -78,6 +78,43 @@ def test_defaults():
     assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
 
 
+def at_length(loss, fids):
+    """One run of the defaults at full width, evaluated every 4,000 steps."""
+    wide = {"sweep": "defaults", "width": 1.0, "num_images": 10_000}
+    return [
+        evaluation(loss, "fashion_mnist", 0, 4000 * (place + 1), fid=fid, **wide)
+        for place, fid in enumerate(fids)
+    ]
+
+
+def test_the_defaults_at_full_length():
+    search = table({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
+    runs = {"ns": [40.0, 10, 11], "ls": [12.0, 9, 8], "wgan": [44.0, 30, 22]}
+    full = pd.DataFrame([row for loss, fids in runs.items() for row in at_length(loss, fids)])
+    result = verdict.at_full_length(search, full).loc["fashion_mnist"]
+    assert result.loc["ns"].tolist() == [60, 4000, 40, 10, 4]
+    assert result.loc["ls"].tolist() == [30, 4000, 12, 8, 1.5]
+    assert result.loc["wgan"].tolist() == [70, 4000, 44, 22, 2]
+    said = {f.question: f.answer for f in verdict.findings(search, full=full)}
+    answer = said["What do full width and length change?"]
+    assert "12,000 D steps at width 1: the defaults end at 8 (LS GAN) to 22 (WGAN)" in answer
+    assert (
+        "distance falls by a factor of 1.5 (LS GAN) to 4 (NS GAN) from the first evaluation"
+        in answer
+    )
+    assert "correlation of 3 losses' defaults with those of the search: 1.00" in answer
+    assert "Not trained so: MM GAN." in answer
+
+
+def test_a_default_that_diverged_at_full_length_has_no_fall():
+    search = table({"ns": [60.0, 10], "mm": [50.0, 8]})
+    full = pd.DataFrame(at_length("ns", [40.0, 10]) + at_length("mm", [20.0, np.inf]))
+    full.loc[full["loss"] == "mm", "status"] = "diverged"
+    result = verdict.at_full_length(search, full).loc["fashion_mnist"]
+    assert result.loc["mm"].tolist()[:4] == [50, 4000, 20, np.inf]
+    assert np.isnan(result.loc["mm", "fall"])
+
+
 def test_noise_of_the_seed_and_of_the_setting():
     search = table({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
     again = table({"ns": [10.0, 11, 12, 13]}, sweep="seeds")
