@@ -116,6 +116,8 @@ def figures(tables: Tables) -> dict[str, Draw]:
         drawn["f1"] = partial(plots.f1_curves, triangles, paper=paper("triangles_f1"))
     if len(tables.seeds):
         drawn["seeds"] = partial(plots.seeds, tables.seeds)
+    if len(tables.full):
+        drawn["defaults"] = partial(plots.along_training, tables.full)
     if len(tables.narrow):
         drawn["narrow"] = partial(plots.narrow_against_wide, search, tables.narrow)
     return drawn

@@ -439,6 +439,23 @@ def seeds(table: pd.DataFrame) -> Figure:
     return _boxes(runs, "One setting a loss, trained again.", unit="seed")
 
 
+@styled
+def along_training(table: pd.DataFrame) -> Figure:
+    """Distance at every evaluation of one run a loss against D steps, a panel a data set."""
+    runs = search(table)
+    if runs.duplicated(["loss", "dataset"]).any():
+        raise StudyError("several settings of one loss; this figure takes one run a loss")
+    figure, panels = _panels(runs)
+    for name, axes, panel in panels:
+        rows = table[table["dataset"] == name].sort_values("step")
+        _log_distance(axes, panel, rows["fid"])
+        for loss, own in _by_loss(rows):
+            axes.plot(own["step"], own["fid"], label=title(loss), **style_of(loss))
+        axes.set_xlabel("D steps")
+    text = "One setting a loss, number 0: the authors' default. Line: the distance along its run."
+    return _finish(figure, runs, text, legend=True)
+
+
 def _boxes(
     runs: pd.DataFrame,
     text: str,

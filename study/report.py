@@ -27,6 +27,7 @@ TITLES = {
     "wins": "Which loss wins",
     "f1": "F1, precision and recall on triangles",
     "seeds": "The same setting trained again",
+    "defaults": "The authors' defaults at full width and length",
     "narrow": "Narrow against wide ranges",
     "budget_report": "Selected on some held-out images, reported on others",
     "budget_mean": "The paper's statistic: the mean of the least distance",

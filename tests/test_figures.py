@@ -91,6 +91,7 @@ def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
     full.to_parquet(one_set / "defaults.parquet")
     tables = figures.read_tables(one_set, "mini")
     assert set(tables.full["loss"]) == {"ns", "wgan"}
+    assert "defaults" in figures.figures(tables)
     assert "What do full width and length change?" in report.page(tables)
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
 

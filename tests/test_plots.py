@@ -296,6 +296,16 @@ def test_seeds_and_narrow_against_wide():
     assert "mini and narrow: 4 to 8 settings" in caption(both)
 
 
+def test_distance_along_one_run_a_loss():
+    table = make(n=1)
+    (axes,) = (figure := plots.along_training(table)).axes
+    rows = table[table["loss"] == "ns"].sort_values("step")
+    assert_array_equal(line(axes, "NS GAN"), [rows["step"], rows["fid"]])
+    assert "the authors' default" in caption(figure)
+    with pytest.raises(StudyError, match="several settings of one loss"):
+        plots.along_training(make(n=2))
+
+
 def test_hyperparameters_a_panel_each_and_the_interaction():
     figure = plots.hyperparameters(make(("wgan", "ns")), "wgan")
     labels = [axes.get_xlabel() for axes in figure.axes]
