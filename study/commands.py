@@ -205,9 +205,13 @@ def collect(
     common: Annotated[
         bool, typer.Option("--common", help="Keep only the first settings, which all losses have.")
     ] = False,
+    winners: Annotated[
+        bool,
+        typer.Option("--winners", help="Of re-runs, keep only those of what is still the best."),
+    ] = False,
 ) -> None:
     """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""
-    from study import examples, plots
+    from study import examples, figures, plots
     from study import sweep as sweeps
 
     results = overview.results_folder()
@@ -215,6 +219,9 @@ def collect(
         table = sweeps.collect(results, name)
         if common:
             table = plots.common_settings(table)
+        if winners and (search := load_sweep(name).best_of):
+            table = figures.of_the_winners(table, store.read_table(results, search))
+        if common or winners:
             store.write_table(results, name, table)
         examples.keep(results, name)
         runs = table["config"].nunique()

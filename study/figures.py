@@ -69,10 +69,14 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
     stale = trained.unique().difference(left)
     if len(stale):
-        names = ", ".join(f"{loss} on {dataset}" for dataset, loss in stale)
+        names, sweep = (
+            ", ".join(f"{loss} on {dataset}" for dataset, loss in stale),
+            seeds["sweep"][0],
+        )
         print(
-            f"{seeds['sweep'].iloc[0]}: {names} left out: the search has found a better setting "
-            "since; move the table away and train the winners again",
+            f"{sweep}: {names} left out: the search has found a better setting since; `python -m "
+            f"study collect --sweep {sweep} --winners` takes the old re-runs out of the table, "
+            f"`make sweep SWEEP={sweep}` then trains the new winner",
             file=sys.stderr,
         )
     return kept

@@ -218,7 +218,8 @@ def refuse_other_rows(configs: list[RunConfig], table: pd.DataFrame, path: Path)
         if recorded.get((config.loss, config.dataset, config.number), config.hash) != config.hash:
             raise StudyError(
                 f"{path} holds {config.path} with another configuration than the sweep now says: "
-                "copy the sweep under a new name, or move the table away"
+                "copy the sweep under a new name, or move the table away (of re-runs whose search "
+                "has found a better setting: `python -m study collect --winners`)"
             )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from test_plots import make
 from typer.testing import CliRunner
 
-from study import examples, figures, plots, report
+from study import examples, figures, plots, report, store
 from study.commands import app
 from study.config import RunConfig
 from study.errors import StudyError
@@ -94,6 +94,22 @@ def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
     assert "defaults" in figures.figures(tables)
     assert "What do full width and length change?" in report.page(tables)
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
+
+
+def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    recorded = {"definition": 1, "threads": 1, "cuda_graph": False, "bn_decay": 0.99}
+    table = search().assign(**recorded)
+    reseeded(table).to_parquet(tmp_path / "mini_seeds.parquet")
+    overtaken = table["loss"] == "ns"
+    table.assign(lr=table["lr"].mask(overtaken, 0.5)).to_parquet(tmp_path / "mini.parquet")
+    for options, losses in (([], {"ns", "wgan"}), (["--winners"], {"wgan"})):
+        result = CliRunner().invoke(app, ["collect", "--sweep", "mini_seeds", *options])
+        assert result.exit_code == 0, result.output
+        kept = store.read_table(tmp_path, "mini_seeds")
+        assert set(kept["loss"]) == losses
+        assert kept.columns.tolist() == [*store.COLUMNS, *sorted(plots.F1)]
+    assert "mini_seeds: ns on fashion_mnist left out" in result.stderr
 
 
 def test_the_figures_that_the_tables_allow(results):
