@@ -69,10 +69,8 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
     stale = trained.unique().difference(left)
     if len(stale):
-        names, sweep = (
-            ", ".join(f"{loss} on {dataset}" for dataset, loss in stale),
-            seeds["sweep"][0],
-        )
+        names = ", ".join(f"{loss} on {dataset}" for dataset, loss in stale)
+        sweep = seeds["sweep"].iloc[0]
         print(
             f"{sweep}: {names} left out: the search has found a better setting since; `python -m "
             f"study collect --sweep {sweep} --winners` takes the old re-runs out of the table, "
