@@ -270,3 +270,8 @@ def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
     assert run.state_of(full) == "to do"
     assert train.train(full) == "ok"
     assert numbers(full)[:2] == numbers(whole)[:2]
+
+
+def test_provenance_names_the_instruction_set(tmp_path):
+    named = train.provenance(plan(tmp_path, "ns"))["processor"]
+    assert named == f"{train.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
