@@ -46,8 +46,8 @@ def read_tables(results: Path, sweep: str) -> Tables:
     others = [load_sweep(name) for name in sweep_names() if name != sweep]
     again = [other.name for other in others if other.best_of == sweep]
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
-    longer = [other.name for other in others if _is_longer(other, config)]
-    seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, longer))
+    wider = [other.name for other in others if _is_defaults_alone(other, config)]
+    seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, wider))
     return Tables(results, sweep, search, of_the_winners(seeds, search), narrow, full)
 
 
@@ -193,7 +193,7 @@ def _is_narrow_sister(other: SweepConfig, config: SweepConfig) -> bool:
     )
 
 
-def _is_longer(other: SweepConfig, config: SweepConfig) -> bool:
+def _is_defaults_alone(other: SweepConfig, config: SweepConfig) -> bool:
     """Whether `other` trains the authors' defaults alone, with wider networks than the search."""
     alone = (other.ranges, other.trials) == (config.ranges, 1)
     return alone and other.features == config.features and other.width > config.width
