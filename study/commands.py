@@ -216,6 +216,8 @@ def collect(
 
     results = overview.results_folder()
     for name in sweep or overview.sweeps_with_runs(results):
+        if winners:
+            sweeps.set_overtaken_aside(results, load_sweep(name))
         table = sweeps.collect(results, name)
         if common:
             table = plots.common_settings(table)

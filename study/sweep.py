@@ -1,6 +1,7 @@
 """A sweep: plan the runs, see what is done, launch what is missing, collect."""
 
 import math
+import shutil
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from study.errors import StudyError
 from study.losses import load as load_loss
 from study.losses import names
 from study.space import setting
-from study.status import folders_of, results_folder
+from study.status import folders_of, planned_runs, results_folder
 from study.train import count_flops, train
 
 SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
@@ -193,7 +194,7 @@ def is_planned(folder: Path, config: RunConfig) -> bool:
         if planned.get(name) != now[name]:
             raise StudyError(
                 f"{folder} was planned with {name} {planned.get(name)}, the sweep now says "
-                f"{now[name]}: copy the sweep under a new name, or delete the old runs"
+                f"{now[name]}: copy the sweep under a new name, or delete the old runs {_OVERTAKEN}"
             )
     return True
 
@@ -218,9 +219,31 @@ def refuse_other_rows(configs: list[RunConfig], table: pd.DataFrame, path: Path)
         if recorded.get((config.loss, config.dataset, config.number), config.hash) != config.hash:
             raise StudyError(
                 f"{path} holds {config.path} with another configuration than the sweep now says: "
-                "copy the sweep under a new name, or move the table away (of re-runs whose search "
-                "has found a better setting: `python -m study collect --winners`)"
+                f"copy the sweep under a new name, or move the table away {_OVERTAKEN}"
             )
+
+
+_OVERTAKEN = (
+    "(of re-runs whose search has found a better setting: `python -m study collect --winners`)"
+)
+
+
+def set_overtaken_aside(results: Path, sweep: SweepConfig) -> None:
+    """Move the re-runs of what is no more a search's best setting out of the new best's way.
+
+    They go to results/runs/<sweep>/<loss>/<data set>/overtaken/, where nothing reads them; one that
+    is being trained stays.
+    """
+    best = best_settings(sweep.best_of) if sweep.best_of else {}
+    for folder, config in zip(*planned_runs(sweep.name, results), strict=True):
+        values = config.hyperparameters()
+        if best.get((config.loss, config.dataset), values) == values:
+            continue
+        if run.state_of(folder) != "running":
+            aside = folder.parent / "overtaken" / f"{folder.name}.{config.hash}"
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)  # the same configuration, overtaken before
+            folder.rename(aside)
 
 
 def run_here(

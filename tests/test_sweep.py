@@ -9,9 +9,11 @@ import optuna
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from study import config as configs
 from study import dashboard, run, store, sweep
+from study.commands import app
 from study.config import RunConfig, load_sweep, read_config
 from study.errors import StudyError
 from study.losses import names
@@ -195,6 +197,33 @@ def test_best_of_another_sweep_with_fresh_seeds(tiny, sweeps_folder, tmp_path, m
     assert {c.lr for c in seeds} == {plan[1].lr}
     assert all(c.own == plan[1].own and c.batch_norm == plan[1].batch_norm for c in seeds)
     RunConfig.model_validate_json(seeds[0].model_dump_json())
+
+
+def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
+    tiny, sweeps_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    (sweeps_folder / "again.toml").write_text(TINY.replace('ranges = "wide"', 'best_of = "tiny"'))
+    plan = sweep.plan(tiny, ["ns"])
+    store.collect(tmp_path, "tiny", [finish(tmp_path, plan[0], [9.0])])
+    old = sweep.plan(load_sweep("again"), ["ns"])
+    finish(tmp_path, old[0], [8.0])
+    run.write_json(store.folder_of(tmp_path, old[1]) / "config.json", old[1].model_dump())
+    collect = ["collect", "--sweep", "again", "--winners"]
+    result = CliRunner().invoke(app, collect)  # nothing is overtaken
+    assert "1 runs, 1 rows" in result.output
+    assert store.folder_of(tmp_path, old[1]).exists()
+
+    store.collect(tmp_path, "tiny", [finish(tmp_path, plan[1], [5.0])])
+    new = sweep.plan(load_sweep("again"), ["ns"])
+    with pytest.raises(StudyError, match=r"another configuration .*collect --winners"):
+        sweep.prepare(new, tmp_path)
+    result = CliRunner().invoke(app, collect)
+    assert "0 runs, 0 rows" in result.output
+    assert sweep.prepare(new, tmp_path).states == ["to do"] * 3
+    aside = tmp_path / "runs/again/ns/fashion_mnist/overtaken"
+    kept = {f"{number:03d}.{old[number].hash}" for number in (0, 1)}
+    assert {path.name for path in aside.iterdir()} == kept
 
 
 def test_optuna_storage_can_be_rebuilt(tiny, tmp_path):
