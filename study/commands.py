@@ -207,7 +207,11 @@ def collect(
     ] = False,
     winners: Annotated[
         bool,
-        typer.Option("--winners", help="Of re-runs, keep only those of what is still the best."),
+        typer.Option(
+            "--winners",
+            help="Of re-runs, keep only those of what is still the best; move others' folders to "
+            "overtaken/.",
+        ),
     ] = False,
 ) -> None:
     """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""

@@ -229,7 +229,7 @@ _OVERTAKEN = (
 
 
 def set_overtaken_aside(results: Path, sweep: SweepConfig) -> None:
-    """Move the re-runs of what is no more a search's best setting out of the new best's way.
+    """Move the re-runs of what is no longer a search's best setting out of the new best's way.
 
     They go to results/runs/<sweep>/<loss>/<data set>/overtaken/, where nothing reads them; one that
     is being trained stays.
