@@ -65,9 +65,8 @@ def against(table: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     Columns: settings (the fewer of the two), budget (the largest judged), chance, low, high
     (of the loss's win there), better_from and worse_from (the least budget from which on the
     interval excludes 1/2; missing where there is none, or for fewer than st.ENOUGH settings),
-    more_settings (how many more each would
-    need to be told apart at that budget). The intervals hold for all losses of a data set together
-    (Bonferroni): 95 % in all.
+    more_settings (how many more each would need to be told apart at that budget). The intervals
+    hold for all losses of a data set together (Bonferroni): 95 % in all.
     """
     rows = {}
     for dataset, panel in _panels(table):
