@@ -64,9 +64,10 @@ def against(table: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
 
     Columns: settings (the fewer of the two), budget (the largest judged), chance, low, high
     (of the loss's win there), better_from and worse_from (the least budget from which on the
-    interval excludes 1/2; missing where there is none, or for fewer than st.ENOUGH settings),
-    more_settings (how many more each would need to be told apart at that budget). The intervals
-    hold for all losses of a data set together (Bonferroni): 95 % in all.
+    interval excludes 1/2), better_until and worse_until (the largest budget at which it does),
+    more_settings (how many more each would need to be told apart at the largest). A budget is
+    missing where there is none, or for fewer than st.ENOUGH settings. The intervals hold for all
+    losses of a data set together (Bonferroni): 95 % in all.
     """
     rows = {}
     for dataset, panel in _panels(table):
@@ -78,8 +79,8 @@ def against(table: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
             level = 1 - (1 - LEVEL) / len(others)
             rows[dataset, loss] = _against_one(panel, loss, reference, level)
     columns = ["settings", "budget", "chance", "low", "high"]
-    result = _frame(rows, [*columns, "better_from", "worse_from", "more_settings"])
-    return result.astype({"better_from": "Int64", "worse_from": "Int64"})
+    ends = ["better_from", "better_until", "worse_from", "worse_until"]
+    return _frame(rows, [*columns, *ends, "more_settings"]).astype(dict.fromkeys(ends, "Int64"))
 
 
 def _against_one(panel: pd.DataFrame, loss: str, reference: str, level: float) -> list[Any]:
@@ -87,19 +88,20 @@ def _against_one(panel: pd.DataFrame, loss: str, reference: str, level: float) -
     duel = duels(panel, loss, reference, level)
     budget = duel.index[-1]
     enough = min(len(x), len(y)) >= st.ENOUGH
-    better = _holds_from(duel["low"] > 0.5) if enough else None
-    worse = _holds_from(duel["high"] < 0.5) if enough else None
+    better = _holds((duel["low"] > 0.5) & enough)
+    worse = _holds((duel["high"] < 0.5) & enough)
     more = st.settings_to_separate(x, y, int(budget), rng=0, level=level)
-    told_apart = better is not None or worse is not None
+    told_apart = budget in (better[1], worse[1])
     at_last = duel.iloc[-1].tolist()
-    return [min(len(x), len(y)), budget, *at_last, better, worse, 0.0 if told_apart else more]
+    return [min(len(x), len(y)), budget, *at_last, *better, *worse, 0.0 if told_apart else more]
 
 
-def _holds_from(holds: "pd.Series[bool]") -> int | None:
-    """The first budget from which on it holds at every larger one."""
-    fails = np.flatnonzero(~holds.to_numpy())
+def _holds(at: "pd.Series[bool]") -> tuple[int | None, int | None]:
+    """The first budget from which on it holds at every larger one, and the last where it does."""
+    fails, holds = np.flatnonzero(~at.to_numpy()), np.flatnonzero(at.to_numpy())
     first = fails[-1] + 1 if len(fails) else 0
-    return None if first == len(holds) else int(holds.index[first])
+    since = None if first == len(at) else int(at.index[first])
+    return since, int(at.index[holds[-1]]) if len(holds) else None
 
 
 def crossings(table: pd.DataFrame) -> pd.DataFrame:
@@ -303,19 +305,28 @@ def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         named: list[tuple[pd.DataFrame, Callable[[Any], str]]] = [
             (rows[better], lambda row: f" from {_settings(row['better_from'])}"),
             (rows[worse], lambda row: f" from {_settings(row['worse_from'])}"),
-            (rows[~better & ~worse], lambda row: f" (chance to win {row['chance']:.0%})"),
+            (rows[~better & ~worse], _undecided),
         ]
         parts = [_names(group, how) for group, how in named]
         said.append(
             f"{plots.dataset_title(dataset)}, {_range(rows['settings'])} settings a loss, budgets "
             f"up to {_range(rows['budget'])}: better than NS GAN: {parts[0]}; worse: {parts[1]}; "
-            f"not told apart: {parts[2]}."
+            f"not told apart at the largest: {parts[2]}."
         )
     said.append(
         "Intervals of 95 % for all losses together; larger budgets, and losses with fewer than "
         f"{st.ENOUGH} settings, are not judged."
     )
     return " ".join(said), result
+
+
+def _undecided(row: Any) -> str:
+    early = [
+        f"; {word} up to {_settings(row[column])}"
+        for word, column in (("better", "better_until"), ("worse", "worse_until"))
+        if pd.notna(row[column])
+    ]
+    return f" (chance to win {row['chance']:.0%}{''.join(early)})"
 
 
 def _say_crossings(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -397,11 +408,15 @@ def _with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> Iterator[Findin
         for _, row in rows.iterrows()
     ]
     compared = table[table["dataset"].isin(both.index.get_level_values("dataset"))]
-    settings = _range(compared.groupby(["dataset", "loss"])["number"].nunique())
+    settings = compared.groupby(["dataset", "loss"])["number"].nunique()
+    like_theirs = (
+        "have 100 settings, as the paper's"
+        if (settings == 100).all()
+        else (f"have {_range(settings)} settings, the paper's 100 (which minima feel)")
+    )
     text = (
         f"Spearman's rank correlation. {' '.join(said)} So few losses leave wide intervals; ours "
-        f"have {settings} settings, the "
-        "paper's 100 (which minima feel); its values are digitised, and those beyond its axis tie."
+        f"{like_theirs}; its values are digitised, and those beyond its axis tie."
     )
     yield Finding("Do the losses rank as in the paper?", text, both)
 

@@ -55,11 +55,25 @@ def test_better_and_worse_than_ns_and_from_which_budget():
     assert better["ls"] == 1
     assert 2 <= better["vae"] <= 10
     assert result["worse_from"].dropna().to_dict() == {"mm": 1}
+    assert result["better_until"].dropna().to_dict() == {"ls": 20, "vae": 20}
+    assert result["worse_until"].dropna().to_dict() == {"mm": 20, "vae": 1}
     assert (result["budget"] == 20).all()
     assert result.loc["wgan", "more_settings"] > 0
     assert (result.loc[["mm", "ls", "vae"], "more_settings"] == 0).all()
     with pytest.raises(StudyError, match="no rows of 'ns' on fashion_mnist"):
         verdict.against(table({"mm": [1.0, 2], "ls": [2.0, 3]}))
+
+
+def test_an_early_advantage_that_does_not_last_is_said():
+    places = np.arange(40)
+    fids = {"ns": np.where(places % 8, 60, 20.0), "vae": np.where(places % 8, 40, 20.0)}
+    result = verdict.against(table(fids)).loc["fashion_mnist", "vae"]
+    assert pd.isna(result["better_from"])
+    assert pd.isna(result["worse_until"])
+    until = int(result["better_until"])
+    assert 2 <= until <= 10
+    said = next(f.answer for f in verdict.findings(table(fids)) if "beat" in f.question)
+    assert f"VAE (chance to win 50%; better up to {until} settings)" in said
 
 
 def test_curves_that_cross():
@@ -169,7 +183,7 @@ def test_words_hold_the_numbers():
     assert "Fashion-MNIST: 12 of 36 runs." in said["How many runs diverged?"]
     beats = said["Does any loss beat NS GAN?"]
     assert "12 settings a loss, budgets up to 6: better than NS GAN: LS GAN from 1 setting" in beats
-    assert "worse: MM GAN from 1 setting; not told apart: none" in beats
+    assert "worse: MM GAN from 1 setting; not told apart at the largest: none" in beats
     assert "0 of 3 pairs change places" in said["Do the budget curves cross?"]
     assert "Diverged with its defaults: MM GAN" in " ".join(said.values())
     assert "a factor of 1.05" in said["Is it the seed or the setting?"]
