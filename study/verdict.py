@@ -412,7 +412,7 @@ def _with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> Iterator[Findin
     like_theirs = (
         "have 100 settings, as the paper's"
         if (settings == 100).all()
-        else (f"have {_range(settings)} settings, the paper's 100 (which minima feel)")
+        else f"have {_range(settings)} settings, the paper's 100 (which minima feel)"
     )
     text = (
         f"Spearman's rank correlation. {' '.join(said)} So few losses leave wide intervals; ours "
