@@ -303,9 +303,12 @@ def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     for dataset, rows in _by_dataset(result):
         better, worse = rows["better_from"].notna(), rows["worse_from"].notna()
         named: list[tuple[pd.DataFrame, Callable[[Any], str]]] = [
-            (rows[better], lambda row: f" from {_settings(row['better_from'])}"),
-            (rows[worse], lambda row: f" from {_settings(row['worse_from'])}"),
-            (rows[~better & ~worse], _undecided),
+            (rows[better], lambda row: f" from {_settings(row['better_from'])}{_early(row)}"),
+            (rows[worse], lambda row: f" from {_settings(row['worse_from'])}{_early(row)}"),
+            (
+                rows[~better & ~worse],
+                lambda row: f" (chance to win {row['chance']:.0%}){_early(row)}",
+            ),
         ]
         parts = [_names(group, how) for group, how in named]
         said.append(
@@ -320,13 +323,13 @@ def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     return " ".join(said), result
 
 
-def _undecided(row: Any) -> str:
-    early = [
-        f"; {word} up to {_settings(row[column])}"
-        for word, column in (("better", "better_until"), ("worse", "worse_until"))
-        if pd.notna(row[column])
-    ]
-    return f" (chance to win {row['chance']:.0%}{''.join(early)})"
+def _early(row: Any) -> str:
+    """What holds at small budgets only."""
+    return "".join(
+        f" ({word} up to {_settings(row[f'{word}_until'])})"
+        for word in ("better", "worse")
+        if pd.isna(row[f"{word}_from"]) and pd.notna(row[f"{word}_until"])
+    )
 
 
 def _say_crossings(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:

@@ -60,6 +60,8 @@ def test_better_and_worse_than_ns_and_from_which_budget():
     assert (result["budget"] == 20).all()
     assert result.loc["wgan", "more_settings"] > 0
     assert (result.loc[["mm", "ls", "vae"], "more_settings"] == 0).all()
+    said = next(f.answer for f in verdict.findings(table(fids)) if "beat" in f.question)
+    assert f"VAE from {better['vae']} settings (worse up to 1 setting); worse: MM GAN" in said
     with pytest.raises(StudyError, match="no rows of 'ns' on fashion_mnist"):
         verdict.against(table({"mm": [1.0, 2], "ls": [2.0, 3]}))
 
@@ -73,7 +75,7 @@ def test_an_early_advantage_that_does_not_last_is_said():
     until = int(result["better_until"])
     assert 2 <= until <= 10
     said = next(f.answer for f in verdict.findings(table(fids)) if "beat" in f.question)
-    assert f"VAE (chance to win 50%; better up to {until} settings)" in said
+    assert f"VAE (chance to win 50%) (better up to {until} settings)" in said
 
 
 def test_curves_that_cross():
