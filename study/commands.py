@@ -137,20 +137,25 @@ def run_sweep(
         sweeps.describe(status, results, at_once, cluster_resources)
         return
     status = sweeps.prepare(plan, results)
-    if status.missing:
+    if status.left():
         sweeps.require_inputs(plan)
     try:
         if cluster_resources is not None:
             sweeps.run_on_slurm(status, results, cluster_resources, retries, max_failures, wait)
-        elif status.missing:
+        elif status.left():
             sweeps.run_here(status, results, workers, gpus, retries, max_failures)
     finally:
         table = sweeps.collect(results, sweep)
     if cluster == Cluster.LOCAL or wait:
         sweeps.report(plan, table, results)
-        failed = sweeps.progress(plan, results).counts()["failed"]
-        if failed:
-            print(f"{failed} of {len(plan)} runs failed; `make status` says why", file=sys.stderr)
+        left = sweeps.progress(plan, results).left()
+        if left:
+            states = ", ".join(f"{count} {state}" for state, count in left.items())
+            print(
+                f"{left.total()} of {len(plan)} runs are not done ({states}); `make status` says "
+                "more, and the same command goes on from here",
+                file=sys.stderr,
+            )
             raise typer.Exit(1)
 
 

@@ -135,14 +135,13 @@ class Progress(NamedTuple):
         ]
         return self._replace(states=states)
 
-    @property
-    def missing(self) -> bool:
-        """Whether any run is not done."""
-        return any(state not in run.DONE for state in self.states)
-
     def counts(self) -> Counter[run.State]:
         """How many runs are in each state."""
         return Counter(self.states)
+
+    def left(self) -> Counter[run.State]:
+        """How many runs are in each state that is no end: a full disk leaves them lost or to do."""
+        return Counter(state for state in self.states if state not in run.DONE)
 
 
 def progress(configs: list[RunConfig], results: Path) -> Progress:

@@ -78,7 +78,7 @@ class Sweep:
     def complete(self) -> bool:
         """Whether nothing is missing, as a driver sees it: a row of the table is a run done."""
         plan = sweep.plan(config.load_sweep("tiny"), trials=self.trials)
-        return not sweep.progress(plan, self.results).missing
+        return not sweep.progress(plan, self.results).left()
 
     def folders(self) -> list[Path]:
         """Every run's folder."""

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+from typer.testing import CliRunner
 
 from study import config, run, sweep
 from study import status as overview
+from study.commands import app
 from study.errors import StudyError
 
 HERE = Path(__file__).parent
@@ -115,6 +117,22 @@ def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
     assert groups[0]["failed"] == 1
     assert failures == [{"run": str(folder), "error": "no", "log": str(folder / "log.txt")}]
     assert folder in prepare(results).open(0)
+
+
+@pytest.mark.parametrize("state", ["failed", "lost"])
+def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch, state):
+    """A full disk has no room even for the word that a run has failed: it is lost."""
+    dead = {"state": "running", "machine": run.machine(), "pid": 2**30, "started": "1"}
+    claim = {"failed": {"state": "failed", "error": "no"}, "lost": dead}[state]
+
+    def run_here(status, *_):
+        run.write_json(status.folders[0] / "claim.1.json", claim)
+
+    monkeypatch.setattr(sweep, "run_here", run_here)
+    monkeypatch.setattr(sweep, "require_inputs", lambda plan: None)
+    result = CliRunner().invoke(app, ["sweep", "--sweep", "tiny", "--device", "cpu"])
+    assert result.exit_code == 1
+    assert f"3 of 3 runs are not done (1 {state}, 2 to do); `make status`" in result.output
 
 
 def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
