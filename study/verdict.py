@@ -303,11 +303,11 @@ def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     for dataset, rows in _by_dataset(result):
         better, worse = rows["better_from"].notna(), rows["worse_from"].notna()
         named: list[tuple[pd.DataFrame, Callable[[Any], str]]] = [
-            (rows[better], lambda row: f" from {_settings(row['better_from'])}{_early(row)}"),
-            (rows[worse], lambda row: f" from {_settings(row['worse_from'])}{_early(row)}"),
+            (rows[better], lambda row: f" from {_settings(row['better_from'])}{_aside(row)}"),
+            (rows[worse], lambda row: f" from {_settings(row['worse_from'])}{_aside(row)}"),
             (
                 rows[~better & ~worse],
-                lambda row: f" (chance to win {row['chance']:.0%}){_early(row)}",
+                lambda row: _aside(row, f"chance to win {row['chance']:.0%}"),
             ),
         ]
         parts = [_names(group, how) for group, how in named]
@@ -323,13 +323,15 @@ def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     return " ".join(said), result
 
 
-def _early(row: Any) -> str:
-    """What holds at small budgets only."""
-    return "".join(
-        f" ({word} up to {_settings(row[f'{word}_until'])})"
+def _aside(row: Any, *clauses: str) -> str:
+    """In brackets the clauses, and what holds at small budgets only."""
+    early = [
+        f"{word} up to {_settings(row[f'{word}_until'])}"
         for word in ("better", "worse")
         if pd.isna(row[f"{word}_from"]) and pd.notna(row[f"{word}_until"])
-    )
+    ]
+    said = "; ".join([*clauses, *early])
+    return f" ({said})" if said else ""
 
 
 def _say_crossings(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:

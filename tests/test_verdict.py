@@ -75,7 +75,7 @@ def test_an_early_advantage_that_does_not_last_is_said():
     until = int(result["better_until"])
     assert 2 <= until <= 10
     said = next(f.answer for f in verdict.findings(table(fids)) if "beat" in f.question)
-    assert f"VAE (chance to win 50%) (better up to {until} settings)" in said
+    assert f"VAE (chance to win 50%; better up to {until} settings)" in said
 
 
 def test_curves_that_cross():
