@@ -404,7 +404,9 @@ def describe(
     ]
     states = ", ".join(f"{count} {state}" for state, count in status.counts().items())
     print(f"runs: {len(status.configs)} ({states}), of which {len(configs)} would be trained")
-    flops, rate = predicted_flops(configs), flops_per_second(results, status.configs[0].sweep)
+    with view.console.status("counting the FLOPs of a step of each network"):  # 40 s for `wide`
+        flops = predicted_flops(configs)
+    rate = flops_per_second(results, status.configs[0].sweep)
     print(f"training: {flops:.3g} FLOPs")
     if rate:
         hours = flops / rate / 3600
