@@ -168,6 +168,12 @@ def state_in_queue(job):
     return shell("squeue", "--me", "--noheader", "--array", f"--jobs={job}", "--format=%T")
 
 
+def steps_run():
+    """Whether the nodes still hold a step of any job."""
+    found = subprocess.run(["pgrep", "--full", "^slurmstepd"], capture_output=True, check=False)
+    return found.returncode == 0
+
+
 def start_now(job):
     """Not to wait the two minutes that SLURM holds a job after a requeue."""
     until(lambda: state_in_queue(job) == "PENDING")
@@ -245,6 +251,7 @@ def test_a_node_that_goes_down_costs_its_runs_nothing(empty, tmp_path):
     node = shell("squeue", "--me", "--noheader", "--format=%N")
     shell("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     until(lambda: states([folder]) == ["lost"])
+    until(lambda: not steps_run())  # back sooner, the node would kill the job's next start too
     shell("scontrol", "update", f"nodename={node}", "state=resume")
     start_now(job)
     until(lambda: not slurm.queue())
