@@ -9,9 +9,16 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from study.errors import StudyError
 
@@ -24,6 +31,12 @@ BATCH_SIZE = 64
 SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS", Path(__file__).parent.parent / "sweeps"))
 
 Precision = Literal["fp32", "tf32", "bf16"]
+
+# Names become paths below results/ and analysis/: wherever a sweep, a table or a configuration is
+# read, which may come from other hands, they are held to this alphabet.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+NAME_RULE = "names have 1 to 64 letters, digits, _ or -, and begin with a letter or digit"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 # What a run is trained with, which its results do not depend on but for rounding: not in its hash.
 MACHINE = {"device", "threads", "cuda_graph"}
@@ -39,9 +52,9 @@ class RunConfig(Frozen):
     """Everything that one run's numbers depend on."""
 
     definition: int = DEFINITION
-    sweep: str
-    loss: str
-    dataset: str
+    sweep: Name
+    loss: Name
+    dataset: Name
     number: int = Field(ge=0)
     seed: int = Field(ge=0)
     lr: float = Field(gt=0)
@@ -91,21 +104,21 @@ class Schedule(Frozen):
 class SweepConfig(Frozen):
     """One experiment: sweeps/<name>.toml."""
 
-    name: str
+    name: Name
     title: str
     ranges: Literal["wide", "narrow"] | None = None
     """The search: trial number -> setting."""
-    best_of: str | None = None
+    best_of: Name | None = None
     """Instead of a search: the best setting of this sweep, trained again with fresh seeds."""
     trials: int = Field(ge=1)
-    losses: tuple[str, ...] = ()
+    losses: tuple[Name, ...] = ()
     """Empty: every loss in study/losses."""
     width: float = Field(default=1.0, gt=0)
     bn_decay: float = Field(default=0.999, ge=0, lt=1)
     features: str = "inception"
     num_images: int = Field(default=10_000, ge=2)
     precision: Precision = "fp32"
-    datasets: dict[str, Schedule] = Field(min_length=1)
+    datasets: dict[Name, Schedule] = Field(min_length=1)
 
     @model_validator(mode="after")
     def one_source_of_settings(self) -> Self:
@@ -155,6 +168,8 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key '{key}'; {hint}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{key} = {problem['input']!r}: {NAME_RULE}"
     if not key:
         return problem["msg"]
     return f"{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"

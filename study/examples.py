@@ -5,6 +5,7 @@ loss and for one collapsed run, <loss>_<number>.png (the grid of 64 samples of i
 and <loss>_<number>.parquet (its training curves): some 30 kB a run.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from study import plots
 from study.config import load_sweep, read_config
 from study.errors import StudyError
 from study.store import read_table
+
+EXAMPLE = re.compile(r"\w[\w-]*_\d{3,}\.(png|parquet)")
 
 
 class Example(NamedTuple):
@@ -59,9 +62,18 @@ def keep(results: Path, sweep: str) -> int:
         for example in chosen:
             copied += _copy(results / "runs" / sweep / example.loss / dataset, example)
         names = {path for example in chosen for path in (example.samples, example.curves)}
-        for stale in set(folder(results, sweep, dataset).glob("*.p*")) - names:
-            stale.unlink()
+        remove_stale(results, folder(results, sweep, dataset), names)
     return copied
+
+
+def remove_stale(results: Path, there: Path, keep: set[Path]) -> None:
+    """Remove what once was an example: files of an example's name below results/examples alone."""
+    home = (results / "examples").resolve()
+    if not there.is_dir() or home not in there.resolve().parents:
+        return
+    for path in set(there.iterdir()) - keep:
+        if EXAMPLE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def _copy(runs: Path, example: Example) -> bool:

@@ -6,6 +6,7 @@ results/README.md describes every column.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study import run
-from study.config import RunConfig
+from study.config import NAME, NAME_RULE, RunConfig, read_config
+from study.errors import StudyError
 
 HYPERPARAMETERS = [
     "lr",
@@ -58,10 +60,23 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS)
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         print(f"{path} cannot be read ({error}); it is made again from the runs", file=sys.stderr)
         return pd.DataFrame(columns=COLUMNS)
+    require_names(path, table)
+    return table
+
+
+def require_names(path: Path, table: pd.DataFrame) -> None:
+    """StudyError where a table names what is no name: such a one could lead out of results/."""
+    for column in ("sweep", "loss", "dataset"):
+        for value in table[column].unique() if column in table else ():
+            if not (isinstance(value, str) and re.fullmatch(NAME, value)):
+                raise StudyError(
+                    f"{path}: {column} {str(value)[:80]!r}; {NAME_RULE}; nothing of this table is "
+                    "used: move it away, or take one whose rows you trust"
+                )
 
 
 def winners(table: pd.DataFrame) -> pd.DataFrame:
@@ -71,11 +86,25 @@ def winners(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """The rows of one finished run; none where it is not finished."""
-    config = run.read_json(folder / "config.json")
+    """The rows of one finished run; none where it is not finished.
+
+    A folder whose config.json is that of another place is named on stderr and gives no rows.
+    """
     result = run.read_result(folder)
-    if config is None or result is None:
+    if result is None:
         return []
+    try:
+        configuration = read_config(folder / "config.json")
+    except StudyError as error:
+        print(f"{error}; the run is left out", file=sys.stderr)
+        return []
+    if folder.parts[-4:] != configuration.path.parts:
+        print(
+            f"{folder}: its config.json is that of {configuration.path}; the run is left out",
+            file=sys.stderr,
+        )
+        return []
+    config = configuration.model_dump()
     made_by = result["provenance"]
     shared = (
         config

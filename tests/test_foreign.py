@@ -1,0 +1,104 @@
+"""Files from other hands: what they name never leads out of the results folder."""
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from study import commands, examples, run, store
+from study.config import RunConfig, read_config
+from study.errors import StudyError
+
+OUTSIDE = ["../../../elsewhere", "/tmp/elsewhere", "..", "a/b", "", ".hidden", "a\n", "x" * 65, "ü"]
+
+
+def config(**changes):
+    values = {
+        "sweep": "mini", "loss": "ns", "dataset": "mnist", "number": 0, "seed": 0, "lr": 1e-3,
+        "beta1": 0.5, "disc_iters": 1, "batch_norm": True, "d_steps": 2, "evaluate_every": 1,
+        "width": 0.25, "bn_decay": 0.9, "features": "random", "num_images": 10,
+    }  # fmt: skip
+    return values | changes
+
+
+def finished_run(folder, values, hash_="0" * 16):
+    """A run's folder as a finished run leaves it, with any configuration."""
+    row = {"step": 2, "d_steps": 2, "g_steps": 2, "images": 128, "flops": 1, "wall_s": 1.0}
+    row |= {"fid": 5.0, "fid_train": 5.0}
+    made_by = {"commit": None, "processor": "p", "torch": "t"}
+    run.write_json(folder / "config.json", values)
+    content = {"status": "ok", "config": hash_, "evaluations": [row], "provenance": made_by}
+    run.write_json(folder / "result.json", content)
+
+
+def table_of(**changes):
+    own = RunConfig(**config())
+    row = own.model_dump(exclude={"own", "evaluate_every"}) | {
+        "config": own.hash, "status": "ok", "step": 2, "g_steps": 2, "images": 128, "flops": 1,
+        "wall_s": 1.0, "fid": 5.0, "fid_train": 5.0, "commit": None, "processor": "p", "torch": "t",
+    }  # fmt: skip
+    return pd.DataFrame([row | changes])
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("field", ["sweep", "loss", "dataset"])
+def test_a_configuration_names_only_names(tmp_path, field, name):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config(**{field: name})))
+    with pytest.raises(StudyError, match=f"config.json: {field} = .*: names have 1 to 64") as error:
+        read_config(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_table_names_only_names(tmp_path, name):
+    table_of(dataset=name).to_parquet(tmp_path / "mini.parquet")
+    with pytest.raises(StudyError, match=r"mini.parquet: dataset .*; names have 1 to 64"):
+        store.read_table(tmp_path, "mini")
+
+
+@pytest.mark.parametrize("command", ["collect", "figures", "report", "verdict", "status"])
+def test_no_command_touches_what_a_foreign_table_points_at(tmp_path, monkeypatch, command):
+    """The fault this mends: a data set that is a path had every *.p* file in it deleted."""
+    results, victim = tmp_path / "results", tmp_path / "victim"
+    victim.mkdir()
+    for name in ("thesis.pdf", "photo.png", "ns_001.parquet"):
+        (victim / name).write_text("precious")
+    results.mkdir()
+    table_of(dataset=str(victim)).to_parquet(results / "mini.parquet")
+    finished_run(results / "runs/mini/ns/mnist/000", config(dataset="../../../../../victim"))
+    monkeypatch.setenv("STUDY_RESULTS", str(results))
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(commands.app, [command])
+    assert sorted(path.name for path in victim.iterdir()) == [
+        "ns_001.parquet", "photo.png", "thesis.pdf",
+    ]  # fmt: skip
+    assert all(path.read_text() == "precious" for path in victim.iterdir())
+
+
+def test_stale_examples_go_only_below_the_examples(tmp_path):
+    results, victim = tmp_path / "results", tmp_path / "victim"
+    for folder in (victim, results / "examples/mini"):
+        folder.mkdir(parents=True)
+    (victim / "ns_001.png").write_text("precious")
+    (results / "examples/mini/mnist").symlink_to(victim)
+    examples.remove_stale(results, results / "examples/mini/mnist", set())
+    examples.remove_stale(results, results / "examples/mini/../../../victim", set())
+    assert (victim / "ns_001.png").exists()
+    ours = results / "examples/mini/triangles"
+    ours.mkdir()
+    for name in ("ns_001.png", "wgan_gp_100.parquet", "notes.pdf", "plot.png"):
+        (ours / name).touch()
+    (ours / "vae_002.png").symlink_to(victim / "ns_001.png")
+    examples.remove_stale(results, ours, {ours / "ns_001.png"})
+    assert {path.name for path in ours.iterdir()} == {
+        "ns_001.png", "notes.pdf", "plot.png", "vae_002.png",
+    }  # fmt: skip
+
+
+def test_a_run_of_another_place_gives_no_rows(tmp_path, capsys):
+    folder = tmp_path / "runs/mini/ns/mnist/003"
+    finished_run(folder, config(number=4))
+    assert store.rows_of(folder) == []
+    assert "is that of mini/ns/mnist/004; the run is left out" in capsys.readouterr().err
