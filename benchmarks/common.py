@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from study.run import commit
-from study.train import device_name
+from study.runs.folder import commit
+from study.training.loop import device_name
 
 HERE = Path(__file__).parent
 Rows = list[dict[str, Any]]

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from study import features, fid
+from study import features
+from study.measures import frechet as fid
 
 
 def inception() -> tuple[features.Extractor, Callable[[Tensor], Any]]:

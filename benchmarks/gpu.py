@@ -18,9 +18,9 @@ import torch
 from step import ours
 
 from study import losses
-from study.config import BATCH_SIZE, load_sweep
-from study.data import image_shape
-from study.networks import ImageShape
+from study.datasets import image_shape
+from study.settings.config import BATCH_SIZE, load_sweep
+from study.training.networks import ImageShape
 
 SECONDS = 10.0
 TOGETHER = (1, 2, 4, 8, 16)

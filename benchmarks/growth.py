@@ -18,8 +18,12 @@ from pathlib import Path
 
 import common
 
-from study import figures, losses, run, status, store, sweep
-from study.config import RunConfig, load_sweep
+from study import losses
+from study.analysis import figures
+from study.runs import folder as run
+from study.runs import status, sweep
+from study.runs import table as store
+from study.settings.config import RunConfig, load_sweep
 
 ACTIONS = ("import", "plan", "status", "collect", "collect again", "figures")
 

@@ -25,7 +25,7 @@ import torchvision
 from common import HERE
 from torch import Tensor, nn
 
-from study.networks import (
+from study.training.networks import (
     BN_EPSILON,
     Z_DIM,
     BatchNorm,

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from study import losses
-from study.config import BATCH_SIZE
-from study.cuda_graph import GraphStep
 from study.losses.base import Players
-from study.networks import ImageShape, draw_z, initialise
-from study.optimizer import adam
-from study.train import FlopCounter
+from study.settings.config import BATCH_SIZE
+from study.training.cuda_graph import GraphStep
+from study.training.loop import FlopCounter
+from study.training.networks import ImageShape, draw_z, initialise
+from study.training.optimizer import adam
 
 WIDTHS = (0.25, 1.0)
 SHAPES = ((1, 28, 28), (3, 32, 32))

@@ -6,8 +6,8 @@ Fashion-MNIST at the authors' default setting, each with its own seed.
 
 import sys
 
-from study import sweep
-from study.config import load_sweep
+from study.runs import sweep
+from study.settings.config import load_sweep
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ from torch_fidelity import FeatureExtractorBase, calculate_metrics, register_fea
 from torch_mimicry.training.trainer import Trainer as MimicryTrainer
 from torchgan.trainer import Trainer
 
-from study import data
-from study.config import BATCH_SIZE, load_sweep
+from study import datasets as data
+from study.settings.config import BATCH_SIZE, load_sweep
 
 MINI = load_sweep("mini")
 SCHEDULE = MINI.datasets["fashion_mnist"]

@@ -25,7 +25,11 @@ from pathlib import Path
 import pandas as pd
 import tiny
 
-from study import config, launch, run, store, sweep
+from study.runs import folder as run
+from study.runs import sweep
+from study.runs import table as store
+from study.runs import workers as launch
+from study.settings import config
 
 FORK = multiprocessing.get_context("fork")
 PAUSE_S = 0.5  # between two faults, on average

@@ -7,8 +7,13 @@ import pytest
 import torch
 from test_score import a_run  # noqa: F401 (a fixture)
 
-from study import behaviour, behaviour_plots, commands, data, features, manifold, plots
+from study import cli as commands
+from study import datasets as data
+from study import features
+from study.analysis import behaviour_plots, plots
 from study.errors import StudyError
+from study.measures import behaviour
+from study.measures import triangle_manifold as manifold
 
 
 @pytest.fixture(autouse=True)

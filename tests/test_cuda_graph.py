@@ -4,11 +4,11 @@ import emulated_graph
 import pytest
 import torch
 
-from study import cuda_graph
 from study.losses import load, names
 from study.losses.base import Players
-from study.networks import draw_z, initialise
-from study.optimizer import adam
+from study.training import cuda_graph
+from study.training.networks import draw_z, initialise
+from study.training.optimizer import adam
 
 SHAPE = (1, 28, 28)
 

@@ -20,7 +20,8 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-from study import data, triangles
+from study import datasets as data
+from study.datasets import triangles
 from study.errors import StudyError
 
 FETCHERS = data.FETCHERS

@@ -9,10 +9,12 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from study import config, run, sweep
-from study import status as overview
-from study.commands import app
+from study.cli import app
 from study.errors import StudyError
+from study.runs import folder as run
+from study.runs import status as overview
+from study.runs import sweep
+from study.settings import config
 
 HERE = Path(__file__).parent
 
@@ -136,7 +138,7 @@ def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch,
 
 
 def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
-    from study.train import count_flops
+    from study.training.loop import count_flops
 
     configs = sweep.plan(config.load_sweep("tiny"))
     total = 0
@@ -148,5 +150,5 @@ def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
 
 
 def test_the_status_needs_no_torch():
-    code = "import sys, study.status; sys.exit('torch' in sys.modules)"
+    code = "import sys, study.runs.status; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,8 +11,9 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from study import features, fid
+from study import features
 from study.errors import StudyError
+from study.measures import frechet as fid
 
 
 @pytest.fixture
@@ -273,7 +274,8 @@ def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path, images):
 ASK = """
 import sys, torch
 from pathlib import Path
-from study import features, fid
+from study import features
+from study.measures import frechet as fid
 images = torch.arange(80 * 784).mul(7919).remainder(251).to(torch.uint8).view(80, 1, 28, 28)
 print(repr(fid.real_statistics(images, features.load("random"), Path(sys.argv[1])).root.sum()))
 """

@@ -13,10 +13,12 @@ from PIL import Image
 from test_plots import make
 from typer.testing import CliRunner
 
-from study import examples, figures, plots, report, store
-from study.commands import app
-from study.config import RunConfig
+from study.analysis import figures, plots, report
+from study.cli import app
 from study.errors import StudyError
+from study.runs import examples
+from study.runs import table as store
+from study.settings.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "analysis").glob("*.ipynb"))

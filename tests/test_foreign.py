@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from study import commands, examples, run, store
-from study.config import RunConfig, read_config
+from study import cli as commands
 from study.errors import StudyError
+from study.runs import examples
+from study.runs import folder as run
+from study.runs import table as store
+from study.settings.config import RunConfig, read_config
 
 OUTSIDE = ["../../../elsewhere", "/tmp/elsewhere", "..", "a/b", "", ".hidden", "a\n", "x" * 65, "ü"]
 

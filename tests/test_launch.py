@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import toy
 
-from study import launch, run
 from study.errors import StudyError
+from study.runs import folder as run
+from study.runs import workers as launch
 
 HERE = Path(__file__).parent
 

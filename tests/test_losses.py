@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from study.config import RunConfig
 from study.errors import StudyError
 from study.losses import load, names
 from study.losses.base import Players
-from study.networks import Z_DIM, Generator, draw_z
-from study.optimizer import adam
-from study.penalties import gradient_penalty
+from study.settings.config import RunConfig
+from study.training.networks import Z_DIM, Generator, draw_z
+from study.training.optimizer import adam
+from study.training.penalties import gradient_penalty
 
 SHARED = {"lr", "beta1", "disc_iters", "batch_norm"}
 ADVERSARIAL = [name for name in names() if name != "vae"]

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from study import manifold, triangles
+from study.datasets import triangles
 from study.errors import StudyError
-from study.networks import Prior
+from study.measures import triangle_manifold as manifold
+from study.training.networks import Prior
 
 
 def pictures(vertices: np.ndarray) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from study.errors import StudyError
-from study.networks import (
+from study.training.networks import (
     Autoencoder,
     BatchNorm,
     Discriminator,
@@ -15,7 +15,7 @@ from study.networks import (
     Generator,
     initialise,
 )
-from study.optimizer import adam
+from study.training.optimizer import adam
 
 # Trainable parameters of the released networks: G, D, D+BN, BEGAN's D, +BN, VAE's encoder, +BN.
 COUNTS = {

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from study import plots
-from study import statistics as st
+from study.analysis import plots
+from study.analysis import statistics as st
 from study.errors import StudyError
 
 PAPER = Path(__file__).parent.parent / "results" / "paper"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from test_plots import make
 
-from study import figures, plots, verdict
+from study.analysis import figures, plots, verdict
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -16,7 +16,7 @@ import torch
 
 from study.losses import load
 from study.losses.base import Players
-from study.optimizer import adam
+from study.training.optimizer import adam
 
 RECORDED = np.load(Path(__file__).parent / "reference" / "released_graphs.npz")
 STEPS, BATCH, SIDE = 12, 64, 28

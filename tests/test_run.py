@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from study import run
 from study.errors import StudyError
+from study.runs import folder as run
 
 FORK = multiprocessing.get_context("fork")
 DEAD_PID = 2**22 - 1  # above what a process may have here
@@ -191,7 +191,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder):
 
 def test_temporary_files_of_the_dead_are_removed(folder):
     dies = (
-        "import os, sys; from pathlib import Path; from study import run\n"
+        "import os, sys; from pathlib import Path\n"
+        "from study.runs import folder as run\n"
         "run.write_atomically(Path(sys.argv[1]), lambda path: os.kill(os.getpid(), 9))"
     )
     subprocess.run([sys.executable, "-c", dies, folder / "checkpoint.pt"], check=False)

@@ -8,12 +8,17 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from study import commands, data, features, fid, measure, score
-from study.config import RunConfig
+from study import cli as commands
+from study import datasets as data
+from study import features
 from study.errors import StudyError
 from study.losses import load
-from study.networks import draw_z
-from study.train import stream
+from study.measures import frechet as fid
+from study.measures import of_a_generator as measure
+from study.measures import of_two_sets as score
+from study.settings.config import RunConfig
+from study.training.loop import stream
+from study.training.networks import draw_z
 
 
 @pytest.fixture(scope="module")

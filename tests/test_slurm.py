@@ -14,8 +14,9 @@ import pytest
 import tiny
 import toy
 
-from study import run, slurm
 from study.errors import StudyError
+from study.runs import folder as run
+from study.runs import slurm
 
 HERE = Path(__file__).parent
 ONE_MACHINE = HERE.parent / "slurm/one_machine.sh"

@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from study.errors import StudyError
 from study.losses import load, names
-from study.space import PAPER_FOLDER, SHARED, draw, paper_settings, ranges_of, setting
+from study.settings.space import PAPER_FOLDER, SHARED, draw, paper_settings, ranges_of, setting
 
 
 @pytest.mark.parametrize(("ranges", "count"), [("wide", 100), ("narrow", 50)])

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from study import statistics as st
+from study.analysis import statistics as st
 from study.errors import StudyError
 
 INF = np.inf

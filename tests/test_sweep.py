@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from study import config as configs
-from study import dashboard, run, store, sweep
-from study.commands import app
-from study.config import RunConfig, load_sweep, read_config
+from study.cli import app
 from study.errors import StudyError
 from study.losses import names
+from study.runs import dashboard, sweep
+from study.runs import folder as run
+from study.runs import table as store
+from study.settings import config as configs
+from study.settings.config import RunConfig, load_sweep, read_config
 
 
 @pytest.fixture

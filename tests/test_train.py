@@ -12,11 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
-from study import cuda_graph, data, measure, run, train
-from study.config import RunConfig
+from study import datasets as data
 from study.losses import load, names
-from study.space import SHARED
-from study.train import batch, count_flops
+from study.measures import of_a_generator as measure
+from study.runs import folder as run
+from study.settings.config import RunConfig
+from study.settings.space import SHARED
+from study.training import cuda_graph
+from study.training import loop as train
+from study.training.loop import batch, count_flops
 
 SHARED_NAMES = set(SHARED["wide"])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
 
-from study import triangles
+from study.datasets import triangles
 from study.errors import StudyError
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from test_plots import PAPER, evaluation, make
 
-from study import verdict
+from study.analysis import verdict
 from study.errors import StudyError
 
 

@@ -41,7 +41,7 @@ def environment(root: Path, trials: int, steps: int, every: int) -> dict[str, st
 
 def shrink_data() -> None:
     """Put a few hundred random images in MNIST's place."""
-    from study import data
+    from study import datasets as data
 
     def read(split: str, folder: Path) -> tuple[np.ndarray, Path]:
         generator = np.random.default_rng(split == "train")
@@ -52,15 +52,16 @@ def shrink_data() -> None:
 
 def train(folder, interrupted, require_held):
     """The study's own loop, on tiny data."""
-    import study.train
+    import study.training.loop
 
     shrink_data()
-    return study.train.train(folder, interrupted, require_held)
+    return study.training.loop.train(folder, interrupted, require_held)
 
 
 def main() -> None:
     """The study's command line, on tiny data."""
-    from study import commands, sweep
+    from study import cli as commands
+    from study.runs import sweep
 
     shrink_data()
     sweep.train = train

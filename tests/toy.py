@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from study import launch, run
+from study.runs import folder as run
+from study.runs import workers as launch
 
 
 def plan(results: Path, **configs: dict) -> list[Path]:

@@ -8,8 +8,8 @@ import torch
 from optuna.distributions import BaseDistribution
 from torch import Tensor, nn
 
-from study.networks import Discriminator, Generator, ImageShape, Prior
-from study.optimizer import Adam
+from study.training.networks import Discriminator, Generator, ImageShape, Prior
+from study.training.optimizer import Adam
 
 Space = Mapping[str, BaseDistribution]
 Draws = dict[str, Tensor]

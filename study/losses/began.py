@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from torch import Tensor, nn
 
 from study.losses.base import GANLoss
-from study.networks import Autoencoder, ImageShape
+from study.training.networks import Autoencoder, ImageShape
 
 
 class Loss(GANLoss):

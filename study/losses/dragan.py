@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from study.losses import ns
 from study.losses.base import Draws
-from study.penalties import gradient_penalty, interpolate, one_alpha_an_image
+from study.training.penalties import gradient_penalty, interpolate, one_alpha_an_image
 
 
 class Loss(ns.Loss):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from study.losses.base import Draws, GANLoss, Players
-from study.networks import Encoder, Generator, ImageShape
+from study.training.networks import Encoder, Generator, ImageShape
 
 MAX_LOGIT = math.log((1 - 1e-8) / 1e-8)
 

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from torch import Tensor, nn
 
 from study.losses.base import Draws, GANLoss
-from study.penalties import gradient_penalty, interpolate, one_alpha_an_image
+from study.training.penalties import gradient_penalty, interpolate, one_alpha_an_image
 
 
 class Loss(GANLoss):

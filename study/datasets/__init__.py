@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from study import triangles
+from study.datasets import triangles
 from study.errors import StudyError
 
 Images = NDArray[np.uint8]
@@ -346,7 +346,7 @@ def celeba_crop(photo: Images) -> Images:
 
 
 def _read_triangles(split: str, folder: Path) -> tuple[Images, Path]:
-    """Drawn once, then read from the data folder; `study.triangles.split_vertices` has corners."""
+    """Drawn once, then read from the data folder; `triangles.split_vertices` has the corners."""
     path = folder / f"triangles-v{triangles.VERSION}-{split}.npy"
     return _cached(path, lambda: triangles.render(triangles.split_vertices(split)))
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study import examples, plots
-from study.config import SweepConfig, load_sweep, sweep_names
+from study.analysis import plots
 from study.errors import StudyError
-from study.store import HYPERPARAMETERS, read_table, table_path, winners
+from study.runs import examples
+from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
+from study.settings.config import SweepConfig, load_sweep, sweep_names
 
-PAPER = Path(__file__).parent.parent / "results" / "paper"
+PAPER = Path(__file__).parent.parent.parent / "results" / "paper"
 
 Draw = Callable[[], Figure]
 

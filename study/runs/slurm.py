@@ -21,12 +21,13 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
-from study import launch, run
 from study.errors import StudyError
+from study.runs import folder as run
+from study.runs import workers as launch
 
 TIMEOUT_S = 60
 LOOK_S = 5.0
-RESOURCES_FOLDER = Path(__file__).parent.parent / "slurm"
+RESOURCES_FOLDER = Path(__file__).parent.parent.parent / "slurm"
 
 
 @dataclass(frozen=True)

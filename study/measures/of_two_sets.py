@@ -18,13 +18,15 @@ from PIL import Image, UnidentifiedImageError
 from scipy.stats import t as student
 from torch import Tensor
 
-from study import data, fid, measure
-from study.config import read_config
+from study import datasets as data
 from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
-from study.networks import draw_z
-from study.train import best_generator, stream
+from study.measures import frechet as fid
+from study.measures import of_a_generator as measure
+from study.settings.config import read_config
+from study.training.loop import best_generator, stream
+from study.training.networks import draw_z
 
 MOST_IMAGES = 10_000  # of each side unless told: the paper's number
 LEAST_IMAGES = 40  # jackknife blocks and quarters of four images, which the k-NN measures need

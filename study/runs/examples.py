@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from study import plots
-from study.config import load_sweep, read_config
+from study.analysis import plots
 from study.errors import StudyError
-from study.store import read_table
+from study.runs.table import read_table
+from study.settings.config import load_sweep, read_config
 
 EXAMPLE = re.compile(r"\w[\w-]*_\d{3,}\.(png|parquet)")
 

@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from study import data, features, fid, manifold
+from study import datasets as data
+from study import features
 from study.errors import StudyError
-from study.networks import Generator, Prior
+from study.measures import frechet as fid
+from study.measures import triangle_manifold as manifold
+from study.training.networks import Generator, Prior
 
 GENERATE_BATCH = 250
 

@@ -310,7 +310,7 @@ def process_start(pid: int) -> str | None:
 @cache
 def commit() -> str | None:
     """The commit of the code, with + where study/ differs from it; None outside a git checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     answers = []
     for command in ("rev-parse --short=12 HEAD", "status --porcelain -- ."):
         process = subprocess.run(

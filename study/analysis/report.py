@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study import plots, run, verdict
-from study.config import load_sweep
+from study.analysis import plots, verdict
+from study.analysis.figures import Tables, figures, paper
 from study.errors import StudyError
-from study.figures import Tables, figures, paper
-from study.store import table_path
+from study.runs import folder as run
+from study.runs.table import table_path
+from study.settings.config import load_sweep
 
 TITLES = {
     "budget": "Least distance against the number of settings tried",

@@ -11,7 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study import behaviour, manifold, plots, score
+from study.analysis import plots
+from study.measures import behaviour
+from study.measures import of_two_sets as score
+from study.measures import triangle_manifold as manifold
 
 MEASURED = {"held_out": ("#000000", "-", "o"), "train": ("#D55E00", "--", "s")}
 WORDS = {"held_out": "against held-out", "train": "against training"}

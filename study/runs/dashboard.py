@@ -9,8 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from study.config import SweepConfig
-from study.space import ranges_of
+from study.settings.config import SweepConfig
+from study.settings.space import ranges_of
 
 
 def record(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:

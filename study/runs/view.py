@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from study import run, store
-from study.config import RunConfig
+from study.runs import folder as run
+from study.runs import table as store
+from study.settings.config import RunConfig
 
 STATES: tuple[run.State, ...] = ("to do", "running", "ok", "diverged", "failed", "lost")
 

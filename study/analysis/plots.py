@@ -33,7 +33,7 @@ from matplotlib.ticker import (
 )
 from PIL import Image
 
-from study import statistics as st
+from study.analysis import statistics as st
 from study.errors import StudyError
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]

@@ -19,15 +19,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Self
 
-from study import run
 from study.errors import StudyError
+from study.runs import folder as run
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has started threads hangs
 SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)
 LOOK_S = 0.5
 
 Train = Callable[[Path, Callable[[], bool], Callable[[], None]], str]
-"""study.train.train: given, since it takes seconds to import."""
+"""study.training.loop.train: given, since it takes seconds to import."""
 
 
 class Notice:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from study import plots
-from study import statistics as st
+from study.analysis import plots
+from study.analysis import statistics as st
 from study.errors import StudyError
 
 REFERENCE = "ns"

@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study import run
-from study.config import NAME, NAME_RULE, RunConfig, read_config
 from study.errors import StudyError
+from study.runs import folder as run
+from study.settings.config import NAME, NAME_RULE, RunConfig, read_config
 
 HYPERPARAMETERS = [
     "lr",

@@ -29,14 +29,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from torch.utils.tensorboard import SummaryWriter
 
-from study import data, measure, run
-from study.config import BATCH_SIZE, RunConfig, read_config
-from study.cuda_graph import GraphStep
+from study import datasets as data
 from study.errors import StudyError
 from study.losses import load
 from study.losses.base import GANLoss, Players
-from study.networks import Z_DIM, Generator, ImageShape, draw_z, initialise
-from study.optimizer import adam
+from study.measures import of_a_generator as measure
+from study.runs import folder as run
+from study.settings.config import BATCH_SIZE, RunConfig, read_config
+from study.training.cuda_graph import GraphStep
+from study.training.networks import Z_DIM, Generator, ImageShape, draw_z, initialise
+from study.training.optimizer import adam
 
 CURVE_EVERY = 10
 """D steps whose means make one point of the training curves."""

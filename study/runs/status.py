@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from study import run, view
-from study.config import RunConfig, read_config
 from study.errors import StudyError
+from study.runs import folder as run
+from study.runs import view
+from study.settings.config import RunConfig, read_config
 
 
 def results_folder() -> Path:

@@ -17,10 +17,13 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
-from study import launch, run, slurm, store, view
-from study import status as overview
-from study.config import load_sweep
 from study.errors import StudyError
+from study.runs import folder as run
+from study.runs import slurm, view
+from study.runs import status as overview
+from study.runs import table as store
+from study.runs import workers as launch
+from study.settings.config import load_sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +50,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_losses(as_json: Json = False) -> None:
     """The losses, their sources, authors' defaults and search spaces."""
     from study.losses import load, names
-    from study.space import SHARED, ranges_of
+    from study.settings.space import SHARED, ranges_of
 
     table = {
         name: {
@@ -87,7 +90,7 @@ def range_text(distribution: object) -> str:
 @app.command("data")
 def show_data(name: str) -> None:
     """Fetch or find a data set, check every file, and say what it holds."""
-    from study import data
+    from study import datasets as data
 
     for key, value in data.summary(name).items():
         print(f"{key}: {value}")
@@ -120,7 +123,7 @@ def run_sweep(
     ] = False,
 ) -> None:
     """Train what is missing of a sweep, collect it, and show where it stands."""
-    from study import sweep as sweeps
+    from study.runs import sweep as sweeps
 
     config = load_sweep(sweep)
     cluster_resources = slurm.read_resources(resources) if cluster == Cluster.SLURM else None
@@ -178,7 +181,7 @@ def default_device(resources: slurm.Resources | None) -> str:
 @app.command("cancel")
 def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = []) -> None:
     """Take the SLURM jobs of the sweeps out of the queue; their runs can be sent again."""
-    from study import sweep as sweeps
+    from study.runs import sweep as sweeps
 
     results = overview.results_folder()
     for name in sweep or overview.sweeps_with_runs(results):
@@ -220,8 +223,9 @@ def collect(
     ] = False,
 ) -> None:
     """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""
-    from study import examples, figures, plots
-    from study import sweep as sweeps
+    from study.analysis import figures, plots
+    from study.runs import examples
+    from study.runs import sweep as sweeps
 
     results = overview.results_folder()
     for name in sweep or overview.sweeps_with_runs(results):
@@ -245,7 +249,7 @@ def draw_figures(
     to: Annotated[Path, typer.Option(help="Folder.")] = Path("analysis/figures"),
 ) -> None:
     """Draw every figure that the tables in results/ allow, as SVG and PNG."""
-    from study import figures
+    from study.analysis import figures
 
     results = overview.results_folder()
     for name in sweep or figures.searches(results):
@@ -260,7 +264,7 @@ def print_verdict(
     sweep: Annotated[str, typer.Option(help="A search that has a table.")] = "mini",
 ) -> None:
     """Print what the study finds: each question, its answer in words, and the numbers behind it."""
-    from study import figures, report
+    from study.analysis import figures, report
 
     tables = figures.read_tables(overview.results_folder(), sweep)
     for finding in report.findings(tables):
@@ -276,7 +280,7 @@ def write_report(
     to: Annotated[Path, typer.Option(help="Folder.")] = Path("analysis"),
 ) -> None:
     """Write one self-contained HTML page a search: verdict, tables, figures, provenance."""
-    from study import figures, report
+    from study.analysis import figures, report
 
     results = overview.results_folder()
     for name in sweep or figures.searches(results):
@@ -286,7 +290,7 @@ def write_report(
 @app.command("train")
 def train_one(run_dir: Path) -> None:
     """Train the one run whose config.json lies in RUN_DIR, from its checkpoint if it has one."""
-    from study.train import train
+    from study.training.loop import train
 
     if not (run_dir / "config.json").exists():
         raise StudyError(f"{run_dir}: no config.json there; `make sweep` plans runs")
@@ -312,7 +316,7 @@ def show_distance(
 ) -> None:
     """The distance between two sets of images, by the study's recipe, with its uncertainty."""
     from study import features as extractors
-    from study import score
+    from study.measures import of_two_sets as score
 
     device = device or default_device(None)
     extractor = extractors.load(features or extractors.default(), device)
@@ -331,8 +335,9 @@ def show_behaviour(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """How the distance behaves: number of images, dropped classes, noise, blur, copies."""
-    from study import behaviour, behaviour_plots
     from study import features as extractors
+    from study.analysis import behaviour_plots
+    from study.measures import behaviour
 
     extractor = extractors.load(features or extractors.default(), device or default_device(None))
     say = view.console.print
@@ -351,7 +356,8 @@ def show_agreement(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Whether two extractors rank trained generators alike: Spearman's correlation over runs."""
-    from study import behaviour, behaviour_plots
+    from study.analysis import behaviour_plots
+    from study.measures import behaviour
 
     if len(set(features)) != 2:
         raise StudyError(f"features {', '.join(features)}; the agreement is that of two extractors")
@@ -374,7 +380,8 @@ def show_convergence(
     num_images: Annotated[int, typer.Option(min=1, help="Images of each kind.")] = 128,
 ) -> None:
     """What the descents to the manifold of triangles find, by number of starts and of steps."""
-    from study import behaviour, behaviour_plots
+    from study.analysis import behaviour_plots
+    from study.measures import behaviour
 
     found = behaviour.manifold_convergence(run_dir, num_images)
     path = overview.results_folder() / "convergence.parquet"
@@ -384,7 +391,7 @@ def show_convergence(
 
 def draw_behaviour(figures: Mapping[str, Figure], table: Path) -> None:
     """Write figures as analysis/figures/behaviour_NAME.*, and say what was written."""
-    from study import plots
+    from study.analysis import plots
 
     print(table)
     for name, figure in figures.items():

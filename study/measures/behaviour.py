@@ -18,14 +18,19 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from study import data, fid, manifold, measure, run, score
+from study import datasets as data
 from study import features as extractors
-from study import statistics as st
-from study.config import read_config
+from study.analysis import statistics as st
 from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
-from study.train import best_generator
+from study.measures import frechet as fid
+from study.measures import of_a_generator as measure
+from study.measures import of_two_sets as score
+from study.measures import triangle_manifold as manifold
+from study.runs import folder as run
+from study.settings.config import read_config
+from study.training.loop import best_generator
 
 Row = dict[str, Any]
 

@@ -24,7 +24,7 @@ from study.errors import StudyError
 from study.losses import load
 from study.losses.base import Space
 
-PAPER_FOLDER = Path(__file__).parent.parent / "sweeps" / "paper"
+PAPER_FOLDER = Path(__file__).parent.parent.parent / "sweeps" / "paper"
 
 # What all losses share (the paper's tables 3 and 4; the narrow lr is one decade).
 SHARED: dict[str, Space] = {

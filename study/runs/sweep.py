@@ -13,14 +13,20 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from study import dashboard, data, features, launch, plots, run, slurm, store, view
-from study.config import MACHINE, RunConfig, SweepConfig, load_sweep
+from study import datasets as data
+from study import features
+from study.analysis import plots
 from study.errors import StudyError
 from study.losses import load as load_loss
 from study.losses import names
-from study.space import setting
-from study.status import folders_of, planned_runs, results_folder
-from study.train import count_flops, train
+from study.runs import dashboard, slurm, view
+from study.runs import folder as run
+from study.runs import table as store
+from study.runs import workers as launch
+from study.runs.status import folders_of, planned_runs, results_folder
+from study.settings.config import MACHINE, RunConfig, SweepConfig, load_sweep
+from study.settings.space import setting
+from study.training.loop import count_flops, train
 
 SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
 

@@ -28,7 +28,7 @@ DEFINITION = 1
 
 BATCH_SIZE = 64
 
-SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS", Path(__file__).parent.parent / "sweeps"))
+SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS", Path(__file__).parent.parent.parent / "sweeps"))
 
 Precision = Literal["fp32", "tf32", "bf16"]
 

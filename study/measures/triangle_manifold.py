@@ -17,9 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from study import triangles
+from study.datasets import triangles
 from study.errors import StudyError
-from study.networks import Prior, draw_z
+from study.training.networks import Prior, draw_z
 
 GeneratorFunction = Callable[[Tensor], Tensor]
 

@@ -1,0 +1,1 @@
+"""From tables to words and figures."""

@@ -1,0 +1,1 @@
+"""Run folders, who works on them, and the tables made from them."""

@@ -1,0 +1,1 @@
+"""The training of a run, and what it is made of."""
