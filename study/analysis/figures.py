@@ -13,9 +13,10 @@ from study.analysis import plots
 from study.errors import StudyError
 from study.runs import examples
 from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
+from study.settings import shipped
 from study.settings.config import SweepConfig, load_sweep, sweep_names
 
-PAPER = Path(__file__).parent.parent.parent / "results" / "paper"
+PAPER = shipped.PAPER_RESULTS
 
 Draw = Callable[[], Figure]
 

@@ -24,10 +24,11 @@ from submitit.helpers import DelayedSubmission
 from study.errors import StudyError
 from study.runs import folder as run
 from study.runs import workers as launch
+from study.settings import shipped
 
 TIMEOUT_S = 60
 LOOK_S = 5.0
-RESOURCES_FOLDER = Path(__file__).parent.parent.parent / "slurm"
+RESOURCES_FOLDER = shipped.SLURM
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from study.errors import StudyError
+from study.settings import shipped
 
 # Raised by one whenever the numbers of an unchanged configuration change: rows and runs of an
 # older definition are never taken for, or mixed with, new ones.
@@ -28,7 +29,7 @@ DEFINITION = 1
 
 BATCH_SIZE = 64
 
-SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS", Path(__file__).parent.parent.parent / "sweeps"))
+SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS") or shipped.SWEEPS)
 
 Precision = Literal["fp32", "tf32", "bf16"]
 

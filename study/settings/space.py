@@ -9,7 +9,6 @@ change no setting already drawn, and nothing is random at run time.
 import csv
 import hashlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,9 @@ from optuna.distributions import (
 from study.errors import StudyError
 from study.losses import load
 from study.losses.base import Space
+from study.settings import shipped
 
-PAPER_FOLDER = Path(__file__).parent.parent.parent / "sweeps" / "paper"
+PAPER_FOLDER = shipped.SWEEPS / "paper"
 
 # What all losses share (the paper's tables 3 and 4; the narrow lr is one decade).
 SHARED: dict[str, Space] = {
