@@ -20,6 +20,7 @@ import common
 
 from study import losses
 from study.analysis import figures
+from study.analysis.tables import read_tables
 from study.runs import folder as run
 from study.runs import status, sweep
 from study.runs import table as store
@@ -58,7 +59,7 @@ def act(action: str, results: Path, count: int) -> None:
     elif action.startswith("collect"):
         sweep.collect(results, "mini")
     elif action == "figures":
-        figures.draw(figures.read_tables(results, "mini"), results / "figures")
+        figures.draw(read_tables(results, "mini"), results / "figures")
 
 
 def cost_of(command: list[str], results: Path) -> tuple[float, float]:

@@ -223,8 +223,8 @@ def collect(
     ] = False,
 ) -> None:
     """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""
-    from study.analysis import figures, plots
-    from study.runs import examples
+    from study.analysis import examples, scores
+    from study.analysis.tables import of_the_winners
     from study.runs import sweep as sweeps
 
     results = overview.results_folder()
@@ -233,9 +233,9 @@ def collect(
             sweeps.set_overtaken_aside(results, load_sweep(name))
         table = sweeps.collect(results, name)
         if common:
-            table = plots.common_settings(table)
+            table = scores.common_settings(table)
         if winners and (search := load_sweep(name).best_of):
-            table = figures.of_the_winners(table, store.read_table(results, search))
+            table = of_the_winners(table, store.read_table(results, search))
         if common or winners:
             store.write_table(results, name, table)
         examples.keep(results, name)
@@ -250,10 +250,11 @@ def draw_figures(
 ) -> None:
     """Draw every figure that the tables in results/ allow, as SVG and PNG."""
     from study.analysis import figures
+    from study.analysis.tables import read_tables, searches
 
     results = overview.results_folder()
-    for name in sweep or figures.searches(results):
-        written, refused = figures.draw(figures.read_tables(results, name), to / name)
+    for name in sweep or searches(results):
+        written, refused = figures.draw(read_tables(results, name), to / name)
         print(f"{to / name}: {len(written)} files")
         for line in refused:
             print(f"not drawn: {line}", file=sys.stderr)
@@ -264,9 +265,10 @@ def print_verdict(
     sweep: Annotated[str, typer.Option(help="A search that has a table.")] = "mini",
 ) -> None:
     """Print what the study finds: each question, its answer in words, and the numbers behind it."""
-    from study.analysis import figures, report
+    from study.analysis import report
+    from study.analysis.tables import read_tables
 
-    tables = figures.read_tables(overview.results_folder(), sweep)
+    tables = read_tables(overview.results_folder(), sweep)
     for finding in report.findings(tables):
         view.console.print(f"\n[bold]{finding.question}[/bold]")
         view.console.print(finding.answer, highlight=False)
@@ -280,11 +282,12 @@ def write_report(
     to: Annotated[Path, typer.Option(help="Folder.")] = Path("analysis"),
 ) -> None:
     """Write one self-contained HTML page a search: verdict, tables, figures, provenance."""
-    from study.analysis import figures, report
+    from study.analysis import report
+    from study.analysis.tables import read_tables, searches
 
     results = overview.results_folder()
-    for name in sweep or figures.searches(results):
-        print(report.write(figures.read_tables(results, name), to))
+    for name in sweep or searches(results):
+        print(report.write(read_tables(results, name), to))
 
 
 @app.command("train")

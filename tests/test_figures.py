@@ -13,10 +13,10 @@ from PIL import Image
 from test_plots import make
 from typer.testing import CliRunner
 
-from study.analysis import figures, plots, report
+from study.analysis import examples, figures, report, scores
+from study.analysis.tables import read_tables, searches
 from study.cli import app
 from study.errors import StudyError
-from study.runs import examples
 from study.runs import table as store
 from study.settings.config import RunConfig
 
@@ -30,7 +30,7 @@ def search(n=3, datasets=("fashion_mnist", "triangles")):
     table["config"] = table["loss"] + table["number"].astype(str)
     table["commit"] = "abc"
     triangles = table["dataset"] == "triangles"
-    for name in plots.F1:
+    for name in scores.F1:
         table[name] = np.where(triangles, 0.5 + 0.1 * table["number"], np.nan)
     return table
 
@@ -71,7 +71,7 @@ def one_set(results, tmp_path):
 
 
 def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
-    seeds = figures.read_tables(results, "mini").seeds
+    seeds = read_tables(results, "mini").seeds
     assert set(seeds["loss"]) == {"ns", "wgan"}
     assert capsys.readouterr().err == ""
     table = search()
@@ -80,7 +80,7 @@ def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
     )
     pd.concat([table, better]).to_parquet(tmp_path / "mini.parquet")
     seeds.to_parquet(tmp_path / "mini_seeds.parquet")
-    assert set(figures.read_tables(tmp_path, "mini").seeds["loss"]) == {"wgan"}
+    assert set(read_tables(tmp_path, "mini").seeds["loss"]) == {"wgan"}
     message = (
         "mini_seeds: ns on fashion_mnist left out: the search has found a better setting since"
     )
@@ -88,10 +88,10 @@ def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
 
 
 def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
-    assert figures.read_tables(one_set, "mini").full.empty
+    assert read_tables(one_set, "mini").full.empty
     full = search(1, ("fashion_mnist",)).assign(sweep="defaults", width=1.0, num_images=10_000)
     full.to_parquet(one_set / "defaults.parquet")
-    tables = figures.read_tables(one_set, "mini")
+    tables = read_tables(one_set, "mini")
     assert set(tables.full["loss"]) == {"ns", "wgan"}
     assert "defaults" in figures.figures(tables)
     assert "What do full width and length change?" in report.page(tables)
@@ -110,12 +110,12 @@ def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(tmp_path, mo
         assert result.exit_code == 0, result.output
         kept = store.read_table(tmp_path, "mini_seeds")
         assert set(kept["loss"]) == losses
-        assert kept.columns.tolist() == [*store.COLUMNS, *sorted(plots.F1)]
+        assert kept.columns.tolist() == [*store.COLUMNS, *sorted(scores.F1)]
     assert "mini_seeds: ns on fashion_mnist left out" in result.stderr
 
 
 def test_the_figures_that_the_tables_allow(results):
-    names = set(figures.figures(figures.read_tables(results, "mini")))
+    names = set(figures.figures(read_tables(results, "mini")))
     assert {"budget", "budget_report", "distributions", "profiles", "ranks", "seeds", "f1"} < names
     assert {"wins_triangles", "samples_fashion_mnist", "curves_fashion_mnist"} < names
     assert {"settings_fashion_mnist_ns", "settings_triangles_wgan"} < names
@@ -127,7 +127,7 @@ def test_drawn_twice_to_the_same_bytes_and_whole_or_not_at_all(one_set, tmp_path
     table = pd.read_parquet(one_set / "mini.parquet")
     table = table[(table["loss"] == "ns") | (table["number"] == 0)]
     table.to_parquet(one_set / "mini.parquet")
-    tables, pages = figures.read_tables(one_set, "mini"), []
+    tables, pages = read_tables(one_set, "mini"), []
     for name in ("a", "b"):
         stale = tmp_path / name / "settings_fashion_mnist_wgan.svg"
         stale.parent.mkdir()
@@ -144,21 +144,21 @@ def test_drawn_twice_to_the_same_bytes_and_whole_or_not_at_all(one_set, tmp_path
 
 def test_tables_that_are_not_there(tmp_path):
     with pytest.raises(StudyError, match=r"no rows in .*mini\.parquet; `make sweep SWEEP=mini`"):
-        figures.read_tables(tmp_path, "mini")
+        read_tables(tmp_path, "mini")
     with pytest.raises(StudyError, match="mini_seeds is no search; draw mini"):
-        figures.read_tables(tmp_path, "mini_seeds")
+        read_tables(tmp_path, "mini_seeds")
     with pytest.raises(StudyError, match="defaults is one setting, no search; searches are mini, "):
-        figures.read_tables(tmp_path, "defaults")
+        read_tables(tmp_path, "defaults")
     search().assign(sweep="defaults").to_parquet(tmp_path / "defaults.parquet")
     with pytest.raises(StudyError, match="no table of a search"):
-        figures.searches(tmp_path)
+        searches(tmp_path)
 
 
 # The report
 
 
 def test_the_report_is_one_page_with_everything_in_it(one_set):
-    tables = figures.read_tables(one_set, "mini")
+    tables = read_tables(one_set, "mini")
     text = report.page(tables)
     assert text.count("<img ") == len(figures.figures(tables))
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
@@ -202,7 +202,7 @@ def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
     folder.mkdir(parents=True)
     (folder / "ns_099.png").write_text("no example any more")
     assert examples.keep(tmp_path, "mini") == 2
-    runs = plots.scores(table).sort_values("fid")
+    runs = scores.of_runs(table).sort_values("fid")
     names = {
         f"ns_{number:03d}{end}"
         for number in runs["number"].iloc[[0, -1]]
@@ -220,7 +220,7 @@ def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
 def test_common_settings_end_where_a_loss_lacks_one():
     table = make(("ns", "vae"), ("mnist", "triangles"), n=5)
     lacking = (table["loss"] == "vae") & (table["dataset"] == "mnist") & (table["number"] == 2)
-    kept = plots.common_settings(table[~lacking])
+    kept = scores.common_settings(table[~lacking])
     numbers = kept.groupby(["dataset", "loss"])["number"].unique().map(sorted).to_dict()
     assert numbers == {
         (dataset, loss): list(range(n))

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from study import cli as commands
+from study.analysis import examples
 from study.errors import StudyError
-from study.runs import examples
 from study.runs import folder as run
 from study.runs import table as store
 from study.settings.config import RunConfig, read_config

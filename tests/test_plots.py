@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from study.analysis import plots
+from study.analysis import plots, scores
 from study.analysis import statistics as st
 from study.errors import StudyError
 
@@ -72,7 +72,7 @@ def caption(figure):
 
 
 def scored(table, loss):
-    runs = plots.scores(table)
+    runs = scores.of_runs(table)
     return runs.loc[runs["loss"] == loss, "fid"].to_numpy()
 
 
@@ -81,7 +81,7 @@ def scored(table, loss):
 
 def test_scores_are_the_least_of_a_run_and_infinite_where_it_diverged():
     table = make()
-    runs = plots.scores(table)
+    runs = scores.of_runs(table)
     assert runs["loss"].drop_duplicates().tolist() == ["mm", "ns", "vae"]
     assert runs["number"].tolist() == [*range(8)] * 3
     least = table[table["loss"] == "ns"].groupby("number")["fid"].min()
@@ -95,14 +95,14 @@ def test_scores_keep_the_best_evaluation_but_the_whole_cost():
         evaluation("ns", "mnist", 0, step, fid=fid, fid_train=fid - 1)
         for step, fid in ((1000, 7.0), (2000, 5.0), (3000, 6.0))
     ]
-    run = plots.scores(pd.DataFrame(rows)).iloc[0]
+    run = scores.of_runs(pd.DataFrame(rows)).iloc[0]
     assert (run["fid"], run["fid_train"], run["step"]) == (5, 4, 2000)
     assert (run["d_steps"], run["wall_s"]) == (3000, 30)
 
 
 def test_losses_have_one_order_and_one_look():
     table = pd.DataFrame({"loss": ["zeta", "vae", "hinge", "wgan", "mm", "ns"]})
-    assert plots.losses(table) == ["mm", "ns", "wgan", "vae", "hinge", "zeta"]
+    assert scores.losses(table) == ["mm", "ns", "wgan", "vae", "hinge", "zeta"]
     known = [plots.style_of(loss) for loss in plots._LOSSES]
     for part in ("color", "marker"):
         assert len({look[part] for look in known}) == len(known)
@@ -155,8 +155,8 @@ def test_cost_on_the_x_axis_is_the_mean_cost_times_k():
 def test_selected_on_some_images_reported_on_others():
     table = make(("ns", "mm"), n=12)
     table["fid_report"] = 100 - table["fid"]
-    runs = plots.scores(table, "fid_report")
-    least = plots.scores(table)
+    runs = scores.of_runs(table, "fid_report")
+    least = scores.of_runs(table)
     ok = runs["status"] == "ok"
     assert_array_equal(runs["step"], least["step"])  # the choice is the same
     assert_allclose(runs["fid"][ok], 100 - least["fid"][ok])
@@ -170,12 +170,12 @@ def test_selected_on_some_images_reported_on_others():
     assert_allclose(
         line(same.axes[0], "NS GAN"), line(plots.budget_curves(table).axes[0], "NS GAN")
     )
-    best = plots.best_table(table).loc["fashion_mnist", "ns"]
+    best = scores.best_table(table).loc["fashion_mnist", "ns"]
     assert_allclose(best["best_report"], 100 - best["best"])
     with pytest.raises(StudyError, match="ok rows have no fid_report"):
-        plots.scores(table.assign(fid_report=np.nan), "fid_report")
+        scores.of_runs(table.assign(fid_report=np.nan), "fid_report")
     with pytest.raises(StudyError, match="unknown report 'fid_train'; there are fid, fid_report"):
-        plots.scores(table, "fid_train")
+        scores.of_runs(table, "fid_train")
     with pytest.raises(StudyError, match="is a median"):
         plots.budget_curves(table, report="fid_report", curve="mean")
 
@@ -227,7 +227,7 @@ def test_rank_curves_and_win_matrix_show_the_statistics():
 
 
 def test_f1_curves_name_the_losses_that_have_none():
-    table = make(("ns", "mm"), n=4, dataset="triangles").assign(**dict.fromkeys(plots.F1, 0.5))
+    table = make(("ns", "mm"), n=4, dataset="triangles").assign(**dict.fromkeys(scores.F1, 0.5))
     assert "F1 is 0" not in caption(plots.f1_curves(table))
     table.loc[table["loss"] == "mm", "f1"] = 0.0
     assert "F1 is 0 in every run of MM GAN." in caption(plots.f1_curves(table))
@@ -242,7 +242,7 @@ def test_the_budget_axis_ends_at_a_tick():
 def test_f1_curves():
     table = make(("ns", "mm"), n=6, dataset="triangles")
     rng = np.random.default_rng(0)
-    table[list(plots.F1)] = rng.random((len(table), 3))
+    table[list(scores.F1)] = rng.random((len(table), 3))
     best = table[table["loss"] == "ns"].sort_values("f1").groupby("number").last()
     figure = plots.f1_curves(table)
     k = np.arange(1, 7)
@@ -310,7 +310,7 @@ def test_hyperparameters_a_panel_each_and_the_interaction():
     figure = plots.hyperparameters(make(("wgan", "ns")), "wgan")
     labels = [axes.get_xlabel() for axes in figure.axes]
     names = ["lr", "beta1", "disc_iters", "batch_norm", "clip", "lr"]
-    assert labels[:6] == [plots.HYPERPARAMETERS[name] for name in names]
+    assert labels[:6] == [scores.HYPERPARAMETERS[name] for name in names]
     assert [text.get_text() for text in figure.axes[3].get_xticklabels()] == ["off", "on"]
     diverged = plots.hyperparameters(make(("mm",)), "mm").axes[0]
     crosses = [entry.get_ydata() for entry in diverged.lines if entry.get_marker() == "x"]
@@ -330,7 +330,7 @@ def test_a_log_axis_shows_a_power_of_ten():
 
 def test_train_against_held_out():
     table = make(("ns", "mm"))
-    runs = plots.scores(table)
+    runs = scores.of_runs(table)
     ok = runs[(runs["loss"] == "mm") & (runs["status"] == "ok")]
     x, y = line(plots.train_vs_held_out(table).axes[0], "MM GAN")
     assert_array_equal(x, ok["fid"])
@@ -343,7 +343,7 @@ def test_train_against_held_out():
 def test_best_table_beside_the_papers():
     table, paper = make(n=5), pd.read_csv(PAPER / "best_fid.csv")
     again = make(n=3, seed=9, sweep="seeds")
-    result = plots.best_table(table, again, paper)
+    result = scores.best_table(table, again, paper)
     assert result.index.tolist() == [("fashion_mnist", loss) for loss in ("mm", "ns", "vae")]
     row, fids = result.loc["fashion_mnist", "ns"], scored(again, "ns")
     assert row["best"] == scored(table, "ns").min()
@@ -358,7 +358,7 @@ def test_best_table_beside_the_papers():
 
 def test_best_settings():
     table = make(("wgan", "mm"), ("mnist", "fashion_mnist"))
-    result = plots.best_settings(table)
+    result = scores.best_settings(table)
     assert result.columns[0] == "Fréchet distance (lite0 features)"
     assert len(result) == 4
     mine = table[(table["loss"] == "wgan") & (table["dataset"] == "mnist")]
@@ -450,7 +450,7 @@ def test_one_setting_or_one_diverged_loss_is_still_a_figure():
     assert line(plots.budget_curves(table).axes[0], "VAE").shape == (2, 1)
     assert plots.distributions(table).axes[0].texts[0].get_text() == "100%"
     assert len(plots.rank_curves(table).axes[0].lines) == 3
-    assert plots.best_settings(table).index.get_level_values("loss").tolist() == ["ns", "vae"]
+    assert scores.best_settings(table).index.get_level_values("loss").tolist() == ["ns", "vae"]
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_one_setting_or_one_diverged_loss_is_still_a_figure():
         plots.rank_curves,
         plots.win_matrix,
         plots.train_vs_held_out,
-        plots.best_table,
+        scores.best_table,
         plots.seeds,
     ],
 )
@@ -504,6 +504,6 @@ def test_refused_by_one_figure():
     with pytest.raises(StudyError, match="no fid_train"):
         plots.train_vs_held_out(make().assign(fid_train=np.nan))
     with pytest.raises(StudyError, match=r"differ in features"):
-        plots.best_table(make(), make(sweep="seeds", features="inception"))
+        scores.best_table(make(), make(sweep="seeds", features="inception"))
     with pytest.raises(StudyError, match="have no rows"):
         plots.training_curves({"run 3": pd.DataFrame({"step": []})})

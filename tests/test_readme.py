@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 from test_plots import make
 
-from study.analysis import figures, plots, verdict
+from study.analysis import scores, verdict
+from study.analysis.tables import paper, read_tables
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -25,25 +26,25 @@ def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
     out = StringIO()
     with redirect_stdout(out):
         exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
-    runs = plots.search(pd.read_parquet(TABLE))
+    runs = scores.search(pd.read_parquet(TABLE))
     for loss, fid in runs[runs["dataset"] == "fashion_mnist"].groupby("loss")["fid"]:
         row = rf"\b{loss} +{len(fid)}\.0 +{fid.mean():.6f}"
         assert re.search(row, out.getvalue()), f"{row} is not in what it prints"
 
 
 def test_the_table_and_its_heading_hold_the_shipped_numbers():
-    tables = figures.read_tables(ROOT / "results", "mini")
-    best = plots.best_table(tables.search, tables.seeds, figures.paper("best_fid"))
+    tables = read_tables(ROOT / "results", "mini")
+    best = scores.best_table(tables.search, tables.seeds, paper("best_fid"))
     default = verdict.defaults(tables.search)["default"]
     rows = [
-        f"| {plots.title(loss)} | {default[dataset, loss]:.1f} | {row['best']:.1f} "
+        f"| {scores.title(loss)} | {default[dataset, loss]:.1f} | {row['best']:.1f} "
         f"| {row['reseeded_median']:.1f} ± {row['reseeded_std']:.1f} "
         f"| {row['paper_mean']:.1f} ± {row['paper_std']:.1f} |"
         for (dataset, loss), row in best.iterrows()
         if dataset == "fashion_mnist"
     ]
     assert "\n".join(rows) in README.read_text()
-    runs = plots.search(tables.search).groupby("dataset")["number"].agg(["nunique", "size"])
+    runs = scores.search(tables.search).groupby("dataset")["number"].agg(["nunique", "size"])
     said = " ".join(README.read_text().split())
     for count in (
         f"all {runs.loc['fashion_mnist', 'nunique']} of the paper's wide settings",

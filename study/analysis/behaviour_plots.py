@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis import plots
+from study.analysis import plots, scores
 from study.measures import behaviour
 from study.measures import of_two_sets as score
 from study.measures import triangle_manifold as manifold
@@ -151,20 +151,20 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
     agreed = behaviour.agreement(table, first, second)
     figure = Figure(figsize=(6.2, 5.4), layout="constrained")
     axes = figure.subplots()
-    for loss in plots.losses(table):
+    for loss in scores.losses(table):
         own = table[table["loss"] == loss]
         style = plots.style_of(loss)
         axes.plot(
-            own[first], own[second], style["marker"], color=style["color"], label=plots.title(loss)
+            own[first], own[second], style["marker"], color=style["color"], label=scores.title(loss)
         )
     axes.set(xscale="log", yscale="log")
-    axes.set(xlabel=plots.distance_name(first), ylabel=plots.distance_name(second))
+    axes.set(xlabel=scores.distance_name(first), ylabel=scores.distance_name(second))
     for axis in (axes.xaxis, axes.yaxis):
         plots.plain_log(axis, (1, 2, 5))
     axes.legend()
     counts = sorted(set(table["num_images"]))
     text = (
-        f"{len(table)} trained generators on {plots.dataset_title(table['dataset'].iloc[0])} "
+        f"{len(table)} trained generators on {scores.dataset_title(table['dataset'].iloc[0])} "
         f"against {counts[0]:,} held-out images: Spearman's rank correlation "
         f"{agreed.value:.2f} (95 % bootstrap interval over generators {agreed.low:.2f} to "
         f"{agreed.high:.2f})."
@@ -234,11 +234,11 @@ def _recall(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _name(table: pd.DataFrame) -> str:
-    return plots.distance_name(table["features"].iloc[0])
+    return scores.distance_name(table["features"].iloc[0])
 
 
 def _title(table: pd.DataFrame) -> str:
-    return plots.dataset_title(table["dataset"].iloc[0])
+    return scores.dataset_title(table["dataset"].iloc[0])
 
 
 def _counts(values: pd.Series) -> Iterator[str]:

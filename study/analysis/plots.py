@@ -1,14 +1,13 @@
 """The study's figures and tables: one function a figure, table in, Figure or DataFrame out.
 
-A table holds one row an evaluation (results/README.md); `scores` makes one row a run of it, and
-every figure starts there. Unlike rows are refused: a figure holds one distance (features, images,
-width, precision), one sweep, and one data set a panel. Each loss has one place, colour, line and
-marker in all figures. Every figure's caption states what was measured and what its band is; a
-diverged run counts as +inf and never drops out. `save` writes the same bytes for the same table.
+A table holds one row an evaluation (results/README.md); every figure starts at
+`scores.of_runs`. Each loss has one place, colour, line and marker in all figures. Every figure's
+caption states what was measured and what its band is. `save` writes the same bytes for the same
+table.
 """
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -33,43 +32,10 @@ from matplotlib.ticker import (
 )
 from PIL import Image
 
+from study.analysis import scores
 from study.analysis import statistics as st
 from study.errors import StudyError
 
-RUN = ["sweep", "loss", "dataset", "number", "seed"]
-DISTANCE = ["features", "num_images", "width", "precision"]
-COSTS = {
-    "d_steps": "D steps",
-    "g_steps": "G steps",
-    "images": "images shown",
-    "flops": "FLOPs",
-    "wall_s": "seconds",
-}
-REPORTS = {
-    "fid": "the least of a run's checkpoints",
-    "fid_report": "to held-out images on which nothing was selected",
-}
-HYPERPARAMETERS = {
-    "lr": "learning rate",
-    "beta1": "β1",
-    "disc_iters": "D steps a G step",
-    "batch_norm": "batch norm in D",
-    "lambda_gp": "λ (penalty)",
-    "clip": "clip",
-    "gamma": "γ",
-    "lambda_k": "λ (k)",
-}
-LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
-CHOICES = {"disc_iters", "batch_norm"}
-F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
-
-_DATASETS = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "celeba": "CelebA",
-    "triangles": "Triangles",
-}
 # Okabe and Ito's colours, without yellow; the baseline is grey. Lines and markers differ too.
 _LOSSES: dict[str, tuple[str, str, Any, str]] = {
     "mm": ("MM GAN", "#E69F00", (0, (4, 1)), "v"),
@@ -101,68 +67,6 @@ _STYLE: Any = {
     "savefig.dpi": 150,
 }
 styled = matplotlib.rc_context(_STYLE)
-
-
-# The table
-
-
-def scores(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
-    """One row a run, sorted: its best evaluation (least `fid`, the paper's rule), its whole cost.
-
-    A diverged run scores +inf. Losses come in the study's order. `report` (a key of REPORTS):
-    with "fid_report", column `fid` holds the selected evaluation's distance to held-out images on
-    which nothing was selected; column `selected` holds the distance that was minimised. Refused:
-    an empty table, one that lacks columns, a status other than ok and diverged, an ok evaluation
-    without a distance.
-    """
-    if report not in REPORTS:
-        raise StudyError(f"unknown report {report!r}; there are {', '.join(REPORTS)}")
-    _require(table, [*RUN, *DISTANCE, "step", "status", "fid", report])
-    if table.empty:
-        raise StudyError("the table has no rows; run a sweep and collect it first")
-    strange = sorted(set(table["status"].astype(str)) - {"ok", "diverged"})
-    if strange:
-        raise StudyError(f"status {strange[0]!r} in the table; only ok and diverged are results")
-    for name in dict.fromkeys(("fid", report)):
-        missing = table[name].isna() & (table["status"] == "ok")
-        if missing.any():
-            raise StudyError(
-                f"{missing.sum()} ok rows have no {name}; collect the table again, or keep the "
-                "data sets that have it"
-            )
-    runs = table.groupby(RUN, observed=True)
-    diverged = (table["status"] == "diverged").groupby([table[c] for c in RUN]).transform("any")
-    rows = table.assign(fid=table["fid"].where(~diverged, np.inf).astype(float))
-    rows["reported"] = table[report].where(~diverged, np.inf).astype(float)
-    for cost in [c for c in COSTS if c in table]:
-        rows[cost] = runs[cost].transform("max")
-    rows = rows.assign(status=np.where(diverged, "diverged", "ok"))
-    best = rows.sort_values([*RUN, "fid", "step"], kind="stable").drop_duplicates(RUN)
-    order = {loss: place for place, loss in enumerate(losses(best))}
-    keys = best.assign(place=best["loss"].map(order)).sort_values([*RUN[:1], "place", *RUN[2:]])
-    named = keys.drop(columns="place").rename(columns={"fid": "selected", "reported": "fid"})
-    return named.reset_index(drop=True)
-
-
-def common_settings(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the first settings, 0 up to the first that some loss of the data set lacks."""
-    kept = []
-    for _, rows in table.groupby("dataset", sort=False):
-        have = [set(own["number"]) for _, own in rows.groupby("loss")]
-        lacking = set(range(rows["number"].max() + 2)) - set.intersection(*have)
-        kept.append(rows[rows["number"] < min(lacking)])
-    return pd.concat(kept).sort_index() if kept else table
-
-
-def losses(table: pd.DataFrame) -> list[str]:
-    """The losses of a table in the study's order; new ones follow alphabetically."""
-    present = set(table["loss"])
-    return [name for name in _LOSSES if name in present] + sorted(present - set(_LOSSES))
-
-
-def distance_name(features: str) -> str:
-    """What a distance in these features may be called: only Inception's is FID."""
-    return "FID" if features == "inception" else f"Fréchet distance ({features} features)"
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -207,20 +111,20 @@ def budget_curves(
     """
     if report != "fid" and curve == "mean":
         raise StudyError(f"the curve of {report} is a median; leave out curve='mean'")
-    runs = search(table, report)
-    comparable = cost is None and report == "fid" and _comparable(runs)
+    runs = scores.search(table, report)
+    comparable = cost is None and report == "fid" and scores.comparable(runs)
     shown = paper if paper is not None and comparable else None
     figure, panels = _panels(runs)
     for name, axes, panel in panels:
         theirs = shown[shown["dataset"] == name] if shown is not None else None
         _log_distance(axes, panel, () if theirs is None else theirs["mean_min_fid"])
-        for loss, own in _by_loss(panel):
+        for loss, own in scores.by_loss(panel):
             each = 1.0 if cost is None else float(_mean_cost(own, cost))
             k = _budgets(len(own))
             _banded(axes, k * each, loss, _estimate(own, k, curve, band))
             _star(axes, each, own)
         if theirs is not None:
-            _paper_curves(axes, theirs, "mean_min_fid", losses(panel))
+            _paper_curves(axes, theirs, "mean_min_fid", scores.losses(panel))
         _budget_axis(axes, panel["loss"].value_counts().max(), cost)
     bands = {
         "curve": f"95 % bootstrap interval of the curve over the settings; {_NARROW}",
@@ -254,7 +158,7 @@ def _banded(axes: Axes, x: Any, loss: str, estimate: st.Estimate) -> None:
     """A loss's line, and its band, each where finite."""
     value, low, high = estimate
     finite, style = np.isfinite(value), style_of(loss)
-    label = title(loss) if finite.any() else f"{title(loss)} (infinite)"
+    label = scores.title(loss) if finite.any() else f"{scores.title(loss)} (infinite)"
     marks = [int(np.argmin(abs(np.log(x / x[0] / at)))) for at in _MARKS if at <= x[-1] / x[0]]
     axes.plot(x, np.where(finite, value, np.nan), label=label, markevery=marks, **style)
     axes.fill_between(
@@ -268,15 +172,15 @@ _MARKS = (1, 3, 10, 30, 100, 300, 1000)  # where a curve carries its marker, tim
 @styled
 def rank_curves(table: pd.DataFrame) -> Figure:
     """Expected rank (1 is best) of each loss's best of k settings, a panel a data set."""
-    runs = search(table)
+    runs = scores.search(table)
     figure, panels = _panels(runs)
     for _, axes, panel in panels:
-        fids = [own["fid"].to_numpy() for _, own in _by_loss(panel)]
+        fids = [own["fid"].to_numpy() for _, own in scores.by_loss(panel)]
         k = _budgets(min(map(len, fids)), 24)
         axes.set(ylabel="expected rank, 1 is best", ylim=(len(fids) + 0.2, 0.8))
         axes.set_yticks(range(1, len(fids) + 1))
         ranks = st.rank_interval(fids, k, rng=0, draws=1000)
-        for loss, *estimate in zip(losses(panel), *ranks, strict=True):
+        for loss, *estimate in zip(scores.losses(panel), *ranks, strict=True):
             _banded(axes, k, loss, st.Estimate(*estimate))
         _budget_axis(axes, k[-1])
     text = "Rank of a loss's best of k settings among the losses' bests. Band: 95 % bootstrap "
@@ -290,12 +194,12 @@ def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     Without `budgets`: the last three of 1, 5, 10, 25 and 50 up to half of the settings that every
     loss has; near all of them the chances only repeat who has the lowest score.
     """
-    runs = search(table)
-    _one(runs, "dataset")
-    names = [title(loss) for loss in losses(runs)]
+    runs = scores.search(table)
+    scores.one(runs, "dataset")
+    names = [scores.title(loss) for loss in scores.losses(runs)]
     if len(names) < 2:
         raise StudyError(f"{names[0]} alone: a comparison needs two losses; train another")
-    fids = [own["fid"].to_numpy() for _, own in _by_loss(runs)]
+    fids = [own["fid"].to_numpy() for _, own in scores.by_loss(runs)]
     smallest = min(map(len, fids))
     budgets = budgets or [k for k in (1, 5, 10, 25, 50) if k <= max(1, smallest // 2)][-3:]
     figure = Figure(figsize=(4.6 * len(budgets) + 0.4, 5.2), layout="constrained")
@@ -342,23 +246,25 @@ def f1_curves(table: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figu
     A run's F1 is the best of its evaluations; a diverged run's is 0. `paper`: triangles_f1.csv,
     drawn where the networks have full width.
     """
-    _require(table, list(F1))
+    scores.require(table, list(scores.F1))
     runs = _f1_runs(table)
-    _one(runs, "dataset")
+    scores.one(runs, "dataset")
     shown = paper if paper is not None and (runs["width"] == 1).all() else None
     figure = Figure(figsize=(11, 4.4), layout="constrained")
-    for axes, (column, label) in zip(figure.subplots(1, 3, sharey=True), F1.items(), strict=True):
-        for loss, own in _by_loss(runs):
+    for axes, (column, label) in zip(
+        figure.subplots(1, 3, sharey=True), scores.F1.items(), strict=True
+    ):
+        for loss, own in scores.by_loss(runs):
             _f1_curve(axes, loss, own, column)
         if shown is not None:
-            _paper_curves(axes, shown, label.lower(), losses(runs))
+            _paper_curves(axes, shown, label.lower(), scores.losses(runs))
         axes.set(title=label, ylim=(0, 1.02))
         _budget_axis(axes, runs["loss"].value_counts().max())
     text = (
         "Line: mean of the best F1 found, and of the precision and recall of the run that has it; "
         f"a diverged run has 0. Band of F1: 95 % bootstrap interval over the settings; {_NARROW}."
     )
-    none = [title(loss) for loss, own in _by_loss(runs) if not own["f1"].any()]
+    none = [scores.title(loss) for loss, own in scores.by_loss(runs) if not own["f1"].any()]
     text += f" F1 is 0 in every run of {', '.join(none)}." if none else ""
     text += " Dotted, small: the paper's, digitised." if shown is not None else ""
     return _finish(figure, runs, text, legend=True, measure="F1, precision and recall")
@@ -366,12 +272,12 @@ def f1_curves(table: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figu
 
 def _f1_runs(table: pd.DataFrame) -> pd.DataFrame:
     """`scores` with F1, precision and recall of each run's evaluation of best F1."""
-    runs = search(table).drop(columns=list(F1)).set_index(RUN)
-    best = table.sort_values([*RUN, "f1"], kind="stable", na_position="first")
-    best = best.drop_duplicates(RUN, keep="last").set_index(RUN)
-    runs = runs.join(best[list(F1)]).reset_index()
-    runs.loc[runs["status"] == "diverged", list(F1)] = 0.0
-    if runs[list(F1)].isna().any(axis=None):
+    runs = scores.search(table).drop(columns=list(scores.F1)).set_index(scores.RUN)
+    best = table.sort_values([*scores.RUN, "f1"], kind="stable", na_position="first")
+    best = best.drop_duplicates(scores.RUN, keep="last").set_index(scores.RUN)
+    runs = runs.join(best[list(scores.F1)]).reset_index()
+    runs.loc[runs["status"] == "diverged", list(scores.F1)] = 0.0
+    if runs[list(scores.F1)].isna().any(axis=None):
         raise StudyError("some runs have no f1; give rows of a sweep that measured it (triangles)")
     return runs
 
@@ -392,7 +298,7 @@ def _f1_curve(axes: Axes, loss: str, own: pd.DataFrame, column: str) -> None:
 @styled
 def distributions(table: pd.DataFrame, *, report: str = "fid") -> Figure:
     """Box plot of a search's scores with every run, defaults as stars, share diverged above."""
-    runs = search(table, report)
+    runs = scores.search(table, report)
     return _boxes(runs, _STARS, stars=True, report=report)
 
 
@@ -402,17 +308,17 @@ def performance_profiles(table: pd.DataFrame, *, report: str = "fid") -> Figure:
 
     Dolan and Moré 2002; the curve ends at the share that did not diverge.
     """
-    runs = search(table, report)
+    runs = scores.search(table, report)
     figure, panels = _panels(runs)
     for _, axes, panel in panels:
         finite = panel["fid"][np.isfinite(panel["fid"])]
         tau = np.geomspace(0.95 * finite.min(), 1.05 * finite.max(), 300)
-        for loss, own in _by_loss(panel):
+        for loss, own in scores.by_loss(panel):
             n = len(own)
             count = np.rint(st.performance_profile(own["fid"], tau) * n).astype(int)
             _banded(axes, tau, loss, st.share_interval(count, n))
         axes.set(xscale="log", ylim=(-0.02, 1.02), ylabel="share of settings below")
-        axes.set_xlabel(distance_name(panel["features"].iloc[0]))
+        axes.set_xlabel(scores.distance_name(panel["features"].iloc[0]))
         plain_log(axes.xaxis)
     text = "Band: Wilson's 95 % interval of each share, point by point."
     return _finish(figure, runs, text, legend=True, report=report)
@@ -421,9 +327,9 @@ def performance_profiles(table: pd.DataFrame, *, report: str = "fid") -> Figure:
 @styled
 def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
     """Two searches beside each other, a panel a data set: wide hatched, narrow plain."""
-    tables = [search(wide), search(narrow)]
+    tables = [scores.search(wide), scores.search(narrow)]
     runs = pd.concat(tables, ignore_index=True)
-    _alike(runs)
+    scores.alike(runs)
     names = [searched["sweep"].iloc[0] for searched in tables]
     return _boxes(runs, f"Left, hatched: {names[0]}; right, plain: {names[1]}.", sweeps=names)
 
@@ -431,9 +337,9 @@ def narrow_against_wide(wide: pd.DataFrame, narrow: pd.DataFrame) -> Figure:
 @styled
 def seeds(table: pd.DataFrame) -> Figure:
     """One setting a loss trained again with several seeds: every run, quartiles, share diverged."""
-    runs = checked(table)
-    _one(runs, "sweep")
-    varied = [name for name in HYPERPARAMETERS if name in runs]
+    runs = scores.checked(table)
+    scores.one(runs, "sweep")
+    varied = [name for name in scores.HYPERPARAMETERS if name in runs]
     if (runs.groupby(["loss", "dataset"])[varied].nunique() > 1).any(axis=None):
         raise StudyError("several settings of one loss; a seeds figure takes one setting a loss")
     return _boxes(runs, "One setting a loss, trained again.", unit="seed")
@@ -442,15 +348,15 @@ def seeds(table: pd.DataFrame) -> Figure:
 @styled
 def along_training(table: pd.DataFrame) -> Figure:
     """Distance at every evaluation of one run a loss against D steps, a panel a data set."""
-    runs = search(table)
+    runs = scores.search(table)
     if runs.duplicated(["loss", "dataset"]).any():
         raise StudyError("several settings of one loss; this figure takes one run a loss")
     figure, panels = _panels(runs)
     for name, axes, panel in panels:
         rows = table[table["dataset"] == name].sort_values("step")
         _log_distance(axes, panel, rows["fid"])
-        for loss, own in _by_loss(rows):
-            axes.plot(own["step"], own["fid"], label=title(loss), **style_of(loss))
+        for loss, own in scores.by_loss(rows):
+            axes.plot(own["step"], own["fid"], label=scores.title(loss), **style_of(loss))
         axes.set_xlabel("D steps")
     text = "One setting a loss, number 0: the authors' default. Line: the distance along its run."
     return _finish(figure, runs, text, legend=True)
@@ -470,14 +376,14 @@ def _boxes(
     sides = list(zip(sweeps, (-0.2, 0.2), ("////", None), strict=True)) if sweeps else []
     for _, axes, panel in panels:
         _log_distance(axes, panel)
-        for place, (_, own) in enumerate(_by_loss(panel)):
+        for place, (_, own) in enumerate(scores.by_loss(panel)):
             for sweep, shift, hatch in sides or [(own["sweep"].iloc[0], 0, None)]:
                 box = own[own["sweep"] == sweep]
                 if len(box):
                     _box(axes, place + shift, box, width=0.34 if sides else 0.6, hatch=hatch)
             if stars:
                 _star(axes, place, own)
-        names = [title(loss) for loss in losses(panel)]
+        names = [scores.title(loss) for loss in scores.losses(panel)]
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
         axes.grid(visible=False, axis="x")
     boxes = (
@@ -520,18 +426,18 @@ def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str |
 @styled
 def hyperparameters(table: pd.DataFrame, loss: str) -> Figure:
     """Score against each hyperparameter of one loss, one data set; last, lr × β1 together."""
-    runs = search(table)
-    _one(runs, "dataset")
+    runs = scores.search(table)
+    scores.one(runs, "dataset")
     own = runs[runs["loss"] == loss]
     if own.empty:
-        raise StudyError(f"no rows of {loss!r}; the table has {', '.join(losses(runs))}")
+        raise StudyError(f"no rows of {loss!r}; the table has {', '.join(scores.losses(runs))}")
     if np.isinf(own["fid"]).all():
         raise StudyError(f"all {len(own)} runs of {loss} diverged: there is no distance to show")
     if len(own) < 2:
         raise StudyError(
             f"one setting of {loss}: an effect needs at least two; train more settings"
         )
-    names = [name for name in HYPERPARAMETERS if name in own and own[name].notna().all()]
+    names = [name for name in scores.HYPERPARAMETERS if name in own and own[name].notna().all()]
     columns = 3 if len(names) < 6 else 4
     rows = -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.8 * rows + 0.5), layout="constrained")
@@ -543,7 +449,7 @@ def hyperparameters(table: pd.DataFrame, loss: str) -> Figure:
     _interaction(figure, grid[len(names)], own)
     for spare in grid[len(names) + 1 :]:
         spare.remove()
-    figure.suptitle(title(loss), fontweight="bold")
+    figure.suptitle(scores.title(loss), fontweight="bold")
     text = f"Cross: a diverged run. {_STARS}"
     return _finish(figure, own, text)
 
@@ -553,7 +459,7 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
     _log_distance(axes, own)
     x, top = own[name].astype(float), axes.get_ylim()[1]
     fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
-    if name in CHOICES:
+    if name in scores.CHOICES:
         values = sorted(x.unique())
         x = x.map(values.index) + _spread(len(x)) / 2 * (own["number"] != 0)
         words = {0: "off", 1: "on"} if name == "batch_norm" else {}
@@ -567,8 +473,8 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
         edge = "white" if mark == "*" else color
         if rows.any():  # what is empty and not clipped breaks the layout
             axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
-    axes.set_xlabel(HYPERPARAMETERS[name])
-    if name in LOGARITHMIC:
+    axes.set_xlabel(scores.HYPERPARAMETERS[name])
+    if name in scores.LOGARITHMIC:
         _decades(axes)
 
 
@@ -589,7 +495,7 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
     default = own[own["number"] == 0]
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
-    axes.set(xlabel=HYPERPARAMETERS["lr"], ylabel=HYPERPARAMETERS["beta1"])
+    axes.set(xlabel=scores.HYPERPARAMETERS["lr"], ylabel=scores.HYPERPARAMETERS["beta1"])
     _decades(axes)
     ticks = LogLocator(subs=(1, 2, 3, 5, 7))
     figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
@@ -598,17 +504,17 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
 @styled
 def train_vs_held_out(table: pd.DataFrame) -> Figure:
     """Distance to train images against distance to held-out ones, the runs that are ok."""
-    _require(table, ["fid_train"])
-    runs = search(table)
-    name = distance_name(runs["features"].iloc[0])
+    scores.require(table, ["fid_train"])
+    runs = scores.search(table)
+    name = scores.distance_name(runs["features"].iloc[0])
     figure, panels = _panels(runs, width=5.2)
     for _, axes, panel in panels:
         ok = panel[panel["status"] == "ok"]
         if ok["fid_train"].isna().any():
             raise StudyError("some ok runs have no fid_train; collect the table again")
-        for loss, own in _by_loss(ok):
+        for loss, own in scores.by_loss(ok):
             mark = {key: style_of(loss)[key] for key in ("color", "marker")}
-            axes.plot(own["fid"], own["fid_train"], label=title(loss), ls="", ms=4, **mark)
+            axes.plot(own["fid"], own["fid_train"], label=scores.title(loss), ls="", ms=4, **mark)
         both = ok[["fid", "fid_train"]].to_numpy()
         ends = [both.min(), both.max()]
         axes.plot(ends, ends, color="#999999", linewidth=0.8, zorder=0)
@@ -618,68 +524,6 @@ def train_vs_held_out(table: pd.DataFrame) -> Figure:
             plain_log(axis)
     text = "Line: equal; below it a run is nearer to its training images than to the held-out ones."
     return _finish(figure, runs, text, legend=True)
-
-
-# Tables
-
-
-def best_settings(table: pd.DataFrame) -> pd.DataFrame:
-    """The best setting of each data set and loss: score, number, hyperparameters, seed."""
-    runs = search(table)
-    names = [name for name in HYPERPARAMETERS if name in runs and runs[name].notna().any()]
-    best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
-    best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
-    shown: pd.DataFrame = best.set_index(["dataset", "loss"])[["fid", "number", *names, "seed"]]
-    return shown.rename(columns={"fid": distance_name(runs["features"].iloc[0])})
-
-
-def best_table(
-    table: pd.DataFrame, seeds: pd.DataFrame | None = None, paper: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Best score of each data set and loss, beside its re-runs and the paper's table 2.
-
-    Columns: distance (its name), settings, diverged (share), best, number; where the table has
-    fid_report, best_report (of the same evaluation, on other images); with `seeds` reseeds,
-    reseeds_diverged (share), reseeded_median, reseeded_mean, reseeded_std (infinite and undefined
-    if a re-run diverged; the paper left such runs out); with `paper` (best_fid.csv) paper_mean,
-    paper_std, FID in Inception features, whatever ours is.
-    """
-    runs = search(table)
-    groups = runs.groupby(["dataset", "loss"], sort=False)
-    first = runs.loc[groups["fid"].idxmin()].set_index(["dataset", "loss"])
-    result = pd.DataFrame(
-        {
-            "distance": distance_name(runs["features"].iloc[0]),
-            "settings": groups.size(),
-            "diverged": groups["fid"].agg(lambda fid: np.isinf(fid).mean()),
-            "best": first["fid"],
-            "number": first["number"],
-        }
-    )
-    if "fid_report" in runs and runs["fid_report"].notna().any():
-        result["best_report"] = first["fid_report"].where(np.isfinite(first["fid"]), np.inf)
-    if seeds is not None:
-        again = checked(seeds)
-        _alike(pd.concat([runs, again]))
-        result = result.join(_reseeded(again))
-    if paper is not None:
-        named = paper.rename(columns={"fid_mean": "paper_mean", "fid_std": "paper_std"})
-        result = result.join(named.set_index(["dataset", "loss"]))
-    order = sorted(result.index, key=lambda key: (key[0], losses(runs).index(key[1])))
-    ordered: pd.DataFrame = result.loc[order]
-    return ordered
-
-
-def _reseeded(runs: pd.DataFrame) -> pd.DataFrame:
-    groups = runs.groupby(["dataset", "loss"])["fid"]
-    columns: dict[str, Any] = {
-        "reseeds": "size",
-        "reseeds_diverged": lambda fid: np.isinf(fid).mean(),
-        "reseeded_median": lambda fid: np.quantile(fid, 0.5, method="inverted_cdf"),
-        "reseeded_mean": lambda fid: fid.to_numpy().mean(),
-        "reseeded_std": lambda fid: fid.where(~np.isinf(fid)).std(skipna=False),
-    }
-    return pd.DataFrame({name: groups.agg(how) for name, how in columns.items()})
 
 
 # Single runs
@@ -711,7 +555,7 @@ def training_curves(runs: Mapping[str, pd.DataFrame], caption: str = "") -> Figu
     if not runs:
         raise StudyError("no runs to draw; give {title: curves} of at least one")
     for title, curves in runs.items():
-        _require(curves, ["step"])
+        scores.require(curves, ["step"])
         if curves.empty:
             raise StudyError(f"the curves of {title} have no rows; has it been trained?")
     kinds = {
@@ -769,69 +613,6 @@ def sample_grids(paths: Mapping[str, Path], caption: str = "") -> Figure:
 # What the figures share
 
 
-def _require(table: pd.DataFrame, columns: list[str]) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise StudyError(
-            f"the table lacks {', '.join(missing)}; it may be from an older version or another "
-            "sweep: collect it again"
-        )
-
-
-def checked(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
-    """`scores` of rows of one distance, of which not all diverged; else StudyError."""
-    runs = scores(table, report)
-    _alike(runs)
-    if np.isinf(runs["fid"]).all():
-        raise StudyError(f"all {len(runs)} runs diverged: there is no distance to show")
-    return runs
-
-
-def search(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
-    """`checked` scores of one sweep, each setting once; else StudyError."""
-    runs = checked(table, report)
-    _one(runs, "sweep")
-    twice = runs.duplicated(["loss", "dataset", "number"])
-    if twice.any():
-        raise StudyError(f"{twice.sum()} settings have several seeds; give one seed a setting")
-    return runs
-
-
-def _one(runs: pd.DataFrame, column: str) -> None:
-    values = sorted(runs[column].unique().tolist(), key=str)
-    if len(values) > 1:
-        raise StudyError(
-            f"rows that differ in {column} ({', '.join(map(str, values))}) in one figure; keep "
-            f"one: table[table.{column} == {values[0]!r}]"
-        )
-
-
-def _alike(runs: pd.DataFrame) -> None:
-    for column in [*DISTANCE, *({"definition"} & set(runs))]:
-        _one(runs, column)
-
-
-def _comparable(runs: pd.DataFrame) -> bool:
-    """Whether the rows measure what the paper measured: FID on 10,000 images, full width."""
-    features, images, width = runs[["features", "num_images", "width"]].iloc[0]
-    return bool(features == "inception" and images == 10_000 and width == 1)
-
-
-def _by_loss(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for loss in losses(runs):
-        yield loss, runs[runs["loss"] == loss]
-
-
-def dataset_title(name: str) -> str:
-    """A data set's name as figures and sentences write it."""
-    return _DATASETS.get(name, name)
-
-
-def title(loss: str) -> str:
-    """A loss's name as figures and sentences write it."""
-    return _LOSSES[loss][0] if loss in _LOSSES else loss
-
-
 def style_of(loss: str) -> dict[str, Any]:
     """Colour, line and marker of a loss; a new loss's depend on its name alone."""
     if loss in _LOSSES:
@@ -842,17 +623,11 @@ def style_of(loss: str) -> dict[str, Any]:
     return {"color": color, "linestyle": line, "marker": marker}
 
 
-def dataset_order(runs: pd.DataFrame) -> list[str]:
-    """The data sets of a table in the paper's order; new ones follow alphabetically."""
-    present = set(runs["dataset"])
-    return [name for name in _DATASETS if name in present] + sorted(present - set(_DATASETS))
-
-
 def _panels(
     runs: pd.DataFrame, width: float = 5.6
 ) -> tuple[Figure, list[tuple[str, Axes, pd.DataFrame]]]:
     """A figure with a titled panel a data set, two in a row."""
-    names = dataset_order(runs)
+    names = scores.dataset_order(runs)
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(width * columns + 1.2, 3.8 * rows + 0.9), layout="constrained")
@@ -860,7 +635,7 @@ def _panels(
     for spare in grid[len(names) :]:
         spare.remove()
     for name, axes in zip(names, grid, strict=False):
-        axes.set_title(dataset_title(name), pad=16, fontweight="bold")
+        axes.set_title(scores.dataset_title(name), pad=16, fontweight="bold")
     return figure, [(n, a, runs[runs["dataset"] == n]) for n, a in zip(names, grid, strict=False)]
 
 
@@ -871,7 +646,7 @@ def _log_distance(axes: Axes, panel: pd.DataFrame, more: Iterable[float] = ()) -
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
     room = max((high / low) ** 0.06, 1.1)
     axes.set(yscale="log", ylim=(low / room, high * room))
-    axes.set_ylabel(distance_name(panel["features"].iloc[0]))
+    axes.set_ylabel(scores.distance_name(panel["features"].iloc[0]))
     plain_log(axes.yaxis)
 
 
@@ -884,7 +659,9 @@ def plain_log(axis: Axis, ticks: Sequence[int] = (1, 2, 3, 5, 7)) -> None:
 
 
 def _budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
-    axes.set(xscale="log", xlabel=f"cost in {COSTS[cost]}" if cost else "budget (settings tried)")
+    axes.set(
+        xscale="log", xlabel=f"cost in {scores.COSTS[cost]}" if cost else "budget (settings tried)"
+    )
     plain_log(axes.xaxis, (1, 2, 5))
     if cost is None:
         round_ones = (m * 10**e for e in range(6) for m in (1, 2, 5))
@@ -900,9 +677,9 @@ def _budgets(n: int, points: int = 60) -> Any:
 
 
 def _mean_cost(own: pd.DataFrame, cost: str) -> Any:
-    if cost not in COSTS:
-        raise StudyError(f"unknown cost {cost!r}; there are {', '.join(COSTS)}")
-    _require(own, [cost])
+    if cost not in scores.COSTS:
+        raise StudyError(f"unknown cost {cost!r}; there are {', '.join(scores.COSTS)}")
+    scores.require(own, [cost])
     return st.cost_curve(own[cost], own["fid"], 1)[0]
 
 
@@ -949,9 +726,11 @@ def _finish(
         figure.legend(entries.values(), entries.keys(), loc="outside right center")
     row, diverged = runs.iloc[0], np.isinf(runs["fid"])
     if not measure:
-        name, images = distance_name(row["features"]), row["num_images"]
-        measure = f"{name} on {images:,} images, lower is better, {REPORTS[report]}"
-    sets = {dataset_title(name): _count(runs, name, unit) for name in dataset_order(runs)}
+        name, images = scores.distance_name(row["features"]), row["num_images"]
+        measure = f"{name} on {images:,} images, lower is better, {scores.REPORTS[report]}"
+    sets = {
+        scores.dataset_title(name): _count(runs, name, unit) for name in scores.dataset_order(runs)
+    }
     counts = [f"{count} ({name})" for name, count in sets.items()]
     count = ", ".join(counts if len(set(sets.values())) > 1 else list(sets.values())[:1])
     caption = (

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis import plots, verdict
-from study.analysis.figures import Tables, figures, paper
+from study.analysis import plots, scores, verdict
+from study.analysis.figures import figures
+from study.analysis.tables import Tables, paper
 from study.errors import StudyError
 from study.runs import folder as run
 from study.runs.table import table_path
@@ -82,7 +83,7 @@ def write(tables: Tables, folder: Path) -> Path:
 def limits(tables: Tables) -> list[str]:
     """In what the sweep differs from the paper's study, and what its numbers cannot say."""
     config, wide = load_sweep(tables.sweep), load_sweep("wide")
-    runs = plots.search(tables.search)
+    runs = scores.search(tables.search)
     said = []
     if config.features != wide.features:
         said.append(
@@ -91,10 +92,10 @@ def limits(tables: Tables) -> list[str]:
         )
     if config.width != wide.width:
         said.append(f"Networks have {config.width:g} of the paper's width.")
-    for dataset in plots.dataset_order(runs):
+    for dataset in scores.dataset_order(runs):
         ours, theirs = config.datasets.get(dataset), wide.datasets.get(dataset)
         if ours and theirs and ours.d_steps != theirs.d_steps:
-            name = plots.dataset_title(dataset)
+            name = scores.dataset_title(dataset)
             said.append(f"{name}: {ours.d_steps:,} D steps a run; the paper {theirs.d_steps:,}.")
     if config.num_images != wide.num_images:
         said.append(f"Distances on {config.num_images:,} images; the paper {wide.num_images:,}.")
@@ -134,16 +135,16 @@ def provenance(tables: Tables) -> pd.DataFrame:
                 for name in made_by
                 if name in table
             }
-            counts = {"rows": f"{len(table)}", "runs": f"{len(plots.scores(table))}"}
+            counts = {"rows": f"{len(table)}", "runs": f"{len(scores.of_runs(table))}"}
             rows.append({"table": path.name, "sha256": digest, **counts, **values})
     return pd.DataFrame(rows).set_index("table").T
 
 
 def _subject(tables: Tables) -> str:
-    runs = plots.search(tables.search)
-    names = ", ".join(map(plots.title, plots.losses(runs)))
-    sets = ", ".join(map(plots.dataset_title, plots.dataset_order(runs)))
-    distance = plots.distance_name(runs["features"].iloc[0])
+    runs = scores.search(tables.search)
+    names = ", ".join(map(scores.title, scores.losses(runs)))
+    sets = ", ".join(map(scores.dataset_title, scores.dataset_order(runs)))
+    distance = scores.distance_name(runs["features"].iloc[0])
     return (
         f"{load_sweep(tables.sweep).title}. {len(runs)} runs: {names}; {_settings(runs)} settings "
         f"each, on {sets}. Measure: {distance}, lower is better."
@@ -169,14 +170,14 @@ def findings(tables: Tables) -> Iterator[verdict.Finding]:
 
 def _tables(tables: Tables) -> Iterator[str]:
     seeds = tables.seeds if len(tables.seeds) else None
-    best = plots.best_table(tables.search, seeds, paper("best_fid"))
+    best = scores.best_table(tables.search, seeds, paper("best_fid"))
     distance = best.pop("distance").iloc[0]
     yield (
         f"<p>{_text(distance)}; columns of the paper hold its FID. Diverged: share of the runs. "
         "best_report: the same run on images on which nothing was selected.</p>"
     )
     yield _html(best)
-    yield "<h3>Best settings</h3>" + _html(plots.best_settings(tables.search))
+    yield "<h3>Best settings</h3>" + _html(scores.best_settings(tables.search))
 
 
 def _figures(tables: Tables) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """What the study finds, in numbers and in words made from the numbers.
 
 Every function takes a sweep's table (one row an evaluation) and gives a table; `findings` asks the
-study's questions and answers each in words. Scores are as in `plots.scores`: the least distance of
-a run, +inf where it diverged.
+study's questions and answers each in words. A score (`scores.of_runs`) is the least distance of a
+run, +inf where it diverged.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.analysis import plots
+from study.analysis import scores
 from study.analysis import statistics as st
 from study.errors import StudyError
 
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 def runs_by_status(table: pd.DataFrame) -> pd.DataFrame:
     """Runs of each data set and loss: settings, ok, diverged, share diverged and its interval."""
     rows = {}
-    for key, own in _groups(plots.search(table)):
+    for key, own in _groups(scores.search(table)):
         share = st.diverged_share(own["fid"])
         diverged = int(np.isinf(own["fid"]).sum())
         rows[key] = [len(own), len(own) - diverged, diverged, *map(float, share)]
@@ -47,7 +47,7 @@ def duels(table: pd.DataFrame, loss: str, other: str, level: float = LEVEL) -> p
     Columns chance, low, high (bootstrap over the settings). Budgets go to half of the settings
     that both have: nearer to all of them every interval is too narrow.
     """
-    fids = _by_loss(plots.search(table))
+    fids = _by_loss(scores.search(table))
     k = judged_budgets(min(len(fids[loss]), len(fids[other])))
     estimate = st.win_interval(fids[loss], fids[other], k, rng=0, level=level)
     columns = dict(zip(("chance", "low", "high"), estimate, strict=True))
@@ -130,7 +130,7 @@ def defaults(table: pd.DataFrame) -> pd.DataFrame:
     """The authors' defaults (setting 0) beside the search: default, best, ratio (default / best),
     share_better (of the other settings, those below the default)."""
     rows = {}
-    for key, own in _groups(plots.search(table)):
+    for key, own in _groups(scores.search(table)):
         if (own["number"] == 0).any():
             default = float(own.loc[own["number"] == 0, "fid"].iloc[0])
             searched = own.loc[own["number"] != 0, "fid"]
@@ -147,9 +147,9 @@ def at_full_length(table: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
     evaluation), full (its score), fall (first / full). `search` and `full` are of different
     networks, and may be on different numbers of images: compare their ranks, not their values.
     """
-    searched = {key: own for key, own in _groups(plots.search(table)) if 0 in set(own["number"])}
+    searched = {key: own for key, own in _groups(scores.search(table)) if 0 in set(own["number"])}
     rows = {}
-    for key, own in _groups(plots.checked(full)):
+    for key, own in _groups(scores.checked(full)):
         if key in searched:
             default = searched[key].set_index("number")["fid"][0]
             run = full[(full["dataset"] == key[0]) & (full["loss"] == key[1])]
@@ -165,9 +165,9 @@ def noise(table: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     Columns: best (of the search), reseeds, reseeded_median, seeds_factor, settings_factor. A factor
     is infinite where more than a quarter of the runs diverged.
     """
-    again = dict(_groups(plots.checked(seeds)))
+    again = dict(_groups(scores.checked(seeds)))
     rows = {}
-    for key, own in _groups(plots.search(table)):
+    for key, own in _groups(scores.search(table)):
         if key in again:
             fid = again[key]["fid"].to_numpy()
             middle = np.quantile(fid, 0.5, method="inverted_cdf")
@@ -186,7 +186,7 @@ def beside_the_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFra
     and loss. A paper's value beyond its figure's axis, and a median of diverged runs, is +inf."""
     theirs = quartiles.set_index(["dataset", "loss"])[["min", "median"]].fillna(np.inf)
     rows = {}
-    for key, own in _groups(plots.search(table)):
+    for key, own in _groups(scores.search(table)):
         if key in theirs.index:
             median = np.quantile(own["fid"], 0.5, method="inverted_cdf")
             rows[key] = [
@@ -212,17 +212,17 @@ def agreement_with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> pd.Dat
 
 def agreement_between(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Spearman's correlation, setting by setting, of each loss's scores on two data sets."""
-    runs = plots.search(table)
+    runs = scores.search(table)
     wide = runs.pivot_table(index=["loss", "number"], columns="dataset", values="fid")
     for name in (one, other):
         if name not in wide:
-            there = ", ".join(plots.dataset_order(runs))
+            there = ", ".join(scores.dataset_order(runs))
             raise StudyError(f"no rows of {name!r}; the table has {there}")
     both = wide[[one, other]].dropna()
     present = both.index.get_level_values("loss")
     rows = {
         (f"{one}, {other}", loss): _correlated(*both[present == loss].to_numpy().T)
-        for loss in plots.losses(runs)
+        for loss in scores.losses(runs)
         if loss in present
     }
     return _frame(rows, ["settings", "correlation", "low", "high"])
@@ -243,7 +243,7 @@ def flattery(table: pd.DataFrame) -> pd.DataFrame:
     images cost without a choice of the setting).
     """
     rows = {}
-    for key, own in _groups(plots.search(table, "fid_report")):
+    for key, own in _groups(scores.search(table, "fid_report")):
         ok = own[own["status"] == "ok"]
         if len(ok):
             best = int(ok["selected"].to_numpy().argmin())
@@ -269,7 +269,7 @@ def findings(
 
     Refused as by the figures: an empty table, unlike rows, all runs diverged.
     """
-    plots.search(table)
+    scores.search(table)
     yield Finding("How many runs diverged?", *_say_diverged(table))
     if REFERENCE in set(table["loss"]) and table["loss"].nunique() > 1:
         yield Finding("Does any loss beat NS GAN?", *_say_against(table))
@@ -290,7 +290,7 @@ def findings(
 def _say_diverged(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     result = runs_by_status(table)
     said = [
-        f"{plots.dataset_title(dataset)}: {rows['diverged'].sum()} of "
+        f"{scores.dataset_title(dataset)}: {rows['diverged'].sum()} of "
         f"{rows['settings'].sum()} runs."
         for dataset, rows in _by_dataset(result)
     ]
@@ -312,7 +312,7 @@ def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         ]
         parts = [_names(group, how) for group, how in named]
         said.append(
-            f"{plots.dataset_title(dataset)}, {_range(rows['settings'])} settings a loss, budgets "
+            f"{scores.dataset_title(dataset)}, {_range(rows['settings'])} settings a loss, budgets "
             f"up to {_range(rows['budget'])}: better than NS GAN: {parts[0]}; worse: {parts[1]}; "
             f"not told apart at the largest: {parts[2]}."
         )
@@ -340,12 +340,12 @@ def _say_crossings(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         rows = result[result["dataset"] == dataset]
         pairs, sure = len(list(combinations(_by_loss(panel), 2))), rows[rows["sure"]]
         turns = [
-            f"{plots.title(row['then'])} overtakes {plots.title(row['first'])} "
+            f"{scores.title(row['then'])} overtakes {scores.title(row['first'])} "
             f"at {_settings(row['from'])}"
             for _, row in sure.iterrows()
         ]
         said.append(
-            f"{plots.dataset_title(dataset)}: {len(rows)} of {pairs} pairs change places; "
+            f"{scores.dataset_title(dataset)}: {len(rows)} of {pairs} pairs change places; "
             f"beyond their 95 % intervals {len(sure)}{': ' * bool(turns)}{', '.join(turns)}."
         )
     return " ".join(said), result.set_index(["dataset", "first"])
@@ -358,7 +358,7 @@ def _say_defaults(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         if finite.empty:
             continue
         said.append(
-            f"{plots.dataset_title(dataset)}: the defaults' distance is "
+            f"{scores.dataset_title(dataset)}: the defaults' distance is "
             f"{_extremes(finite, 'ratio')} times the best found, "
             f"{finite['ratio'].median():.2g} times in the median; "
             f"{rows['share_better'].min():.0%} to {rows['share_better'].max():.0%} of the searched "
@@ -375,14 +375,14 @@ def _say_full_length(table: pd.DataFrame, full: pd.DataFrame) -> tuple[str, pd.D
         run = full[full["dataset"] == dataset]
         correlation = _correlated(rows["search"], rows["full"])
         ranks = pd.Series(correlation, ["losses", "correlation", "low", "high"])
-        lacking = [loss for loss in plots.losses(table) if loss not in set(run["loss"])]
+        lacking = [loss for loss in scores.losses(table) if loss not in set(run["loss"])]
         said.append(
-            f"{plots.dataset_title(dataset)}, {run['step'].max():,} D steps at width "
+            f"{scores.dataset_title(dataset)}, {run['step'].max():,} D steps at width "
             f"{run['width'].max():g}: the defaults end at {_extremes(rows, 'full')}; the distance "
             f"falls by a factor of {_extremes(rows, 'fall')} from the first evaluation, at "
             f"{run['step'].min():,} steps. Spearman's rank correlation of {len(rows)} losses' "
             f"defaults with those of the search: {_correlation(ranks)}. "
-            f"Not trained so: {', '.join(map(plots.title, lacking)) or 'none'}."
+            f"Not trained so: {', '.join(map(scores.title, lacking)) or 'none'}."
         )
     return " ".join([*said, "One seed; values of the two recipes are not comparable."]), result
 
@@ -392,7 +392,7 @@ def _say_noise(table: pd.DataFrame, seeds: pd.DataFrame) -> tuple[str, pd.DataFr
     for dataset, rows in _by_dataset(result):
         above = (rows["reseeded_median"] > rows["best"]).sum()
         said.append(
-            f"{plots.dataset_title(dataset)}: trained again with another seed, the middle half of "
+            f"{scores.dataset_title(dataset)}: trained again with another seed, the middle half of "
             f"a loss's distances spans a factor of {rows['seeds_factor'].median():.3g} in the "
             f"median over losses (at most {rows['seeds_factor'].max():.3g}); over settings it is "
             f"{rows['settings_factor'].median():.3g} (at least "
@@ -407,7 +407,7 @@ def _with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> Iterator[Findin
     if len(both) < 3:
         return
     said = [
-        f"{plots.dataset_title(dataset)}, {row.name[1]} of each of {row['losses']:.0f} losses: "
+        f"{scores.dataset_title(dataset)}, {row.name[1]} of each of {row['losses']:.0f} losses: "
         f"{_correlation(row)}."
         for dataset, rows in _by_dataset(agreement_with_paper(table, quartiles))
         for _, row in rows.iterrows()
@@ -427,14 +427,14 @@ def _with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> Iterator[Findin
 
 
 def _between(table: pd.DataFrame) -> Iterator[Finding]:
-    for one, other in combinations(plots.dataset_order(table), 2):
+    for one, other in combinations(scores.dataset_order(table), 2):
         result = agreement_between(table, one, other)
         known = result.dropna().sort_values("correlation", kind="stable")
         if known.empty:
             continue
         least, most = known.iloc[0], known["correlation"].max()
         text = (
-            f"Setting by setting, {plots.dataset_title(one)} and {plots.dataset_title(other)}: "
+            f"Setting by setting, {scores.dataset_title(one)} and {scores.dataset_title(other)}: "
             f"Spearman's rank correlation from {least['correlation']:.2f} ({_title(least)}, 95 % "
             f"interval {least['low']:.2f} to {least['high']:.2f}) to {most:.2f}, "
             f"{known['correlation'].median():.2f} in the median over losses."
@@ -449,7 +449,7 @@ def _say_flattery(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     result, said = flattery(table[recorded]), []
     for dataset, rows in _by_dataset(result):
         said.append(
-            f"{plots.dataset_title(dataset)}: on images on which nothing was selected the "
+            f"{scores.dataset_title(dataset)}: on images on which nothing was selected the "
             f"winners' distances are {rows['ratio'].min():.3g} to {rows['ratio'].max():.3g} times "
             f"those that they were selected by, over all runs "
             f"{rows['usual_ratio'].median():.3g} times."
@@ -461,15 +461,15 @@ def _say_flattery(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def _groups(runs: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    for dataset in plots.dataset_order(runs):
+    for dataset in scores.dataset_order(runs):
         panel = runs[runs["dataset"] == dataset]
-        for loss in plots.losses(panel):
+        for loss in scores.losses(panel):
             yield (dataset, loss), panel[panel["loss"] == loss]
 
 
 def _panels(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    runs = plots.search(table)
-    for dataset in plots.dataset_order(runs):
+    runs = scores.search(table)
+    for dataset in scores.dataset_order(runs):
         yield dataset, runs[runs["dataset"] == dataset]
 
 
@@ -492,7 +492,7 @@ def _names(rows: pd.DataFrame, how: Callable[[Any], str] = lambda row: "") -> st
 
 
 def _title(row: Any) -> str:
-    return plots.title(row.name[1])
+    return scores.title(row.name[1])
 
 
 def _extremes(rows: pd.DataFrame, column: str) -> str:

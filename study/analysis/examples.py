@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.analysis import plots
+from study.analysis import scores
 from study.errors import StudyError
 from study.runs.table import read_table
 from study.settings.config import load_sweep, read_config
@@ -57,7 +57,7 @@ def keep(results: Path, sweep: str) -> int:
     if table.empty or load_sweep(sweep).ranges is None:
         return 0
     copied = 0
-    for dataset in plots.dataset_order(table):
+    for dataset in scores.dataset_order(table):
         chosen = [*best(results, sweep, dataset), collapsed(results, sweep, dataset)]
         for example in chosen:
             copied += _copy(results / "runs" / sweep / example.loss / dataset, example)
@@ -95,11 +95,11 @@ def _copy(runs: Path, example: Example) -> bool:
 
 
 def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:
-    runs = plots.scores(read_table(results, sweep))
+    runs = scores.of_runs(read_table(results, sweep))
     chosen = runs[runs["dataset"] == dataset]
     if chosen.empty:
         raise StudyError(
-            f"no rows of {dataset!r} in {sweep}; there are {', '.join(plots.dataset_order(runs))}"
+            f"no rows of {dataset!r} in {sweep}; there are {', '.join(scores.dataset_order(runs))}"
         )
     return chosen
 
@@ -107,7 +107,7 @@ def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:
 def _example(results: Path, row: Any) -> Example:
     stem = folder(results, row.sweep, row.dataset) / f"{row.loss}_{row.number:03d}"
     score = f"distance {row.fid:.1f}" if np.isfinite(row.fid) else "diverged"
-    words = f"{plots.title(row.loss)}, setting {row.number}, {score}"
+    words = f"{scores.title(row.loss)}, setting {row.number}, {score}"
     files = stem.with_suffix(".png"), stem.with_suffix(".parquet")
     return Example(row.loss, row.number, row.step, row.config, row.fid, words, *files)
 

@@ -1,0 +1,256 @@
+"""What a run's score is, and the tables made from the scores: table in, table out.
+
+A table holds one row an evaluation (results/README.md); `of_runs` makes one row a run of it, and
+verdict, figures and report start there. Unlike rows are refused: a comparison holds one distance
+(features, images, width, precision) and one sweep. A diverged run counts as +inf and never drops
+out.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.errors import StudyError
+
+RUN = ["sweep", "loss", "dataset", "number", "seed"]
+DISTANCE = ["features", "num_images", "width", "precision"]
+COSTS = {
+    "d_steps": "D steps",
+    "g_steps": "G steps",
+    "images": "images shown",
+    "flops": "FLOPs",
+    "wall_s": "seconds",
+}
+REPORTS = {
+    "fid": "the least of a run's checkpoints",
+    "fid_report": "to held-out images on which nothing was selected",
+}
+HYPERPARAMETERS = {
+    "lr": "learning rate",
+    "beta1": "β1",
+    "disc_iters": "D steps a G step",
+    "batch_norm": "batch norm in D",
+    "lambda_gp": "λ (penalty)",
+    "clip": "clip",
+    "gamma": "γ",
+    "lambda_k": "λ (k)",
+}
+LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
+CHOICES = {"disc_iters", "batch_norm"}
+F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
+_DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "celeba": "CelebA",
+    "triangles": "Triangles",
+}
+_TITLES = {
+    "mm": "MM GAN",
+    "ns": "NS GAN",
+    "ls": "LS GAN",
+    "wgan": "WGAN",
+    "wgan_gp": "WGAN GP",
+    "dragan": "DRAGAN",
+    "began": "BEGAN",
+    "vae": "VAE",
+}
+
+
+# The table
+
+
+def of_runs(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
+    """One row a run, sorted: its best evaluation (least `fid`, the paper's rule), its whole cost.
+
+    A diverged run scores +inf. Losses come in the study's order. `report` (a key of REPORTS):
+    with "fid_report", column `fid` holds the selected evaluation's distance to held-out images on
+    which nothing was selected; column `selected` holds the distance that was minimised. Refused:
+    an empty table, one that lacks columns, a status other than ok and diverged, an ok evaluation
+    without a distance.
+    """
+    if report not in REPORTS:
+        raise StudyError(f"unknown report {report!r}; there are {', '.join(REPORTS)}")
+    require(table, [*RUN, *DISTANCE, "step", "status", "fid", report])
+    if table.empty:
+        raise StudyError("the table has no rows; run a sweep and collect it first")
+    strange = sorted(set(table["status"].astype(str)) - {"ok", "diverged"})
+    if strange:
+        raise StudyError(f"status {strange[0]!r} in the table; only ok and diverged are results")
+    for name in dict.fromkeys(("fid", report)):
+        missing = table[name].isna() & (table["status"] == "ok")
+        if missing.any():
+            raise StudyError(
+                f"{missing.sum()} ok rows have no {name}; collect the table again, or keep the "
+                "data sets that have it"
+            )
+    runs = table.groupby(RUN, observed=True)
+    diverged = (table["status"] == "diverged").groupby([table[c] for c in RUN]).transform("any")
+    rows = table.assign(fid=table["fid"].where(~diverged, np.inf).astype(float))
+    rows["reported"] = table[report].where(~diverged, np.inf).astype(float)
+    for cost in [c for c in COSTS if c in table]:
+        rows[cost] = runs[cost].transform("max")
+    rows = rows.assign(status=np.where(diverged, "diverged", "ok"))
+    best = rows.sort_values([*RUN, "fid", "step"], kind="stable").drop_duplicates(RUN)
+    order = {loss: place for place, loss in enumerate(losses(best))}
+    keys = best.assign(place=best["loss"].map(order)).sort_values([*RUN[:1], "place", *RUN[2:]])
+    named = keys.drop(columns="place").rename(columns={"fid": "selected", "reported": "fid"})
+    return named.reset_index(drop=True)
+
+
+def common_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first settings, 0 up to the first that some loss of the data set lacks."""
+    kept = []
+    for _, rows in table.groupby("dataset", sort=False):
+        have = [set(own["number"]) for _, own in rows.groupby("loss")]
+        lacking = set(range(rows["number"].max() + 2)) - set.intersection(*have)
+        kept.append(rows[rows["number"] < min(lacking)])
+    return pd.concat(kept).sort_index() if kept else table
+
+
+def losses(table: pd.DataFrame) -> list[str]:
+    """The losses of a table in the study's order; new ones follow alphabetically."""
+    present = set(table["loss"])
+    return [name for name in _TITLES if name in present] + sorted(present - set(_TITLES))
+
+
+def distance_name(features: str) -> str:
+    """What a distance in these features may be called: only Inception's is FID."""
+    return "FID" if features == "inception" else f"Fréchet distance ({features} features)"
+
+
+def require(table: pd.DataFrame, columns: list[str]) -> None:
+    """StudyError where the table lacks one of the columns."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise StudyError(
+            f"the table lacks {', '.join(missing)}; it may be from an older version or another "
+            "sweep: collect it again"
+        )
+
+
+def checked(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
+    """Scores (`of_runs`) of rows of one distance, of which not all diverged; else StudyError."""
+    runs = of_runs(table, report)
+    alike(runs)
+    if np.isinf(runs["fid"]).all():
+        raise StudyError(f"all {len(runs)} runs diverged: there is no distance to show")
+    return runs
+
+
+def search(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
+    """`checked` scores of one sweep, each setting once; else StudyError."""
+    runs = checked(table, report)
+    one(runs, "sweep")
+    twice = runs.duplicated(["loss", "dataset", "number"])
+    if twice.any():
+        raise StudyError(f"{twice.sum()} settings have several seeds; give one seed a setting")
+    return runs
+
+
+def one(runs: pd.DataFrame, column: str) -> None:
+    """StudyError where a column has more than one value."""
+    values = sorted(runs[column].unique().tolist(), key=str)
+    if len(values) > 1:
+        raise StudyError(
+            f"rows that differ in {column} ({', '.join(map(str, values))}) in one figure; keep "
+            f"one: table[table.{column} == {values[0]!r}]"
+        )
+
+
+def alike(runs: pd.DataFrame) -> None:
+    """StudyError where the rows hold more than one kind of distance."""
+    for column in [*DISTANCE, *({"definition"} & set(runs))]:
+        one(runs, column)
+
+
+def comparable(runs: pd.DataFrame) -> bool:
+    """Whether the rows measure what the paper measured: FID on 10,000 images, full width."""
+    features, images, width = runs[["features", "num_images", "width"]].iloc[0]
+    return bool(features == "inception" and images == 10_000 and width == 1)
+
+
+def by_loss(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each loss of the rows, in the study's order, with its rows."""
+    for loss in losses(runs):
+        yield loss, runs[runs["loss"] == loss]
+
+
+def dataset_title(name: str) -> str:
+    """A data set's name as figures and sentences write it."""
+    return _DATASETS.get(name, name)
+
+
+def title(loss: str) -> str:
+    """A loss's name as figures and sentences write it."""
+    return _TITLES.get(loss, loss)
+
+
+def dataset_order(runs: pd.DataFrame) -> list[str]:
+    """The data sets of a table in the paper's order; new ones follow alphabetically."""
+    present = set(runs["dataset"])
+    return [name for name in _DATASETS if name in present] + sorted(present - set(_DATASETS))
+
+
+# Tables
+
+
+def best_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """The best setting of each data set and loss: score, number, hyperparameters, seed."""
+    runs = search(table)
+    names = [name for name in HYPERPARAMETERS if name in runs and runs[name].notna().any()]
+    best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
+    best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
+    shown: pd.DataFrame = best.set_index(["dataset", "loss"])[["fid", "number", *names, "seed"]]
+    return shown.rename(columns={"fid": distance_name(runs["features"].iloc[0])})
+
+
+def best_table(
+    table: pd.DataFrame, seeds: pd.DataFrame | None = None, paper: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Best score of each data set and loss, beside its re-runs and the paper's table 2.
+
+    Columns: distance (its name), settings, diverged (share), best, number; where the table has
+    fid_report, best_report (of the same evaluation, on other images); with `seeds` reseeds,
+    reseeds_diverged (share), reseeded_median, reseeded_mean, reseeded_std (infinite and undefined
+    if a re-run diverged; the paper left such runs out); with `paper` (best_fid.csv) paper_mean,
+    paper_std, FID in Inception features, whatever ours is.
+    """
+    runs = search(table)
+    groups = runs.groupby(["dataset", "loss"], sort=False)
+    first = runs.loc[groups["fid"].idxmin()].set_index(["dataset", "loss"])
+    result = pd.DataFrame(
+        {
+            "distance": distance_name(runs["features"].iloc[0]),
+            "settings": groups.size(),
+            "diverged": groups["fid"].agg(lambda fid: np.isinf(fid).mean()),
+            "best": first["fid"],
+            "number": first["number"],
+        }
+    )
+    if "fid_report" in runs and runs["fid_report"].notna().any():
+        result["best_report"] = first["fid_report"].where(np.isfinite(first["fid"]), np.inf)
+    if seeds is not None:
+        again = checked(seeds)
+        alike(pd.concat([runs, again]))
+        result = result.join(_reseeded(again))
+    if paper is not None:
+        named = paper.rename(columns={"fid_mean": "paper_mean", "fid_std": "paper_std"})
+        result = result.join(named.set_index(["dataset", "loss"]))
+    order = sorted(result.index, key=lambda key: (key[0], losses(runs).index(key[1])))
+    ordered: pd.DataFrame = result.loc[order]
+    return ordered
+
+
+def _reseeded(runs: pd.DataFrame) -> pd.DataFrame:
+    groups = runs.groupby(["dataset", "loss"])["fid"]
+    columns: dict[str, Any] = {
+        "reseeds": "size",
+        "reseeds_diverged": lambda fid: np.isinf(fid).mean(),
+        "reseeded_median": lambda fid: np.quantile(fid, 0.5, method="inverted_cdf"),
+        "reseeded_mean": lambda fid: fid.to_numpy().mean(),
+        "reseeded_std": lambda fid: fid.where(~np.isinf(fid)).std(skipna=False),
+    }
+    return pd.DataFrame({name: groups.agg(how) for name, how in columns.items()})

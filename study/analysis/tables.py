@@ -1,0 +1,108 @@
+"""A search's table, and those of the sweeps that belong to it: what figures and report show."""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from study.errors import StudyError
+from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
+from study.settings import shipped
+from study.settings.config import SweepConfig, load_sweep, sweep_names
+
+PAPER = shipped.PAPER_RESULTS
+
+
+class Tables(NamedTuple):
+    """A sweep's table, and those of the sweeps that belong to it (empty where there is none)."""
+
+    results: Path
+    sweep: str
+    search: pd.DataFrame
+    seeds: pd.DataFrame
+    narrow: pd.DataFrame
+    full: pd.DataFrame
+    """The authors' defaults at full width and length."""
+
+
+def read_tables(results: Path, sweep: str) -> Tables:
+    """The tables of a search and of the sweeps that belong to it; StudyError where it has none."""
+    config = load_sweep(sweep)
+    if config.ranges is None:
+        raise StudyError(f"{sweep} is no search; draw {config.best_of}, which it belongs to")
+    if not is_search(config):
+        searches = [name for name in sweep_names() if is_search(load_sweep(name))]
+        raise StudyError(f"{sweep} is one setting, no search; searches are {', '.join(searches)}")
+    search = read_table(results, sweep)
+    if search.empty:
+        path = table_path(results, sweep)
+        raise StudyError(f"no rows in {path}; `make sweep SWEEP={sweep}` trains and collects it")
+    others = [load_sweep(name) for name in sweep_names() if name != sweep]
+    again = [other.name for other in others if other.best_of == sweep]
+    sisters = [other.name for other in others if _is_narrow_sister(other, config)]
+    wider = [other.name for other in others if _is_defaults_alone(other, config)]
+    seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, wider))
+    return Tables(results, sweep, search, of_the_winners(seeds, search), narrow, full)
+
+
+def is_search(config: SweepConfig) -> bool:
+    """Whether a sweep tries more than one setting."""
+    return config.ranges is not None and config.trials > 1
+
+
+def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
+    """The re-runs of what is now the search's best setting; others are named on stderr.
+
+    A search that has gone on since may have found a better setting than the one trained again.
+    """
+    if seeds.empty:
+        return seeds
+    hyperparameters = [name for name in HYPERPARAMETERS if name in seeds and name in search]
+    which = ["dataset", "loss"]
+    kept = seeds.merge(winners(search)[which + hyperparameters])
+    trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
+    stale = trained.unique().difference(left)
+    if len(stale):
+        names = ", ".join(f"{loss} on {dataset}" for dataset, loss in stale)
+        sweep = seeds["sweep"].iloc[0]
+        print(
+            f"{sweep}: {names} left out: the search has found a better setting since; `python -m "
+            f"study collect --sweep {sweep} --winners` takes the old re-runs out of the table, "
+            f"`make sweep SWEEP={sweep}` then trains the new winner",
+            file=sys.stderr,
+        )
+    return kept
+
+
+def searches(results: Path) -> list[str]:
+    """The searches that have a table, sorted; StudyError where none has."""
+    there = [name for name in sweep_names() if table_path(results, name).exists()]
+    found = [name for name in there if is_search(load_sweep(name))]
+    if not found:
+        raise StudyError(f"no table of a search in {results}; `make sweep` trains and collects one")
+    return found
+
+
+def paper(name: str) -> pd.DataFrame:
+    """One of the paper's tables in results/paper."""
+    return pd.read_csv(PAPER / f"{name}.csv")
+
+
+def _is_narrow_sister(other: SweepConfig, config: SweepConfig) -> bool:
+    """Whether `other` searches the narrow ranges with otherwise the same recipe."""
+    same = {"width", "bn_decay", "features", "num_images", "precision", "datasets"}
+    return (config.ranges, other.ranges) == ("wide", "narrow") and (
+        other.model_dump(include=same) == config.model_dump(include=same)
+    )
+
+
+def _is_defaults_alone(other: SweepConfig, config: SweepConfig) -> bool:
+    """Whether `other` trains the authors' defaults alone, with wider networks than the search."""
+    alone = (other.ranges, other.trials) == (config.ranges, 1)
+    return alone and other.features == config.features and other.width > config.width
+
+
+def _first_table(results: Path, names: list[str]) -> pd.DataFrame:
+    tables = (read_table(results, name) for name in names)
+    return next((table for table in tables if len(table)), pd.DataFrame())
