@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from study.runs.folder import commit
+from study.files import commit
 from study.training.loop import device_name
 
 HERE = Path(__file__).parent

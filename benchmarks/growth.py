@@ -18,12 +18,12 @@ from pathlib import Path
 
 import common
 
-from study import losses
+from study import files, losses
 from study.analysis import figures
 from study.analysis.tables import read_tables
-from study.runs import folder as run
-from study.runs import status, sweep
+from study.runs import progress, sweep
 from study.runs import table as store
+from study.runs.folder import folder_of
 from study.settings.config import RunConfig, load_sweep
 
 ACTIONS = ("import", "plan", "status", "collect", "collect again", "figures")
@@ -46,18 +46,18 @@ def finish(results: Path, count: int) -> None:
         ]
         made_by = {"commit": None, "processor": None, "torch": None}
         content = {"status": "ok", "reason": None, "config": config.hash, "evaluations": rows}
-        folder = store.folder_of(results, config)
-        run.write_json(folder / "result.json", content | {"provenance": made_by})
+        folder = folder_of(results, config)
+        files.write_json(folder / "result.json", content | {"provenance": made_by})
 
 
 def act(action: str, results: Path, count: int) -> None:
     """One action, in the process that is measured."""
     if action == "plan":
-        sweep.prepare(configs(count), results)
+        progress.prepare(configs(count), results)
     elif action == "status":
-        status.status(results)
+        progress.status(results)
     elif action.startswith("collect"):
-        sweep.collect(results, "mini")
+        store.collect(results, "mini")
     elif action == "figures":
         figures.draw(read_tables(results, "mini"), results / "figures")
 
@@ -96,7 +96,7 @@ def start_up() -> common.Rows:
     with tempfile.TemporaryDirectory() as folder:
         for attempt in ("first, real statistics computed", "second", "third"):
             run_dir = Path(folder, attempt[:5])
-            run.write_json(run_dir / "config.json", config.model_dump() | short)
+            files.write_json(run_dir / "config.json", config.model_dump() | short)
             started = time.monotonic()
             command = [sys.executable, "-m", "study", "train", str(run_dir)]
             seconds, mib = cost_of(command, Path(folder))

@@ -6,19 +6,23 @@ Fashion-MNIST at the authors' default setting, each with its own seed.
 
 import sys
 
-from study.runs import sweep
+from study.runs import local, table
+from study.runs.folder import results_folder
+from study.runs.progress import prepare
+from study.runs.sweep import plan
 from study.settings.config import load_sweep
+from study.training.loop import train
 
 
 def main() -> None:
     workers, runs = int(sys.argv[1]), int(sys.argv[2])
-    (default,) = sweep.plan(load_sweep("mini"), ("ns",), ("fashion_mnist",), trials=1)
+    (default,) = plan(load_sweep("mini"), ("ns",), ("fashion_mnist",), trials=1)
     configs = [default.model_copy(update={"number": i, "seed": i}) for i in range(runs)]
-    results = sweep.results_folder()
-    status = sweep.prepare(configs, results)
-    sweep.run_here(status, results, workers, gpus=[], retries=0, max_failures=1)
-    table = sweep.collect(results, "mini")
-    if set(table["status"]) != {"ok"} or table["config"].nunique() != runs:
+    results = results_folder()
+    status = prepare(configs, results)
+    local.run_here(status, train, lambda _: None, workers, gpus=[], retries=0, max_failures=1)
+    rows = table.collect(results, "mini")
+    if set(rows["status"]) != {"ok"} or rows["config"].nunique() != runs:
         raise SystemExit("not every run is ok")
 
 

@@ -17,15 +17,17 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
+from study import terminal
 from study.errors import StudyError
-from study.runs import folder as run
-from study.runs import slurm, view
-from study.runs import status as overview
+from study.runs import progress, slurm
 from study.runs import table as store
 from study.runs import workers as launch
+from study.runs.claim import forgive
+from study.runs.folder import results_folder, state_of, sweeps_with_runs
 from study.settings.config import load_sweep
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 app = typer.Typer(
@@ -72,19 +74,19 @@ def list_losses(as_json: Json = False) -> None:
         out = Table("hyperparameter", "default", *SHARED, box=None, pad_edge=False)
         for key, default in cls.defaults.items():
             ranges = [range_text(ranges_of(r, name)[key]) for r in SHARED]
-            out.add_row(key, view.value_text(default), *ranges)
-        view.console.print(f"\n[bold]{name}[/bold]  {cls.title}: {cls.source}", highlight=False)
-        view.console.print(Padding(out, (0, 0, 0, 4)))
+            out.add_row(key, terminal.value_text(default), *ranges)
+        terminal.console.print(f"\n[bold]{name}[/bold]  {cls.title}: {cls.source}", highlight=False)
+        terminal.console.print(Padding(out, (0, 0, 0, 4)))
 
 
 def range_text(distribution: object) -> str:
     """A distribution in a few characters."""
     choices = getattr(distribution, "choices", None)
     if choices is not None:
-        return "{" + ", ".join(view.value_text(choice) for choice in choices) + "}"
+        return "{" + ", ".join(terminal.value_text(choice) for choice in choices) + "}"
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
     scale = " log" if getattr(distribution, "log", False) else ""
-    return f"[{view.value_text(low)}, {view.value_text(high)}]{scale}"
+    return f"[{terminal.value_text(low)}, {terminal.value_text(high)}]{scale}"
 
 
 @app.command("data")
@@ -123,43 +125,60 @@ def run_sweep(
     ] = False,
 ) -> None:
     """Train what is missing of a sweep, collect it, and show where it stands."""
-    from study.runs import sweep as sweeps
+    from study.runs import checks, forecast, local
+    from study.runs.sweep import plan
+    from study.training.loop import train
 
     config = load_sweep(sweep)
     cluster_resources = slurm.read_resources(resources) if cluster == Cluster.SLURM else None
     device = device or default_device(cluster_resources)
-    results = overview.results_folder()
+    results = results_folder()
     if config.name == "quick" and not dataset:
         dataset = ["fashion_mnist"]
-    plan = sweeps.plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
+    configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
     gpus = local_gpus() if device == "cuda" else []
     workers = workers or len(gpus) or len(os.sched_getaffinity(0))
+    at_once = cluster_resources.runs_together if cluster_resources else workers
     if dry_run:
-        status = sweeps.progress(plan, results)
-        at_once = cluster_resources.runs_together if cluster_resources else workers
-        sweeps.describe(status, results, at_once, cluster_resources)
+        for line in forecast.describe(
+            progress.progress(configs, results), results, at_once, cluster_resources
+        ):
+            print(line)
         return
-    status = sweeps.prepare(plan, results)
-    if status.left():
-        sweeps.require_inputs(plan)
+    found = progress.prepare(configs, results)
+    if found.left():
+        checks.require_inputs(configs)
     try:
-        if cluster_resources is not None:
-            sweeps.run_on_slurm(status, results, cluster_resources, retries, max_failures, wait)
-        elif status.left():
-            sweeps.run_here(status, results, workers, gpus, retries, max_failures)
+        with terminal.live(results, at_once, config.features) as show:
+            if cluster_resources is not None:
+                slurm.run_on_slurm(
+                    found, train, show, results, cluster_resources, retries, max_failures, wait
+                )
+            elif found.left():
+                local.run_here(found, train, show, workers, gpus, retries, max_failures)
     finally:
-        table = sweeps.collect(results, sweep)
+        table = collect_one(results, sweep)
     if cluster == Cluster.LOCAL or wait:
-        sweeps.report(plan, table, results)
-        left = sweeps.progress(plan, results).left()
+        terminal.report(configs, table, results)
+        left = progress.progress(configs, results).left()
         if left:
             states = ", ".join(f"{count} {state}" for state, count in left.items())
             print(
-                f"{left.total()} of {len(plan)} runs are not done ({states}); `make status` says "
-                "more, and the same command goes on from here",
+                f"{left.total()} of {len(configs)} runs are not done ({states}); `make status` "
+                "says more, and the same command goes on from here",
                 file=sys.stderr,
             )
             raise typer.Exit(1)
+
+
+def collect_one(results: Path, sweep: str) -> pd.DataFrame:
+    """Bring a sweep's finished runs into its table and its Optuna storage; returns the table."""
+    from study.analysis import dashboard
+
+    table = store.collect(results, sweep)
+    if len(table):
+        dashboard.record(results, load_sweep(sweep), table)
+    return table
 
 
 def local_gpus() -> list[str]:
@@ -181,11 +200,9 @@ def default_device(resources: slurm.Resources | None) -> str:
 @app.command("cancel")
 def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = []) -> None:
     """Take the SLURM jobs of the sweeps out of the queue; their runs can be sent again."""
-    from study.runs import sweep as sweeps
-
-    results = overview.results_folder()
-    for name in sweep or overview.sweeps_with_runs(results):
-        print(f"{name}: {slurm.cancel(sweeps.jobs_folder(results, name))} jobs cancelled")
+    results = results_folder()
+    for name in sweep or sweeps_with_runs(results):
+        print(f"{name}: {slurm.cancel(slurm.jobs_folder(results, name))} jobs cancelled")
 
 
 @app.command("status")
@@ -194,15 +211,15 @@ def show_status(
     as_json: Json = False,
 ) -> None:
     """What is to do, running, done, failed and lost, from the files alone."""
-    results = overview.results_folder()
-    entries, failures = overview.status(results, [sweep] if sweep else None)
+    results = results_folder()
+    entries, failures = progress.status(results, [sweep] if sweep else None)
     if as_json:
         print(json.dumps({"groups": entries, "failures": failures}, indent=1))
         return
     for name in sorted({entry["sweep"] for entry in entries}):
         groups = [entry for entry in entries if entry["sweep"] == name]
-        view.console.print(f"sweep {name}")
-        view.console.print(view.overview_table(groups, load_sweep(name).features))
+        terminal.console.print(f"sweep {name}")
+        terminal.console.print(terminal.overview_table(groups, load_sweep(name).features))
     for failure in failures:
         print(f"{failure['run']} failed: {failure['error']}; log: {failure['log']}")
 
@@ -225,13 +242,14 @@ def collect(
     """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""
     from study.analysis import examples, scores
     from study.analysis.tables import of_the_winners
-    from study.runs import sweep as sweeps
+    from study.runs.sweep import best_settings
 
-    results = overview.results_folder()
-    for name in sweep or overview.sweeps_with_runs(results):
+    results = results_folder()
+    for name in sweep or sweeps_with_runs(results):
         if winners:
-            sweeps.set_overtaken_aside(results, load_sweep(name))
-        table = sweeps.collect(results, name)
+            search = load_sweep(name).best_of
+            progress.set_overtaken_aside(results, name, best_settings(search) if search else {})
+        table = collect_one(results, name)
         if common:
             table = scores.common_settings(table)
         if winners and (search := load_sweep(name).best_of):
@@ -252,7 +270,7 @@ def draw_figures(
     from study.analysis import figures
     from study.analysis.tables import read_tables, searches
 
-    results = overview.results_folder()
+    results = results_folder()
     for name in sweep or searches(results):
         written, refused = figures.draw(read_tables(results, name), to / name)
         print(f"{to / name}: {len(written)} files")
@@ -268,10 +286,10 @@ def print_verdict(
     from study.analysis import report
     from study.analysis.tables import read_tables
 
-    tables = read_tables(overview.results_folder(), sweep)
+    tables = read_tables(results_folder(), sweep)
     for finding in report.findings(tables):
-        view.console.print(f"\n[bold]{finding.question}[/bold]")
-        view.console.print(finding.answer, highlight=False)
+        terminal.console.print(f"\n[bold]{finding.question}[/bold]")
+        terminal.console.print(finding.answer, highlight=False)
         if len(finding.table):
             print(f"\n{finding.table.round(3).to_string()}")
 
@@ -285,7 +303,7 @@ def write_report(
     from study.analysis import report
     from study.analysis.tables import read_tables, searches
 
-    results = overview.results_folder()
+    results = results_folder()
     for name in sweep or searches(results):
         print(report.write(read_tables(results, name), to))
 
@@ -297,10 +315,10 @@ def train_one(run_dir: Path) -> None:
 
     if not (run_dir / "config.json").exists():
         raise StudyError(f"{run_dir}: no config.json there; `make sweep` plans runs")
-    run.forgive(run_dir)
+    forgive(run_dir)
     with launch.Notice(*launch.SIGNALS) as notice:
         launch.attempt(run_dir, train, lambda: notice.given, retries=0)
-    state = run.state_of(run_dir)
+    state = state_of(run_dir)
     print(f"{run_dir}: {state}; {run_dir / 'log.txt'}")
     if state == "failed":
         raise typer.Exit(1)
@@ -343,10 +361,10 @@ def show_behaviour(
     from study.measures import behaviour
 
     extractor = extractors.load(features or extractors.default(), device or default_device(None))
-    say = view.console.print
+    say = terminal.console.print
     found = behaviour.measure_all(dataset, extractor, draws, real_draws=3 * draws, say=say)
     print(behaviour.report(found))
-    path = overview.results_folder() / "behaviour.parquet"
+    path = results_folder() / "behaviour.parquet"
     behaviour.save(found, path, replaced=["dataset", "features"])
     draw_behaviour(behaviour_plots.figures(found), path)
 
@@ -372,7 +390,7 @@ def show_agreement(
         f"{' and '.join(features)} over {len(found)} generators: Spearman {agreed.value:.3f} "
         f"(95 %: {agreed.low:.3f} to {agreed.high:.3f})"
     )
-    path = overview.results_folder() / "agreement.parquet"
+    path = results_folder() / "agreement.parquet"
     behaviour.save(found, path)
     draw_behaviour({"agreement": behaviour_plots.agreement(found, *features)}, path)
 
@@ -387,7 +405,7 @@ def show_convergence(
     from study.measures import behaviour
 
     found = behaviour.manifold_convergence(run_dir, num_images)
-    path = overview.results_folder() / "convergence.parquet"
+    path = results_folder() / "convergence.parquet"
     behaviour.save(found, path)
     draw_behaviour({"convergence": behaviour_plots.convergence(found)}, path)
 

@@ -25,10 +25,13 @@ from pathlib import Path
 import pandas as pd
 import tiny
 
-from study.runs import folder as run
-from study.runs import sweep
+from study.analysis import dashboard
+from study.runs import local, progress
 from study.runs import table as store
 from study.runs import workers as launch
+from study.runs.claim import claims
+from study.runs.folder import folders_of
+from study.runs.sweep import plan
 from study.settings import config
 
 FORK = multiprocessing.get_context("fork")
@@ -58,17 +61,23 @@ class Sweep:
         self.processes.append((kind, process))
         return process
 
+    def plan(self) -> list[config.RunConfig]:
+        """The sweep's runs."""
+        return plan(config.load_sweep("tiny"), trials=self.trials)
+
     def drive(self) -> None:
         """What `make sweep` does."""
-        plan = sweep.plan(config.load_sweep("tiny"), trials=self.trials)
-        status = sweep.prepare(plan, self.results)
+        status = progress.prepare(self.plan(), self.results)
         # A worker's death is a failure of its run, and a slow machine's runs die many times.
-        sweep.run_here(status, self.results, 2, [], retries=10_000, max_failures=10_000)
+        local.run_here(
+            status, tiny.train, lambda _: None, 2, [], retries=10_000, max_failures=10_000
+        )
         self.collect()
 
     def collect(self) -> None:
         """What `make collect` does, and the driver in the end."""
-        sweep.collect(self.results, "tiny")
+        table = store.collect(self.results, "tiny")
+        dashboard.record(self.results, config.load_sweep("tiny"), table)
 
     def collect_for_ever(self) -> None:
         """A victim that is always at it."""
@@ -81,12 +90,11 @@ class Sweep:
 
     def complete(self) -> bool:
         """Whether nothing is missing, as a driver sees it: a row of the table is a run done."""
-        plan = sweep.plan(config.load_sweep("tiny"), trials=self.trials)
-        return not sweep.progress(plan, self.results).left()
+        return not progress.progress(self.plan(), self.results).left()
 
     def folders(self) -> list[Path]:
         """Every run's folder."""
-        return sweep.folders_of("tiny", self.results)
+        return folders_of("tiny", self.results)
 
     def table(self) -> pd.DataFrame:
         """The table, without the time it took and the commit, which may change meanwhile."""
@@ -196,7 +204,6 @@ def main() -> None:
         os.environ.update(tiny.environment(Path(folder), options.trials, steps=40, every=10))
         config.SWEEPS_FOLDER = Path(os.environ["STUDY_SWEEPS"])
         launch.SPAWN = FORK  # type: ignore[assignment]
-        sweep.train = tiny.train  # type: ignore[assignment]
         tiny.shrink_data()
         victim = Sweep(Path(folder) / "disturbed", options.trials)
         victim.results.mkdir(parents=True)
@@ -209,7 +216,7 @@ def main() -> None:
         undisturbed.results.mkdir(parents=True)
         undisturbed.finish()
         found = problems(victim, undisturbed, torn)
-        attempts = sum(len(run.claims(path)) for path in victim.folders())
+        attempts = sum(len(claims(path)) for path in victim.folders())
         print(f"{victim.trials} runs, {attempts} attempts, {time.monotonic() - started:.0f} s")
         if found:
             print(victim.log.read_text()[-3000:], *found, sep="\n", file=sys.stderr)

@@ -9,11 +9,13 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
+from study import files
 from study.cli import app
 from study.errors import StudyError
-from study.runs import folder as run
-from study.runs import status as overview
-from study.runs import sweep
+from study.runs import checks, forecast, local, progress
+from study.runs.claim import TakenOver
+from study.runs.folder import state_of
+from study.runs.sweep import plan
 from study.settings import config
 
 HERE = Path(__file__).parent
@@ -29,7 +31,7 @@ def results(tmp_path, monkeypatch):
 
 
 def prepare(results):
-    return sweep.prepare(sweep.plan(config.load_sweep("tiny")), results)
+    return progress.prepare(plan(config.load_sweep("tiny")), results)
 
 
 def tear(path):
@@ -67,7 +69,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(re
         return [{n: v for n, v in row.items() if n != "wall_s"} for row in evaluations]
 
     def refuse():
-        raise run.TakenOver("taken over")
+        raise TakenOver("taken over")
 
     threads = torch.get_num_threads()
     whole, cut, lost = prepare(results).folders
@@ -79,7 +81,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(re
     assert train_to(cut, 99) == "ok"
     assert numbers(cut) == numbers(whole)
     for stop_at in (1, 99):
-        with pytest.raises(run.TakenOver):
+        with pytest.raises(TakenOver):
             train_to(lost, stop_at, refuse)
     assert os.listdir(lost) == ["config.json"]
     torch.set_num_threads(threads)
@@ -90,10 +92,10 @@ def test_a_torn_configuration_is_named_and_written_again(results, capsys, done):
     status = prepare(results)
     path = status.folders[1] / "config.json"
     if done:  # its rows would be missing from a table made anew
-        run.write_json(path.with_name("result.json"), {"status": "ok"})
+        files.write_json(path.with_name("result.json"), {"status": "ok"})
     whole = path.read_bytes()
     tear(path)
-    groups, _ = overview.status(results)
+    groups, _ = progress.status(results)
     assert groups[0]["runs"] == 2
     assert f"{path}: " in capsys.readouterr().err
     prepare(results)
@@ -112,10 +114,10 @@ def test_a_changed_sweep_is_refused(results):
 def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
     folder = prepare(results).folders[0]
     for number in (1, 2):
-        run.write_json(folder / f"claim.{number}.json", {"state": "failed", "error": "no"})
-    assert run.state_of(folder) == "failed"
-    assert folder not in sweep.progress(sweep.plan(config.load_sweep("tiny")), results).open(1)
-    groups, failures = overview.status(results)
+        files.write_json(folder / f"claim.{number}.json", {"state": "failed", "error": "no"})
+    assert state_of(folder) == "failed"
+    assert folder not in progress.progress(plan(config.load_sweep("tiny")), results).open(1)
+    groups, failures = progress.status(results)
     assert groups[0]["failed"] == 1
     assert failures == [{"run": str(folder), "error": "no", "log": str(folder / "log.txt")}]
     assert folder in prepare(results).open(0)
@@ -124,14 +126,14 @@ def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
 @pytest.mark.parametrize("state", ["failed", "lost"])
 def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch, state):
     """A full disk has no room even for the word that a run has failed: it is lost."""
-    dead = {"state": "running", "machine": run.machine(), "pid": 2**30, "started": "1"}
+    dead = {"state": "running", "machine": files.machine(), "pid": 2**30, "started": "1"}
     claim = {"failed": {"state": "failed", "error": "no"}, "lost": dead}[state]
 
     def run_here(status, *_):
-        run.write_json(status.folders[0] / "claim.1.json", claim)
+        files.write_json(status.folders[0] / "claim.1.json", claim)
 
-    monkeypatch.setattr(sweep, "run_here", run_here)
-    monkeypatch.setattr(sweep, "require_inputs", lambda plan: None)
+    monkeypatch.setattr(local, "run_here", run_here)
+    monkeypatch.setattr(checks, "require_inputs", lambda plan: None)
     result = CliRunner().invoke(app, ["sweep", "--sweep", "tiny", "--device", "cpu"])
     assert result.exit_code == 1
     assert f"3 of 3 runs are not done (1 {state}, 2 to do); `make status`" in result.output
@@ -140,15 +142,15 @@ def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch,
 def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
     from study.training.loop import count_flops
 
-    configs = sweep.plan(config.load_sweep("tiny"))
+    configs = plan(config.load_sweep("tiny"))
     total = 0
     for one in configs:
         d_flops, g_flops = count_flops(one, (1, 28, 28))
         g_steps = sum(step == 0 or (step - 1) % one.disc_iters == 0 for step in range(20))
         total += 20 * d_flops + g_steps * g_flops
-    assert sweep.predicted_flops(configs) == total
+    assert forecast.predicted_flops(configs) == total
 
 
 def test_the_status_needs_no_torch():
-    code = "import sys, study.runs.status; sys.exit('torch' in sys.modules)"
+    code = "import sys, study.runs.progress, study.terminal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

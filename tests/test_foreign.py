@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from study import cli as commands
+from study import files
 from study.analysis import examples
 from study.errors import StudyError
-from study.runs import folder as run
 from study.runs import table as store
 from study.settings.config import RunConfig, read_config
 
@@ -30,9 +30,9 @@ def finished_run(folder, values, hash_="0" * 16):
     row = {"step": 2, "d_steps": 2, "g_steps": 2, "images": 128, "flops": 1, "wall_s": 1.0}
     row |= {"fid": 5.0, "fid_train": 5.0}
     made_by = {"commit": None, "processor": "p", "torch": "t"}
-    run.write_json(folder / "config.json", values)
+    files.write_json(folder / "config.json", values)
     content = {"status": "ok", "config": hash_, "evaluations": [row], "provenance": made_by}
-    run.write_json(folder / "result.json", content)
+    files.write_json(folder / "result.json", content)
 
 
 def table_of(**changes):

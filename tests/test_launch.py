@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import toy
 
+from study import files
 from study.errors import StudyError
-from study.runs import folder as run
 from study.runs import workers as launch
+from study.runs.claim import forgive, last_claim
+from study.runs.folder import state_of
 
 HERE = Path(__file__).parent
 
@@ -27,7 +29,7 @@ def until(condition, seconds=30.0):
 
 
 def states(folders):
-    return [run.state_of(folder) for folder in folders]
+    return [state_of(folder) for folder in folders]
 
 
 def numbers(folders):
@@ -39,7 +41,7 @@ def log(folder):
 
 
 def error(folder):
-    return run.read_json(run.last_claim(folder).path)["error"]
+    return files.read_json(last_claim(folder).path)["error"]
 
 
 def start_driver(results, environment=(), **options):
@@ -52,7 +54,7 @@ def start_driver(results, environment=(), **options):
 
 
 def at_step(folder, step):
-    state = run.read_json(folder / "checkpoint.json")
+    state = files.read_json(folder / "checkpoint.json")
     return state is not None and state["step"] >= step
 
 
@@ -63,28 +65,28 @@ def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_pa
     assert toy.drive(folders, workers=2, retries=1)
     assert states(folders) == ["ok", "failed", "failed", "ok", "ok"]
     assert numbers([folders[0], *folders[3:]]) == [toy.expected()] * 3
-    assert [run.last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
+    assert [last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
     assert error(folders[1]) == "ValueError: no such thing"
     assert "Traceback" in log(folders[1])
     assert error(folders[2]) == "its process ended by SIGKILL (out of memory?)"
     assert not toy.drive(folders) or states(folders)[1:3] == ["failed", "failed"]
-    assert [run.last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
+    assert [last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
 
 
 def test_a_worker_whose_run_failed_makes_room_for_a_new_process(tmp_path):
     folders = toy.plan(tmp_path, a={}, b={"raises": "no"}, c={}, d={})
     assert toy.drive(folders, workers=1, retries=0)
-    a, b, c, d = (run.read_json(run.last_claim(folder).path)["pid"] for folder in folders)
+    a, b, c, d = (files.read_json(last_claim(folder).path)["pid"] for folder in folders)
     assert (a == b, b == c, c == d) == (True, False, True)
 
 
 def test_forgiven_runs_have_all_their_chances_again(tmp_path):
     [folder] = toy.plan(tmp_path, a={"raises": "no"})
     toy.drive([folder], retries=1)
-    run.forgive(folder)
+    forgive(folder)
     toy.drive([folder], retries=2)
-    assert run.last_claim(folder).number == 5
-    run.forgive(folder)
+    assert last_claim(folder).number == 5
+    forgive(folder)
     toy.plan(tmp_path, a={})
     toy.drive([folder])
     assert states([folder]) == ["ok"]
@@ -114,15 +116,15 @@ def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path):
     [folder] = toy.plan(tmp_path, a={})
 
     def taken_over():
-        claim = run.last_claim(folder)
+        claim = last_claim(folder)
         if at_step(folder, 3) and claim.number == 1:
             (folder / "claim.2.json").write_text("{}")
         return False
 
     launch.attempt(folder, toy.train, taken_over, retries=0)
-    assert run.read_json(folder / "checkpoint.json")["step"] == 3
+    assert files.read_json(folder / "checkpoint.json")["step"] == 3
     assert not (folder / "result.json").exists()
-    assert run.read_json(folder / "claim.1.json")["state"] == "running"
+    assert files.read_json(folder / "claim.1.json")["state"] == "running"
     assert (folder / "claim.2.json").read_text() == "{}"
     assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
 
@@ -151,7 +153,7 @@ def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(tmp_path, numb
     folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={"steps": 150})
     driver = start_driver(tmp_path, stderr=subprocess.PIPE, text=True)
     until(lambda: at_step(folders[0], 5) and at_step(folders[1], 5))
-    workers = [run.read_json(folder / "claim.1.json")["pid"] for folder in folders[:2]]
+    workers = [files.read_json(folder / "claim.1.json")["pid"] for folder in folders[:2]]
     if number == signal.SIGINT:
         os.killpg(driver.pid, number)
     else:
@@ -159,7 +161,7 @@ def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(tmp_path, numb
     _, errors = driver.communicate(timeout=20)
     assert driver.returncode == (-9 if number == signal.SIGKILL else 130)
     assert "Traceback" not in errors
-    until(lambda: not any(run.process_start(pid) for pid in workers), 5)
+    until(lambda: not any(files.process_start(pid) for pid in workers), 5)
     assert states(folders) == ["to do"] * 3
     assert toy.drive(folders, workers=3)
     assert numbers(folders) == [toy.expected(150)] * 3
@@ -170,12 +172,12 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path):
     folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={})
     driver = start_driver(tmp_path)
     until(lambda: at_step(folders[0], 5))
-    os.kill(run.read_json(folders[0] / "claim.1.json")["pid"], signal.SIGKILL)
+    os.kill(files.read_json(folders[0] / "claim.1.json")["pid"], signal.SIGKILL)
     assert driver.wait(timeout=30) == 0
     assert numbers(folders) == [toy.expected(150), toy.expected(150), toy.expected()]
-    assert run.last_claim(folders[0]).number == 2
+    assert last_claim(folders[0]).number == 2
     assert "attempt 1 failed: its process ended by SIGKILL" in log(folders[0])
-    assert [run.last_claim(folder).number for folder in folders[1:]] == [1, 1]
+    assert [last_claim(folder).number for folder in folders[1:]] == [1, 1]
 
 
 def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path):
@@ -214,7 +216,7 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
     folders = toy.plan(tmp_path, a={}, b={})
 
     def train(folder, interrupted, require_held):
-        run.write_atomically(folder / "checkpoint.pt", lambda path: path.write_bytes(bytes(9999)))
+        files.write_atomically(folder / "checkpoint.pt", lambda path: path.write_bytes(bytes(9999)))
 
     limit_file_size(4096)  # the claim fits, the checkpoint does not
     launch.attempt(folders[0], train, lambda: False, retries=0)
@@ -226,6 +228,6 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
     assert capsys.readouterr().err == f"{folders[1]}: [Errno 27] File too large\n"
     assert sorted(os.listdir(folders[0])) == ["claim.1.json", "config.json", "log.txt"]
     assert os.listdir(folders[1]) == ["config.json"]
-    run.forgive(folders[0])
+    forgive(folders[0])
     assert toy.drive(folders)
     assert numbers(folders) == [toy.expected()] * 2

@@ -9,8 +9,11 @@ import time
 
 import pytest
 
+from study import files
 from study.errors import StudyError
-from study.runs import folder as run
+from study.runs import claim
+from study.runs.claim import Claim, TakenOver, failures, forgive, heartbeat, job_id
+from study.runs.folder import is_open, state_of, take
 
 FORK = multiprocessing.get_context("fork")
 DEAD_PID = 2**22 - 1  # above what a process may have here
@@ -19,7 +22,7 @@ DEAD_PID = 2**22 - 1  # above what a process may have here
 @pytest.fixture
 def folder(tmp_path):
     path = tmp_path / "runs/sweep/loss/data/000"
-    run.write_json(path / "config.json", {})
+    files.write_json(path / "config.json", {})
     return path
 
 
@@ -29,29 +32,29 @@ def claim_of(folder, number=1, age_s=0.0, **content):
     content = {"state": "running", "machine": "elsewhere", "started": "1", "pid": 1} | content
     path.write_text(json.dumps(content))
     os.utime(path, (time.time() - age_s,) * 2)
-    return run.Claim(folder, number)
+    return Claim(folder, number)
 
 
 def here(pid, started):
-    return {"machine": run.machine(), "pid": pid, "started": started}
+    return {"machine": files.machine(), "pid": pid, "started": started}
 
 
 def test_states_follow_the_files(folder):
-    assert run.state_of(folder / "nowhere") == "to do"
-    assert run.state_of(folder) == "to do"
-    mine = run.claim(folder)
-    assert run.state_of(folder) == "running"
+    assert state_of(folder / "nowhere") == "to do"
+    assert state_of(folder) == "to do"
+    mine = take(folder)
+    assert state_of(folder) == "running"
     mine.end("released")
-    assert run.state_of(folder) == "to do"
-    again = run.claim(folder)
+    assert state_of(folder) == "to do"
+    again = take(folder)
     assert again.number == 2
     again.end("failed", "ValueError: no")
-    assert run.state_of(folder) == "failed"
-    assert run.claim(folder) is None
-    assert run.claim(folder, retries=1).number == 3
-    run.write_json(folder / "result.json", {"status": "diverged"})
-    assert run.state_of(folder) == "diverged"
-    assert run.claim(folder, retries=9) is None
+    assert state_of(folder) == "failed"
+    assert take(folder) is None
+    assert take(folder, retries=1).number == 3
+    files.write_json(folder / "result.json", {"status": "diverged"})
+    assert state_of(folder) == "diverged"
+    assert take(folder, retries=9) is None
 
 
 @pytest.mark.parametrize(
@@ -59,54 +62,54 @@ def test_states_follow_the_files(folder):
 )
 def test_elsewhere_the_heartbeat_tells(folder, age_s, state):
     claim_of(folder, age_s=age_s)
-    assert run.state_of(folder) == state
+    assert state_of(folder) == state
 
 
 def test_a_heartbeat_far_in_the_future_is_dead(folder):
     claim_of(folder, age_s=-3600)  # the clock was set back by an hour
-    assert run.state_of(folder) == "lost"
-    assert run.claim(folder, retries=1).number == 2
+    assert state_of(folder) == "lost"
+    assert take(folder, retries=1).number == 2
 
 
 def test_a_live_worker_is_not_lost_when_its_clock_is_set_back(folder, monkeypatch):
     claim_of(folder, age_s=-3600)
-    monkeypatch.setattr(run, "HEARTBEAT_S", 0.01)
-    with run.heartbeat(run.Claim(folder, 1)):
+    monkeypatch.setattr(claim, "HEARTBEAT_S", 0.01)
+    with heartbeat(Claim(folder, 1)):
         time.sleep(0.2)
-    assert run.state_of(folder) == "running"
+    assert state_of(folder) == "running"
 
 
 def test_here_the_process_tells_whatever_the_clock_says(folder):
-    own = here(os.getpid(), run.process_start(os.getpid()))
+    own = here(os.getpid(), files.process_start(os.getpid()))
     claim_of(folder, age_s=10_000, **own)
-    assert run.state_of(folder) == "running"
+    assert state_of(folder) == "running"
     claim_of(folder, **own | {"started": "1"})  # its number was given to another process
-    assert run.state_of(folder) == "lost"
+    assert state_of(folder) == "lost"
     claim_of(folder, **here(DEAD_PID, "1"))
-    assert run.state_of(folder) == "lost"
+    assert state_of(folder) == "lost"
 
 
 def test_a_job_put_back_into_the_queue_takes_its_own_run_again(folder, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    own = here(os.getpid(), run.process_start(os.getpid()))
+    own = here(os.getpid(), files.process_start(os.getpid()))
     claim_of(folder, job="7", job_start="0", **own)
-    assert run.state_of(folder) == "running"
-    assert run.claim(folder) is None
+    assert state_of(folder) == "running"
+    assert take(folder) is None
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert run.state_of(folder) == "lost"
-    assert run.claim(folder, retries=0).number == 2  # no failure of the run
-    assert run.failures(folder) == 1  # the new attempt alone, were it to die
+    assert state_of(folder) == "lost"
+    assert take(folder, retries=0).number == 2  # no failure of the run
+    assert failures(folder) == 1  # the new attempt alone, were it to die
     monkeypatch.setenv("SLURM_JOB_ID", "8")
-    assert run.state_of(folder) == "running"  # another job's process, still alive
-    assert run.claim(folder) is None
+    assert state_of(folder) == "running"  # another job's process, still alive
+    assert take(folder) is None
 
 
 def test_array_jobs_are_known_by_array_and_task(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "9")
-    assert run.job_id() == "9"
+    assert job_id() == "9"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
-    assert run.job_id() == "7_2"
+    assert job_id() == "7_2"
 
 
 def test_deaths_and_failures_count_and_are_forgiven(folder):
@@ -115,20 +118,20 @@ def test_deaths_and_failures_count_and_are_forgiven(folder):
     claim_of(folder, 3, state="failed", error="ValueError: no")
     (folder / "claim.4.json").write_text("{")
     os.utime(folder / "claim.4.json", (0, 0))
-    assert run.failures(folder) == 3
-    assert not run.is_open(folder, retries=2)
-    assert run.is_open(folder, retries=3)
-    run.forgive(folder)
-    assert run.failures(folder) == 0
-    assert run.is_open(folder)
-    assert run.read_json(folder / "claim.3.json")["error"] == "ValueError: no"
+    assert failures(folder) == 3
+    assert not is_open(folder, retries=2)
+    assert is_open(folder, retries=3)
+    forgive(folder)
+    assert failures(folder) == 0
+    assert is_open(folder)
+    assert files.read_json(folder / "claim.3.json")["error"] == "ValueError: no"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "o', "{}", '{"status": "no"}'])
 def test_a_result_that_cannot_be_read_is_named_and_made_again(folder, content):
     (folder / "result.json").write_text(content)
-    assert run.state_of(folder) == "to do"
-    assert run.claim(folder) is not None
+    assert state_of(folder) == "to do"
+    assert take(folder) is not None
     assert not (folder / "result.json").exists()
     assert "result.json cannot be read" in (folder / "log.txt").read_text()
 
@@ -136,26 +139,26 @@ def test_a_result_that_cannot_be_read_is_named_and_made_again(folder, content):
 @pytest.mark.parametrize("content", ["", "{", "3"])
 def test_a_claim_that_cannot_be_read_dies_with_its_heartbeat(folder, content):
     (folder / "claim.1.json").write_text(content)
-    assert run.state_of(folder) == "running"
+    assert state_of(folder) == "running"
     os.utime(folder / "claim.1.json", (time.time() - 1000,) * 2)
-    assert run.state_of(folder) == "lost"
-    assert run.claim(folder, retries=1).number == 2
+    assert state_of(folder) == "lost"
+    assert take(folder, retries=1).number == 2
     assert "claim.1.json cannot be read" in (folder / "log.txt").read_text()
 
 
 def test_an_attempt_that_was_taken_over_knows_it(folder):
     old = claim_of(folder, age_s=1000)
     old.require_held()
-    new = run.claim(folder, retries=1)
+    new = take(folder, retries=1)
     new.require_held()
-    with pytest.raises(run.TakenOver, match="attempt 1"):
+    with pytest.raises(TakenOver, match="attempt 1"):
         old.require_held()
 
 
 def race(folders, start, won):
     start.wait()
     for folder in folders:
-        mine = run.claim(folder)
+        mine = take(folder)
         if mine is not None:
             won.put(folder.name)
 
@@ -184,7 +187,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder):
 
     before = (folder / "config.json").read_text()
     with pytest.raises(OSError, match="disk full"):
-        run.write_atomically(folder / "config.json", fill)
+        files.write_atomically(folder / "config.json", fill)
     assert os.listdir(folder) == ["config.json"]
     assert (folder / "config.json").read_text() == before
 
@@ -192,17 +195,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder):
 def test_temporary_files_of_the_dead_are_removed(folder):
     dies = (
         "import os, sys; from pathlib import Path\n"
-        "from study.runs import folder as run\n"
-        "run.write_atomically(Path(sys.argv[1]), lambda path: os.kill(os.getpid(), 9))"
+        "from study import files\n"
+        "files.write_atomically(Path(sys.argv[1]), lambda path: os.kill(os.getpid(), 9))"
     )
     subprocess.run([sys.executable, "-c", dies, folder / "checkpoint.pt"], check=False)
     assert len(list(folder.glob(".checkpoint.pt.*"))) == 1
     old, new = folder / ".a.json.7@elsewhere.x", folder / ".b.json.7@elsewhere.x"
-    own = folder / f".c.json.{os.getpid()}@{run.machine_key()}.x"
+    own = folder / f".c.json.{os.getpid()}@{files.machine_key()}.x"
     for path in (old, new, own, folder / ".hidden"):
         path.touch()
     os.utime(old, (0, 0))
-    run.claim(folder)
+    take(folder)
     kept = {"config.json", "claim.1.json", new.name, own.name, ".hidden"}
     assert set(os.listdir(folder)) == kept
 
@@ -210,7 +213,7 @@ def test_temporary_files_of_the_dead_are_removed(folder):
 def refused(folder, answer):
     os.setuid(65534)
     try:
-        run.require_writable(folder)
+        files.require_writable(folder)
     except StudyError as error:
         answer.put(str(error))
 
@@ -235,7 +238,7 @@ def test_a_read_only_results_folder_is_refused_and_can_be_read(folder, tmp_path)
 
 
 def alone_for_a_moment(folder, name):
-    with run.alone(folder), (folder / "order").open("a", buffering=1) as order:
+    with files.alone(folder), (folder / "order").open("a", buffering=1) as order:
         order.write(f"{name}\n")
         time.sleep(0.1)
         order.write(f"{name}\n")

@@ -14,9 +14,11 @@ import pytest
 import tiny
 import toy
 
+from study import files
 from study.errors import StudyError
-from study.runs import folder as run
 from study.runs import slurm
+from study.runs.claim import last_claim
+from study.runs.folder import is_open, state_of
 
 HERE = Path(__file__).parent
 ONE_MACHINE = HERE.parent / "slurm/one_machine.sh"
@@ -149,7 +151,7 @@ def submit(tmp_path, folders, train=toy.train, retries=1, **changes):
 
 
 def states(folders):
-    return [run.state_of(folder) for folder in folders]
+    return [state_of(folder) for folder in folders]
 
 
 def numbers(folders):
@@ -161,7 +163,7 @@ def log(folder):
 
 
 def at_step(folder, step):
-    state = run.read_json(folder / "checkpoint.json")
+    state = files.read_json(folder / "checkpoint.json")
     return state is not None and state["step"] >= step
 
 
@@ -194,8 +196,8 @@ def test_arrays_longer_than_the_limit_and_a_run_that_raises(empty, tmp_path):
     assert states(folders) == ["failed" if name == "003" else "ok" for name in names]
     others = [folder for folder in folders if folder.name != "003"]
     assert numbers(others) == [toy.expected()] * 25
-    assert [run.last_claim(folder).number for folder in others] == [1] * 25
-    assert run.last_claim(folders[3]).number == 2
+    assert [last_claim(folder).number for folder in others] == [1] * 25
+    assert last_claim(folders[3]).number == 2
     assert slurm.silent(tmp_path / "jobs") == 0
 
 
@@ -204,14 +206,14 @@ def test_jobs_killed_from_outside_are_noticed_and_processes_killed_are_replaced(
     folders = toy.plan(tmp_path, a={"steps": 9000}, b={"steps": 300}, c={"dies": True}, d={})
     one, _ = submit(tmp_path, folders, runs_per_job=2, runs_at_once=2, max_jobs=2)
     until(lambda: at_step(folders[0], 2) and at_step(folders[1], 2) and at_step(folders[3], 20))
-    os.kill(run.read_json(folders[1] / "claim.1.json")["pid"], signal.SIGKILL)
+    os.kill(files.read_json(folders[1] / "claim.1.json")["pid"], signal.SIGKILL)
     until(lambda: states(folders) == ["running", "ok", "failed", "ok"])
     assert numbers([folders[1], folders[3]]) == [toy.expected(300), toy.expected()]
-    assert run.last_claim(folders[2]).number == 2
+    assert last_claim(folders[2]).number == 2
     shell("scancel", "--signal=KILL", "--full", one)
     until(lambda: states(folders)[0] == "lost")
     until(lambda: not slurm.queue())
-    assert run.is_open(folders[0], retries=1)
+    assert is_open(folders[0], retries=1)
 
 
 @pytest.mark.slurm
@@ -239,7 +241,7 @@ def test_a_warned_job_checkpoints_goes_back_into_the_queue_and_goes_on(empty, tm
     until(lambda: not slurm.queue())
     assert states(folders) == ["ok"] * 3
     assert numbers(folders[:2]) == [toy.expected(400)] * 2
-    second = run.read_json(folders[0] / "claim.2.json")
+    second = files.read_json(folders[0] / "claim.2.json")
     assert (second["job"], second["job_start"]) == (job, "1")
     assert "from step 0 " not in log(folders[0]).split("attempt 2 starts")[1]
 
@@ -257,8 +259,8 @@ def test_a_node_that_goes_down_costs_its_runs_nothing(empty, tmp_path):
     start_now(job)
     until(lambda: not slurm.queue())
     assert numbers([folder]) == [toy.expected(600)]
-    assert run.read_json(folder / "claim.1.json")["state"] == "released"
-    assert run.read_json(folder / "claim.2.json")["job_start"] == "1"
+    assert files.read_json(folder / "claim.1.json")["state"] == "released"
+    assert files.read_json(folder / "claim.2.json")["job_start"] == "1"
     assert "from step 0 " not in log(folder).split("attempt 2 starts")[1]
 
 

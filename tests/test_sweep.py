@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from study import files
+from study.analysis import dashboard
 from study.cli import app
 from study.errors import StudyError
 from study.losses import names
-from study.runs import dashboard, sweep
-from study.runs import folder as run
+from study.runs import sweep
 from study.runs import table as store
+from study.runs.folder import folder_of
+from study.runs.progress import prepare
 from study.settings import config as configs
 from study.settings.config import RunConfig, load_sweep, read_config
 
@@ -125,8 +128,8 @@ def test_hash_covers_the_numbers_and_not_the_machine(tiny):
 
 def finish(results, config, fids, status="ok"):
     """A finished run as training leaves it, without training."""
-    folder = store.folder_of(results, config)
-    run.write_json(folder / "config.json", config.model_dump())
+    folder = folder_of(results, config)
+    files.write_json(folder / "config.json", config.model_dump())
     rows = [
         {"step": 10 * (i + 1), "d_steps": 10 * (i + 1), "g_steps": 10, "images": 640, "flops": 5}
         | {"wall_s": 1.5, "fid": fid, "fid_train": fid + 1}
@@ -134,7 +137,7 @@ def finish(results, config, fids, status="ok"):
     ]
     made_by = {"commit": "abc", "torch": "2", "python": "3", "host": "h", "processor": "p"}
     result = {"status": status, "reason": None, "config": config.hash, "evaluations": rows}
-    run.write_json(folder / "result.json", result | {"provenance": made_by})
+    files.write_json(folder / "result.json", result | {"provenance": made_by})
     return folder
 
 
@@ -142,7 +145,7 @@ def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
     plan = sweep.plan(tiny, ["wgan", "ns"])
     folders = [finish(tmp_path, c, [9.0, 7.0 + c.number]) for c in plan[:4]]
     folders.append(finish(tmp_path, plan[4], [8.0, math.inf], "diverged"))
-    table = store.collect(tmp_path, "tiny", reversed(folders))
+    table = store.merge(tmp_path, "tiny", reversed(folders))
     assert len(table) == 10
     assert list(table.columns[: len(store.COLUMNS)]) == store.COLUMNS
     keys = table[["loss", "number", "step"]].apply(tuple, axis=1).tolist()
@@ -151,7 +154,7 @@ def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
     assert table["clip"].isna().tolist() == (table["loss"] == "ns").tolist()
     assert table.loc[table["status"] == "diverged", "fid"].tolist() == [8.0, math.inf]
     before = store.table_path(tmp_path, "tiny").read_bytes()
-    again = store.collect(tmp_path, "tiny", folders)
+    again = store.merge(tmp_path, "tiny", folders)
     pd.testing.assert_frame_equal(table, again)
     assert store.table_path(tmp_path, "tiny").read_bytes() == before
     metadata = pq.read_schema(store.table_path(tmp_path, "tiny")).metadata
@@ -161,27 +164,27 @@ def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
 def test_the_table_stands_for_runs_whose_folders_are_gone(tiny, tmp_path):
     plan = sweep.plan(tiny, ["ns"])
     folder = finish(tmp_path, plan[0], [5.0])
-    store.collect(tmp_path, "tiny", [folder])
+    store.merge(tmp_path, "tiny", [folder])
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    status = sweep.prepare(plan, tmp_path)
+    status = prepare(plan, tmp_path)
     assert status.states == ["ok", "to do", "to do"]
-    table = store.collect(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])])
+    table = store.merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])])
     assert table["number"].tolist() == [0, 1]
 
 
 def test_a_changed_sweep_is_refused(tiny, tmp_path):
     plan = sweep.plan(tiny, ["ns"])
-    sweep.prepare(plan, tmp_path)
+    prepare(plan, tmp_path)
     changed = sweep.plan(tiny.model_copy(update={"width": 0.5}), ["ns"])
     with pytest.raises(StudyError, match=r"was planned with width 0.0625, the sweep now says 0.5"):
-        sweep.prepare(changed, tmp_path)
+        prepare(changed, tmp_path)
 
     other = tmp_path / "other"
-    store.collect(other, "tiny", [finish(other, plan[0], [5.0])])
+    store.merge(other, "tiny", [finish(other, plan[0], [5.0])])
     with pytest.raises(StudyError, match=r"(another configuration|was planned with)"):
-        sweep.prepare(changed, other)
+        prepare(changed, other)
 
 
 def test_best_of_another_sweep_with_fresh_seeds(tiny, sweeps_folder, tmp_path, monkeypatch):
@@ -193,7 +196,7 @@ def test_best_of_another_sweep_with_fresh_seeds(tiny, sweeps_folder, tmp_path, m
     plan = sweep.plan(tiny, ["ns"])
     folders = [finish(tmp_path, c, [9.0, 7.0 - c.number]) for c in plan[:2]]
     folders.append(finish(tmp_path, plan[2], [1.0, math.inf], "diverged"))
-    store.collect(tmp_path, "tiny", folders)
+    store.merge(tmp_path, "tiny", folders)
     seeds = sweep.plan(load_sweep("again"), ["ns"])
     assert [c.seed for c in seeds] == [1, 2, 3]
     assert {c.lr for c in seeds} == {plan[1].lr}
@@ -207,22 +210,22 @@ def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     (sweeps_folder / "again.toml").write_text(TINY.replace('ranges = "wide"', 'best_of = "tiny"'))
     plan = sweep.plan(tiny, ["ns"])
-    store.collect(tmp_path, "tiny", [finish(tmp_path, plan[0], [9.0])])
+    store.merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [9.0])])
     old = sweep.plan(load_sweep("again"), ["ns"])
     finish(tmp_path, old[0], [8.0])
-    run.write_json(store.folder_of(tmp_path, old[1]) / "config.json", old[1].model_dump())
+    files.write_json(folder_of(tmp_path, old[1]) / "config.json", old[1].model_dump())
     collect = ["collect", "--sweep", "again", "--winners"]
     result = CliRunner().invoke(app, collect)  # nothing is overtaken
     assert "1 runs, 1 rows" in result.output
-    assert store.folder_of(tmp_path, old[1]).exists()
+    assert folder_of(tmp_path, old[1]).exists()
 
-    store.collect(tmp_path, "tiny", [finish(tmp_path, plan[1], [5.0])])
+    store.merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [5.0])])
     new = sweep.plan(load_sweep("again"), ["ns"])
     with pytest.raises(StudyError, match=r"another configuration .*collect --winners"):
-        sweep.prepare(new, tmp_path)
+        prepare(new, tmp_path)
     result = CliRunner().invoke(app, collect)
     assert "0 runs, 0 rows" in result.output
-    assert sweep.prepare(new, tmp_path).states == ["to do"] * 3
+    assert prepare(new, tmp_path).states == ["to do"] * 3
     aside = tmp_path / "runs/again/ns/fashion_mnist/overtaken"
     kept = {f"{number:03d}.{old[number].hash}" for number in (0, 1)}
     assert {path.name for path in aside.iterdir()} == kept
@@ -234,7 +237,7 @@ def test_optuna_storage_can_be_rebuilt(tiny, tmp_path):
         finish(tmp_path, plan[0], [9.0, 7.0]),
         finish(tmp_path, plan[1], [math.inf], "diverged"),
     ]
-    table = store.collect(tmp_path, "tiny", folders)
+    table = store.merge(tmp_path, "tiny", folders)
     path = dashboard.record(tmp_path, tiny, table)
     dashboard.record(tmp_path, tiny, table)  # nothing is added twice
     backend = optuna.storages.journal.JournalFileBackend(str(path))
@@ -260,12 +263,12 @@ def test_an_unwritable_results_folder_is_named(tiny, tmp_path):
     file = tmp_path / "results"
     file.write_text("not a folder")
     with pytest.raises(StudyError, match="cannot write to the results folder"):
-        sweep.prepare(sweep.plan(tiny, ["ns"]), file)
+        prepare(sweep.plan(tiny, ["ns"]), file)
 
 
 def test_a_full_disk_leaves_the_old_table(tiny, tmp_path):
     plan = sweep.plan(tiny, ["ns"])
-    store.collect(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
+    store.merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
     path = store.table_path(tmp_path, "tiny")
     before = path.read_bytes()
     folder = finish(tmp_path, plan[1], [6.0])
@@ -274,10 +277,10 @@ def test_a_full_disk_leaves_the_old_table(tiny, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            store.collect(tmp_path, "tiny", [folder])
+            store.merge(tmp_path, "tiny", [folder])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, former)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
-    assert store.collect(tmp_path, "tiny", [folder])["number"].tolist() == [0, 1]
+    assert store.merge(tmp_path, "tiny", [folder])["number"].tolist() == [0, 1]

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from study import datasets as data
+from study import files
 from study.losses import load, names
 from study.measures import of_a_generator as measure
-from study.runs import folder as run
+from study.runs.folder import state_of
 from study.settings.config import RunConfig
 from study.settings.space import SHARED
 from study.training import cuda_graph
@@ -65,7 +66,7 @@ def plan(folder, loss="ns", **changes):
         "num_images": 50,
     }
     config = RunConfig(**(values | changes))
-    run.write_json(folder / "config.json", config.model_dump())
+    files.write_json(folder / "config.json", config.model_dump())
     return config
 
 
@@ -204,7 +205,7 @@ def test_divergence_is_a_result(tmp_path):
     status, rows, _ = numbers(tmp_path)
     assert status == "diverged"
     assert rows[-1]["fid"] == rows[-1]["fid_train"] == math.inf
-    assert run.state_of(tmp_path) == "diverged"
+    assert state_of(tmp_path) == "diverged"
 
 
 def test_seed_changes_the_weights_and_nothing_changes_the_data(tmp_path):
@@ -255,7 +256,7 @@ def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
     whole, full = tmp_path / "whole", tmp_path / "full"
     plan(whole), plan(full)
     train.train(whole)
-    write_whole = run.write_atomically
+    write_whole = files.write_atomically
 
     def write_half(path, write):
         def fill(temporary):
@@ -267,11 +268,11 @@ def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
         write_whole(path, fill)
 
     with monkeypatch.context() as disk:
-        disk.setattr(run, "write_atomically", write_half)
+        disk.setattr(files, "write_atomically", write_half)
         with pytest.raises(OSError, match="No space left"):
             train.train(full)
     assert not [path for path in full.iterdir() if path.name.startswith(".")]
-    assert run.state_of(full) == "to do"
+    assert state_of(full) == "to do"
     assert train.train(full) == "ok"
     assert numbers(full)[:2] == numbers(whole)[:2]
 

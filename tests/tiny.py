@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from study.training.loop import train as loop_train
+
 SWEEP = """
 title = "tiny"
 ranges = "wide"
@@ -52,19 +54,17 @@ def shrink_data() -> None:
 
 def train(folder, interrupted, require_held):
     """The study's own loop, on tiny data."""
-    import study.training.loop
-
     shrink_data()
-    return study.training.loop.train(folder, interrupted, require_held)
+    return loop_train(folder, interrupted, require_held)
 
 
 def main() -> None:
     """The study's command line, on tiny data."""
     from study import cli as commands
-    from study.runs import sweep
+    from study.training import loop
 
     shrink_data()
-    sweep.train = train
+    loop.train = train
     commands.main()
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from study.runs import folder as run
+from study import files
 from study.runs import workers as launch
 
 
@@ -19,7 +19,7 @@ def plan(results: Path, **configs: dict) -> list[Path]:
     folders = []
     for name, config in configs.items():
         folder = results / "runs/sweep/loss/data" / name
-        run.write_json(folder / "config.json", {"steps": 20, "step_s": 0.01} | config)
+        files.write_json(folder / "config.json", {"steps": 20, "step_s": 0.01} | config)
         folders.append(folder)
     return folders
 
@@ -27,8 +27,8 @@ def plan(results: Path, **configs: dict) -> list[Path]:
 def train(folder: Path, interrupted, require_held) -> str:
     """Iterate the logistic map, a checkpoint a step; fail or die where the configuration says."""
     config = json.loads((folder / "config.json").read_text())
-    state = run.read_json(folder / "checkpoint.json") or {"step": 0, "x": 0.5}
-    run.log(folder, f"from step {state['step']} on GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+    state = files.read_json(folder / "checkpoint.json") or {"step": 0, "x": 0.5}
+    files.log(folder, f"from step {state['step']} on GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}")
     if config.get("raises"):
         raise ValueError(config["raises"])
     if config.get("dies"):
@@ -37,11 +37,11 @@ def train(folder: Path, interrupted, require_held) -> str:
         time.sleep(config["step_s"])
         state = {"step": state["step"] + 1, "x": 3.7 * state["x"] * (1 - state["x"])}
         require_held()
-        run.write_json(folder / "checkpoint.json", state)
+        files.write_json(folder / "checkpoint.json", state)
         if interrupted():
             return "interrupted"
     require_held()
-    run.write_json(folder / "result.json", {"status": "ok"} | state)
+    files.write_json(folder / "result.json", {"status": "ok"} | state)
     return "ok"
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study import files
 from study.analysis import plots, scores, verdict
 from study.analysis.figures import figures
 from study.analysis.tables import Tables, paper
 from study.errors import StudyError
-from study.runs import folder as run
 from study.runs.table import table_path
 from study.settings.config import load_sweep
 
@@ -76,7 +76,7 @@ def page(tables: Tables) -> str:
 def write(tables: Tables, folder: Path) -> Path:
     """Write the report as <sweep>.html and return its path."""
     text, path = page(tables), folder / f"{tables.sweep}.html"
-    run.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    files.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
 
 

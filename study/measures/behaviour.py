@@ -20,6 +20,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from study import datasets as data
 from study import features as extractors
+from study import files
 from study.analysis import statistics as st
 from study.errors import StudyError
 from study.features import Extractor
@@ -28,7 +29,6 @@ from study.measures import frechet as fid
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures import triangle_manifold as manifold
-from study.runs import folder as run
 from study.settings.config import read_config
 from study.training.loop import best_generator
 
@@ -326,5 +326,5 @@ def save(table: pd.DataFrame, path: Path, replaced: Sequence[str] = ()) -> pd.Da
         table = pd.concat([old[~again], table], ignore_index=True)
         table = table.sort_values([c for c in KEY if c in table], ignore_index=True)
     content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    run.write_atomically(path, lambda place: pq.write_table(content, place, compression="zstd"))
+    files.write_atomically(path, lambda place: pq.write_table(content, place, compression="zstd"))
     return table

@@ -10,6 +10,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import time
 import tomllib
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,9 +23,11 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
+from study import files
 from study.errors import StudyError
-from study.runs import folder as run
 from study.runs import workers as launch
+from study.runs.folder import state_of
+from study.runs.progress import Progress
 from study.settings import shipped
 
 TIMEOUT_S = 60
@@ -47,8 +51,8 @@ class Job:
         order = read_order(self.order)
 
         def watch() -> None:
-            if any(run.state_of(folder) == "failed" for folder in order[self.index]):
-                states = (run.state_of(folder) for job in order for folder in job)
+            if any(state_of(folder) == "failed" for folder in order[self.index]):
+                states = (state_of(folder) for job in order for folder in job)
                 launch.stop_if_broken(states, self.max_failures)
 
         with launch.Notice(signal.SIGUSR2) as notice:
@@ -70,7 +74,7 @@ class Job:
 
 def read_order(folder: Path) -> list[list[Path]]:
     """The runs of each job of an array; StudyError where this machine cannot see them."""
-    order = run.read_json(folder / "order.json")
+    order = files.read_json(folder / "order.json")
     if order is None:
         raise StudyError(
             f"{folder}/order.json cannot be read on {socket.gethostname()}: the results folder "
@@ -202,7 +206,7 @@ def submit(
         folder = jobs / f"study-{uuid.uuid4().hex[:8]}"
         carried = in_parts(part, resources.runs_per_job)
         order = {"jobs": [[str(each) for each in one] for one in carried]}
-        run.write_json(folder / "order.json", order)
+        files.write_json(folder / "order.json", order)
         try:
             array = executor(folder, resources, after=numbers[-1] if numbers else None)
             submitted = array.submit_array([job(folder, index) for index in range(len(carried))])
@@ -245,7 +249,7 @@ def queued(jobs: Path) -> dict[Path, str]:
     """Run folder -> the number of the job in the queue that carries it."""
     carried: dict[Path, str] = {}
     for name, numbers in queue().items():
-        order = run.read_json(jobs / name / "order.json")
+        order = files.read_json(jobs / name / "order.json")
         for number in numbers if order else ():
             task = int(number.split("_")[1]) if "_" in number else 0
             carried |= dict.fromkeys(read_order(jobs / name)[task], number)
@@ -273,3 +277,96 @@ def silent(jobs: Path) -> int:
             count += max(len(read_order(order.parent)) - len(logs), 0)
             order.unlink()
     return count
+
+
+# ---- a sweep's jobs ------------------------------------------------------------------------------
+
+
+def jobs_folder(results: Path, sweep: str) -> Path:
+    """Where the orders and logs of a sweep's SLURM jobs lie."""
+    return (results / "runs" / sweep / "jobs").absolute()
+
+
+def run_on_slurm(
+    status: Progress,
+    train: launch.Train,
+    show: Callable[[Progress], None],
+    results: Path,
+    resources: Resources,
+    retries: int,
+    max_failures: int,
+    wait: bool,
+) -> None:
+    """Submit what is missing; with `wait`, stay until every run has come to an end."""
+    jobs = jobs_folder(results, status.configs[0].sweep)
+    count = silent(jobs)
+    if count:
+        print(f"last time {silence(count, results)}", file=sys.stderr)
+    send(status, train, jobs, resources, retries, max_failures)
+    if wait:
+        follow(status, train, show, results, resources, retries, max_failures)
+    else:
+        print("`make status` tells how it goes; `python -m study cancel` takes the jobs back")
+
+
+def send(
+    status: Progress,
+    train: launch.Train,
+    jobs: Path,
+    resources: Resources,
+    retries: int,
+    max_failures: int,
+) -> int:
+    """Submit what is open and not yet in the queue; returns how many jobs that makes."""
+    files.require_writable(jobs)
+    with files.alone(jobs):  # two drivers at once submit nothing twice
+        there = queued(jobs)
+        missing = [path.absolute() for path in status.open(retries)]
+        missing = [path for path in missing if path not in there]
+
+        def job(order: Path, index: int) -> Job:
+            at_once = resources.runs_at_once
+            return Job(order, index, train, at_once, retries, max_failures)
+
+        numbers = submit(missing, resources, jobs, job)
+    print(f"{len(missing)} runs submitted in {len(numbers)} jobs; {len(there)} were in the queue")
+    return len(numbers)
+
+
+def follow(
+    status: Progress,
+    train: launch.Train,
+    show: Callable[[Progress], None],
+    results: Path,
+    resources: Resources,
+    retries: int,
+    max_failures: int,
+) -> None:
+    """Wait until the jobs have ended, and submit again what they leave open."""
+    jobs = jobs_folder(results, status.configs[0].sweep)
+    while True:
+        status = status.now()
+        show(status)
+        try:
+            launch.stop_if_broken(status.states, max_failures)
+        except StudyError:
+            cancel(jobs)
+            raise
+        count = silent(jobs)
+        if count:
+            raise StudyError(silence(count, results))
+        if not queued(jobs) and "running" not in status.states:
+            status = status.now()
+            if not status.open(retries):
+                return
+            send(status, train, jobs, resources, retries, max_failures)
+        time.sleep(LOOK_S)
+
+
+def silence(count: int, results: Path) -> str:
+    """What it means that so many jobs have ended without a word."""
+    return (
+        f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes do "
+        f"not see {results.absolute()}; results must lie on a disk that the nodes share "
+        "(STUDY_RESULTS names the folder); the same command submits them again"
+    )

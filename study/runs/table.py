@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from study import files
 from study.errors import StudyError
-from study.runs import folder as run
-from study.settings.config import NAME, NAME_RULE, RunConfig, read_config
+from study.runs.folder import folders_of, read_result
+from study.settings.config import NAME, NAME_RULE, read_config
 
 HYPERPARAMETERS = [
     "lr",
@@ -90,7 +91,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
     A folder whose config.json is that of another place is named on stderr and gives no rows.
     """
-    result = run.read_result(folder)
+    result = read_result(folder)
     if result is None:
         return []
     try:
@@ -123,7 +124,17 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [shared | evaluation for evaluation in result["evaluations"]]
 
 
-def collect(results: Path, sweep: str, folders: Iterable[Path]) -> pd.DataFrame:
+def collect(results: Path, sweep: str) -> pd.DataFrame:
+    """Bring a sweep's finished runs into its table; returns the table."""
+    files.require_writable(results / "runs")
+    with files.alone(results / "runs"):
+        folders = folders_of(sweep, results)
+        for folder in (results, *folders):
+            files.remove_temporaries(folder)
+        return merge(results, sweep, folders)
+
+
+def merge(results: Path, sweep: str, folders: Iterable[Path]) -> pd.DataFrame:
     """Bring the finished runs among `folders` into the sweep's table, write and return it."""
     fresh = pd.DataFrame([row for folder in folders for row in rows_of(folder)])
     old = read_table(results, sweep)
@@ -148,9 +159,4 @@ def write_table(results: Path, sweep: str, table: pd.DataFrame) -> None:
         {**(content.schema.metadata or {}), b"study": json.dumps(about).encode()}
     )
     path = table_path(results, sweep)
-    run.write_atomically(path, lambda temporary: pq.write_table(content, temporary))
-
-
-def folder_of(results: Path, config: RunConfig) -> Path:
-    """Where a run lies."""
-    return results / "runs" / config.path
+    files.write_atomically(path, lambda temporary: pq.write_table(content, temporary))

@@ -19,8 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, Self
 
+from study import files
 from study.errors import StudyError
-from study.runs import folder as run
+from study.runs.claim import TakenOver, heartbeat, last_claim
+from study.runs.folder import State, is_open, take
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has started threads hangs
 SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)
@@ -90,22 +92,22 @@ def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries
     failed.
     """
     try:
-        mine = run.claim(folder, retries)
+        mine = take(folder, retries)
         if mine is None:
             return True
-        with run.heartbeat(mine), log_of(folder):
-            run.log(folder, f"attempt {mine.number} starts, process {os.getpid()}")
+        with heartbeat(mine), log_of(folder):
+            files.log(folder, f"attempt {mine.number} starts, process {os.getpid()}")
             try:
                 outcome = train(folder, interrupted, mine.require_held)
-            except run.TakenOver as notice:
-                run.log(folder, f"{notice}; it writes nothing more")
+            except TakenOver as notice:
+                files.log(folder, f"{notice}; it writes nothing more")
                 return True
             except Exception as error:
                 mine.end("failed", f"{type(error).__name__}: {error}".splitlines()[0])
-                run.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
+                files.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
                 return False
             mine.end("released" if outcome == "interrupted" else "finished")
-            run.log(folder, f"attempt {mine.number} ends: {outcome}")
+            files.log(folder, f"attempt {mine.number} ends: {outcome}")
         return True
     except OSError as error:  # a full disk, say, must not take the next run with it
         with contextlib.suppress(OSError):
@@ -214,7 +216,7 @@ class Dispatcher:
 
     def goes_again(self, folder: Path) -> bool:
         """Whether a run that came back is to be handed out once more."""
-        return self.handed[folder] <= self.retries and run.is_open(folder, self.retries)
+        return self.handed[folder] <= self.retries and is_open(folder, self.retries)
 
     def hand_out(self, line: Connection) -> None:
         """Give a worker its next run, or nothing more."""
@@ -234,8 +236,8 @@ class Dispatcher:
 
 def note_death(folder: Path, process: BaseProcess) -> None:
     """Say in a run's claim how the process that trained it has died."""
-    last = run.last_claim(folder)
-    content = (last and run.read_json(last.path)) or {}
+    last = last_claim(folder)
+    content = (last and files.read_json(last.path)) or {}
     if last is None or content.get("pid") != process.pid or content.get("state") != "running":
         return
     code = process.exitcode or 0
@@ -243,10 +245,10 @@ def note_death(folder: Path, process: BaseProcess) -> None:
     error = f"its process ended {end}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
     with contextlib.suppress(OSError):
         last.end("failed", error)
-        run.log(folder, f"attempt {last.number} failed: {error}")
+        files.log(folder, f"attempt {last.number} failed: {error}")
 
 
-def stop_if_broken(states: Iterable[run.State], max_failures: int) -> None:
+def stop_if_broken(states: Iterable[State], max_failures: int) -> None:
     """StudyError once so many runs have failed."""
     failed = sum(state == "failed" for state in states)
     if failed >= max_failures:

@@ -30,11 +30,11 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.tensorboard import SummaryWriter
 
 from study import datasets as data
+from study import files as run
 from study.errors import StudyError
 from study.losses import load
 from study.losses.base import GANLoss, Players
 from study.measures import of_a_generator as measure
-from study.runs import folder as run
 from study.settings.config import BATCH_SIZE, RunConfig, read_config
 from study.training.cuda_graph import GraphStep
 from study.training.networks import Z_DIM, Generator, ImageShape, draw_z, initialise

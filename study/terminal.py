@@ -3,9 +3,9 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -13,76 +13,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from study.runs import folder as run
 from study.runs import table as store
+from study.runs.folder import DONE, State
+from study.runs.progress import STATES, Overview, Progress
 from study.settings.config import RunConfig
 
-STATES: tuple[run.State, ...] = ("to do", "running", "ok", "diverged", "failed", "lost")
-
 console = Console(width=None if sys.stdout.isatty() else 120)
-
-
-class Cost(NamedTuple):
-    """What a finished run came to."""
-
-    fid: float
-    wall_s: float
-
-
-def finished(status: str, distances: Iterable[float], wall_s: float) -> Cost:
-    """The cost of a run that is done: its smallest distance, infinity where it diverged."""
-    return Cost(min(distances) if status == "ok" else float("inf"), wall_s)
-
-
-class Overview:
-    """Loss x data set: how many runs are in each state, the best distance, time spent and left.
-
-    Finished runs are read once and remembered.
-    """
-
-    def __init__(self, results: Path, workers: int) -> None:
-        self.results, self.workers = results, max(workers, 1)
-        self.finished: dict[str, Cost] = {}
-        self.tables: set[str] = set()
-
-    def cost(self, config: RunConfig, folder: Path) -> Cost | None:
-        """What a finished run came to, from its sweep's table or from its folder."""
-        if config.sweep not in self.tables:
-            self.tables.add(config.sweep)
-            for hash_, rows in store.read_table(self.results, config.sweep).groupby("config"):
-                status, wall_s = rows["status"].iloc[0], rows["wall_s"].max()
-                self.finished[str(hash_)] = finished(status, rows["fid"], wall_s)
-        identity = config.hash
-        if identity not in self.finished:
-            result = run.read_result(folder)
-            if result is not None:
-                rows = result["evaluations"]
-                distances = [row["fid"] for row in rows]
-                self.finished[identity] = finished(result["status"], distances, rows[-1]["wall_s"])
-        return self.finished.get(identity)
-
-    def groups(
-        self, configs: list[RunConfig], folders: list[Path], states: list[run.State]
-    ) -> list[dict[str, Any]]:
-        """One entry a loss and data set."""
-        groups: dict[tuple[str, str, str], dict[str, Any]] = {}
-        for config, folder, state in zip(configs, folders, states, strict=True):
-            key = (config.sweep, config.loss, config.dataset)
-            empty = {"best": None, "spent_s": 0.0, "runs": 0} | dict.fromkeys(STATES, 0)
-            group = groups.setdefault(key, empty)
-            group[state] += 1
-            group["runs"] += 1
-            cost = self.cost(config, folder) if state in run.DONE else None
-            if cost is not None:
-                group["spent_s"] += cost.wall_s
-                if cost.fid < (group["best"] or float("inf")):
-                    group["best"] = cost.fid
-        for group in groups.values():
-            done = group["ok"] + group["diverged"]
-            left = group["runs"] - done
-            group["left_s"] = group["spent_s"] / done * left / self.workers if done else None
-        names = ("sweep", "loss", "dataset")
-        return [dict(zip(names, key, strict=True)) | group for key, group in groups.items()]
 
 
 def overview_table(groups: list[dict[str, Any]], features: str) -> Table:
@@ -110,7 +46,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-Show = Callable[[list[RunConfig], list[Path], list[run.State]], None]
+Show = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
@@ -120,7 +56,7 @@ def live(results: Path, workers: int, features: str) -> Iterator[Show]:
     Elsewhere (a log, a pipe) it prints a line whenever a run has come to an end.
     """
     overview = Overview(results, workers)
-    last: dict[Path, run.State] = {}
+    last: dict[Path, State] = {}
     started = time.monotonic()
     with (
         Live(console=console, auto_refresh=False)
@@ -128,17 +64,18 @@ def live(results: Path, workers: int, features: str) -> Iterator[Show]:
         else (contextlib.nullcontext()) as screen
     ):
 
-        def show(configs: list[RunConfig], folders: list[Path], states: list[run.State]) -> None:
+        def show(progress: Progress) -> None:
+            configs, folders, states = progress
             if screen is not None:
                 groups = overview.groups(configs, folders, states)
                 screen.update(overview_table(groups, features), refresh=True)
                 return
             overview.groups(configs, folders, states)
             for config, folder, state in zip(configs, folders, states, strict=True):
-                if state in (*run.DONE, "failed") and last.get(folder, state) != state:
+                if state in (*DONE, "failed") and last.get(folder, state) != state:
                     cost = overview.finished.get(config.hash)
                     distance = f", distance {cost.fid:.4g}" if cost else ""
-                    done = sum(s in run.DONE for s in states)
+                    done = sum(s in DONE for s in states)
                     console.print(
                         f"{duration(time.monotonic() - started)}  {config.path}: {state}{distance}"
                         f"  ({done} of {len(states)} done)",
@@ -179,3 +116,36 @@ def trials_table(table: pd.DataFrame, features: str) -> Table:
 def value_text(value: Any) -> str:
     """A hyperparameter's value with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
+    """Print the trials, the best setting and the path of the budget curve, a group at a time."""
+    from study.analysis import plots  # noqa: PLC0415 (it takes seconds)
+    from study.losses import load as load_loss  # noqa: PLC0415
+
+    for loss, dataset in dict.fromkeys((config.loss, config.dataset) for config in plan):
+        rows = table[(table["loss"] == loss) & (table["dataset"] == dataset)]
+        if rows.empty:
+            continue
+        features_name = rows["features"].iloc[0]
+        console.print(f"\n{load_loss(loss).title} on {dataset}")
+        console.print(trials_table(rows, features_name))
+        good = rows[rows["status"] == "ok"].sort_values("fid", kind="stable")
+        if good.empty:
+            print(f"all {rows['number'].nunique()} settings diverged: no best setting")
+            continue
+        best = good.iloc[0]
+        values = [
+            f"{name} {value_text(best[name])}"
+            for name in store.HYPERPARAMETERS
+            if name in best and not pd.isna(best[name])
+        ]
+        stem = results / "runs" / plan[0].sweep / loss / dataset / "budget_curve"
+        plots.save(plots.budget_curves(rows), stem)
+        print(f"best setting: number {best['number']}: {', '.join(values)}")
+        print(
+            f"its samples: {results / 'runs' / plan[0].sweep / loss / dataset}"
+            f"/{best['number']:03d}/samples/{best['step']:06d}.png"
+        )
+        print(f"budget curve: {stem}.png")
+    print(f"table: {store.table_path(results, plan[0].sweep)}")

@@ -1,0 +1,76 @@
+"""What a sweep would launch, and what that would cost."""
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from study import datasets as data
+from study.losses import load as load_loss
+from study.runs import slurm
+from study.runs import table as store
+from study.runs.folder import DONE
+from study.runs.progress import Progress
+from study.settings.config import RunConfig
+from study.training.loop import count_flops
+
+
+def predicted_flops(configs: Sequence[RunConfig]) -> int:
+    """FLOPs of training the runs, by torch's counter; evaluations are not in it."""
+
+    @cache
+    def per_step(key: Hashable) -> tuple[int, int]:
+        return count_flops(examples[key], data.image_shape(examples[key].dataset))
+
+    @cache
+    def g_steps(key: Hashable, disc_iters: int, d_steps: int) -> int:
+        loss = load_loss(examples[key].loss)(**examples[key].own)
+        return sum(loss.g_turn(step, disc_iters) for step in range(d_steps))
+
+    keys: list[Hashable] = [
+        (c.loss, data.image_shape(c.dataset), c.batch_norm, c.width) for c in configs
+    ]
+    examples = dict(zip(keys, configs, strict=True))
+    total = 0
+    for key, config in zip(keys, configs, strict=True):
+        d_flops, g_flops = per_step(key)
+        g_times = g_steps(key, config.disc_iters, config.d_steps)
+        total += config.d_steps * d_flops + g_times * g_flops
+    return total
+
+
+def flops_per_second(results: Path, sweep: str) -> float | None:
+    """The rate of a sweep's finished runs, evaluations included in the time; None without any."""
+    rows = store.read_table(results, sweep).drop_duplicates("config", keep="last")
+    return float(rows["flops"].sum() / rows["wall_s"].sum()) if len(rows) else None
+
+
+def describe(
+    status: Progress, results: Path, at_once: int, resources: slurm.Resources | None
+) -> Iterator[str]:
+    """Say what would be launched: runs, jobs, FLOPs and hours, and what sbatch would be given."""
+    there = slurm.queued(slurm.jobs_folder(results, status.configs[0].sweep)) if resources else {}
+    configs = [
+        config
+        for config, folder, state in zip(*status, strict=True)
+        if state not in (*DONE, "running") and folder.absolute() not in there
+    ]
+    states = ", ".join(f"{count} {state}" for state, count in status.counts().items())
+    yield (f"runs: {len(status.configs)} ({states}), of which {len(configs)} would be trained")
+    flops = predicted_flops(configs)
+    rate = flops_per_second(results, status.configs[0].sweep)
+    yield (f"training: {flops:.3g} FLOPs")
+    if rate:
+        hours = flops / rate / 3600
+        yield (
+            f"time: {hours:.1f} hours at the {rate / 1e9:.1f} GFLOP/s of this sweep's finished runs"
+            f", {hours / at_once:.1f} with {at_once} runs at once"
+        )
+    else:
+        yield ("time: not known before a run of this sweep is done")
+    if resources is not None and configs:
+        jobs = math.ceil(len(configs) / resources.runs_per_job)
+        limit = slurm.array_limit()
+        yield (f"jobs: {jobs}, in {math.ceil(jobs / limit)} arrays of {limit} at most")
+        jobs_there = slurm.jobs_folder(results, status.configs[0].sweep)
+        yield (slurm.sbatch_text(resources, jobs_there, min(jobs, limit)))
