@@ -24,13 +24,14 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from study import features
+from study.features import inception
 from study.measures import frechet as fid
 
 
-def inception() -> tuple[features.Extractor, Callable[[Tensor], Any]]:
+def inception_side_by_side() -> tuple[features.Extractor, Callable[[Tensor], Any]]:
     """The study's Inception and torch-fidelity's, with the same random weights."""
-    network = features.inception_network()
-    prepare, cpu = features.prepare_inception, torch.device("cpu")
+    network = inception.inception_network()
+    prepare, cpu = inception.prepare, torch.device("cpu")
     extractor = features.Extractor("inception", 2048, "random", 50, prepare, network, cpu)
     weights = network.state_dict() | nn.Linear(2048, 1008).state_dict(prefix="fc.")
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +60,7 @@ def lite0_as_packaged() -> Callable[[Tensor], Tensor]:
 def extractors() -> common.Rows:
     """Images a second, batches of each extractor's own size."""
     rows = []
-    ours, theirs = inception()
+    ours, theirs = inception_side_by_side()
     for extractor, other, name in (
         (features.load("lite0"), lite0_as_packaged(), "efficientnet-lite-pytorch as packaged"),
         (ours, theirs, "torch-fidelity"),

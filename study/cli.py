@@ -330,7 +330,7 @@ def show_distance(
         str, typer.Argument(help="A folder of images, an .npy or .npz, DATA:SPLIT, or a run's.")
     ],
     fake: Annotated[str, typer.Argument(help="What to compare with it, named likewise.")],
-    features: Annotated[str | None, typer.Option(help="inception, lite0 or random.")] = None,
+    features: Annotated[str | None, typer.Option(help="inception, lite0, lite2 or random.")] = None,
     num_images: Annotated[int | None, typer.Option(help="Images of each side.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
     as_json: Json = False,
@@ -351,7 +351,7 @@ def show_distance(
 @app.command("behaviour")
 def show_behaviour(
     dataset: Annotated[str, typer.Option(help="Whose real images.")] = "fashion_mnist",
-    features: Annotated[str | None, typer.Option(help="inception, lite0 or random.")] = None,
+    features: Annotated[str | None, typer.Option(help="inception, lite0, lite2 or random.")] = None,
     draws: Annotated[int, typer.Option(min=2, help="Repetitions with other images.")] = 3,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
