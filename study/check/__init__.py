@@ -1,0 +1,1 @@
+"""What holds on the machine at hand: `python -m study check`."""
