@@ -105,7 +105,7 @@ def images() -> NDArray[np.uint8]:
     amplitude = np.random.RandomState(0).standard_normal((13 * BATCH, 5, 5))
     amplitude = amplitude / (1.0 + np.arange(5)[:, None] + np.arange(5)[None, :])
     field = np.einsum("if,nfg,jg->nij", basis, amplitude, basis)
-    pixels = np.clip(1 / (1 + np.exp(-2 * field)), 2 / 255, 253 / 255)
+    pixels: Array = np.clip(1 / (1 + np.exp(-2 * field)), 2 / 255, 253 / 255)
     return np.round(pixels * 255).astype(np.uint8)
 
 
