@@ -15,7 +15,6 @@ from study.errors import StudyError
 from study.features.base import Extractor
 from study.features.inception import weights_path
 
-
 __all__ = ["Extractor", "default", "load", "names"]
 
 
