@@ -60,19 +60,26 @@ def md5(content: bytes) -> str:
 
 
 def test_names_shapes_and_sizes_are_the_papers() -> None:
-    assert data.NAMES == ("celeba", "cifar10", "fashion_mnist", "mnist", "triangles")
+    assert data.NAMES == ("celeba", "cifar10", "fashion_mnist", "mnist", "noise", "triangles")
     known = {name: (data.image_shape(name), *data.sizes(name)) for name in data.NAMES}
     assert known == {
         "celeba": ((3, 64, 64), 162_770, 10_000),
         "cifar10": ((3, 32, 32), 50_000, 10_000),
         "fashion_mnist": ((1, 28, 28), 60_000, 10_000),
         "mnist": ((1, 28, 28), 60_000, 10_000),
+        "noise": ((1, 28, 28), 512, 512),
         "triangles": ((1, 28, 28), 60_000, 10_000),
     }
 
 
+def test_noise_is_the_same_everywhere_and_its_parts_differ() -> None:
+    train, held_out = (data.load("noise", split) for split in ("train", "held_out"))
+    assert md5(train.numpy().tobytes()) == "5a0ebdcc242016bb69c5736b07546e13"
+    assert not torch.equal(train, held_out)
+
+
 def test_unknown_names_and_splits_list_what_is_allowed() -> None:
-    allowed = "celeba, cifar10, fashion_mnist, mnist, triangles"
+    allowed = "celeba, cifar10, fashion_mnist, mnist, noise, triangles"
     for ask in (data.image_shape, data.sizes, data.summary, lambda name: data.load(name, "train")):
         with pytest.raises(StudyError, match=f"^unknown data set 'x'; allowed: {allowed}$"):
             ask("x")

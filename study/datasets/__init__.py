@@ -351,6 +351,16 @@ def _read_triangles(split: str, folder: Path) -> tuple[Images, Path]:
     return _cached(path, lambda: triangles.render(triangles.split_vertices(split)))
 
 
+# ---- noise -------------------------------------------------------------------------------------
+
+
+def _read_noise(split: str, folder: Path) -> tuple[Images, Path]:
+    """Random pixels, for checks and tests: made in an instant, the same everywhere."""
+    shape = (SETS["noise"].sizes[split], *SETS["noise"].shape)
+    seed = list(SETS["noise"].sizes).index(split)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8), Path("NumPy's PCG64")
+
+
 # ---- files -------------------------------------------------------------------------------------
 
 _MEND = "delete it to have it fetched or made again, or put a whole copy there"
@@ -451,6 +461,9 @@ SETS = {
         _IDX_SIZES,
         lambda split, folder: _read_idx("mnist", split, folder),
         _IDX_VERIFIED,
+    ),
+    "noise": DataSet(
+        (1, 28, 28), {"train": 512, "held_out": 512}, _read_noise, "made from a seed, on every use"
     ),
     "triangles": DataSet(
         (1, 28, 28),
