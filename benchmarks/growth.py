@@ -59,7 +59,7 @@ def act(action: str, results: Path, count: int) -> None:
     elif action.startswith("collect"):
         store.collect(results, "mini")
     elif action == "figures":
-        figures.draw(read_tables(results, "mini"), results / "figures")
+        figures.draw(read_tables(results, "mini").frames(), results / "figures")
 
 
 def cost_of(command: list[str], results: Path) -> tuple[float, float]:

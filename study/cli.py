@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +27,6 @@ from study.settings.config import load_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 app = typer.Typer(
     help='A reproduction of "Are GANs Created Equal? A Large-Scale Study".',
@@ -272,7 +270,7 @@ def draw_figures(
 
     results = results_folder()
     for name in sweep or searches(results):
-        written, refused = figures.draw(read_tables(results, name), to / name)
+        written, refused = figures.draw(read_tables(results, name).frames(), to / name)
         print(f"{to / name}: {len(written)} files")
         for line in refused:
             print(f"not drawn: {line}", file=sys.stderr)
@@ -357,7 +355,6 @@ def show_behaviour(
 ) -> None:
     """How the distance behaves: number of images, dropped classes, noise, blur, copies."""
     from study import features as extractors
-    from study.analysis import behaviour_plots
     from study.measures import behaviour
 
     extractor = extractors.load(features or extractors.default(), device or default_device(None))
@@ -366,7 +363,7 @@ def show_behaviour(
     print(behaviour.report(found))
     path = results_folder() / "behaviour.parquet"
     behaviour.save(found, path, replaced=["dataset", "features"])
-    draw_behaviour(behaviour_plots.figures(found), path)
+    draw_behaviour("behaviour", found, path)
 
 
 @app.command("agreement")
@@ -377,7 +374,6 @@ def show_agreement(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Whether two extractors rank trained generators alike: Spearman's correlation over runs."""
-    from study.analysis import behaviour_plots
     from study.measures import behaviour
 
     if len(set(features)) != 2:
@@ -392,7 +388,7 @@ def show_agreement(
     )
     path = results_folder() / "agreement.parquet"
     behaviour.save(found, path)
-    draw_behaviour({"agreement": behaviour_plots.agreement(found, *features)}, path)
+    draw_behaviour("agreement", found, path)
 
 
 @app.command("convergence")
@@ -401,23 +397,20 @@ def show_convergence(
     num_images: Annotated[int, typer.Option(min=1, help="Images of each kind.")] = 128,
 ) -> None:
     """What the descents to the manifold of triangles find, by number of starts and of steps."""
-    from study.analysis import behaviour_plots
     from study.measures import behaviour
 
     found = behaviour.manifold_convergence(run_dir, num_images)
     path = results_folder() / "convergence.parquet"
     behaviour.save(found, path)
-    draw_behaviour({"convergence": behaviour_plots.convergence(found)}, path)
+    draw_behaviour("convergence", found, path)
 
 
-def draw_behaviour(figures: Mapping[str, Figure], table: Path) -> None:
-    """Write figures as analysis/figures/behaviour_NAME.*, and say what was written."""
-    from study.analysis import plots
+def draw_behaviour(name: str, found: pd.DataFrame, path: Path) -> None:
+    """Write the figures of this table into analysis/figures/, and say what was written."""
+    from study.analysis import figures
 
-    print(table)
-    for name, figure in figures.items():
-        for path in plots.save(figure, Path("analysis/figures") / f"behaviour_{name}"):
-            print(path)
+    written, _ = figures.draw({name: found}, Path("analysis/figures"))
+    print(*(path, *written), sep="\n")
 
 
 def main() -> None:

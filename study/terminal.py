@@ -120,7 +120,8 @@ def value_text(value: Any) -> str:
 
 def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
     """Print the trials, the best setting and the path of the budget curve, a group at a time."""
-    from study.analysis import plots  # noqa: PLC0415 (it takes seconds)
+    from study.analysis.figures.budget import budget_curves  # noqa: PLC0415 (it takes seconds)
+    from study.analysis.figures.style import save  # noqa: PLC0415
     from study.losses import load as load_loss  # noqa: PLC0415
 
     for loss, dataset in dict.fromkeys((config.loss, config.dataset) for config in plan):
@@ -141,7 +142,7 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
             if name in best and not pd.isna(best[name])
         ]
         stem = results / "runs" / plan[0].sweep / loss / dataset / "budget_curve"
-        plots.save(plots.budget_curves(rows), stem)
+        save(budget_curves(rows), stem)
         print(f"best setting: number {best['number']}: {', '.join(values)}")
         print(
             f"its samples: {results / 'runs' / plan[0].sweep / loss / dataset}"

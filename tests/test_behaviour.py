@@ -10,7 +10,11 @@ from test_score import a_run  # noqa: F401 (a fixture)
 from study import cli as commands
 from study import datasets as data
 from study import features
-from study.analysis import behaviour_plots, plots
+from study.analysis import figures
+from study.analysis.figures.behaviour_agreement import agreement
+from study.analysis.figures.behaviour_bias import bias
+from study.analysis.figures.behaviour_damage import damage
+from study.analysis.figures.style import save
 from study.errors import StudyError
 from study.measures import behaviour
 from study.measures import triangle_manifold as manifold
@@ -109,7 +113,7 @@ def test_without_classes_nothing_is_dropped(small, monkeypatch):
     monkeypatch.delitem(data.LABELS, "mnist")
     table = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=2)
     assert "classes" not in set(table["experiment"])
-    assert len(behaviour_plots.damage(table).axes) == 6
+    assert len(damage(table).axes) == 6
 
 
 def fall(sizes, dim=64, features_name="random", draws=3, limit=0.25):
@@ -217,14 +221,17 @@ def test_saving_replaces_what_was_measured_again(tmp_path, table):
 
 
 def test_figures_are_the_same_bytes_again(tmp_path, table):
-    assert list(behaviour_plots.figures(table)) == ["bias_mnist_random", "damage_mnist_random"]
-    drawn = [plots.save(behaviour_plots.damage(table), tmp_path / name) for name in "ab"]
+    assert list(figures.of({"behaviour": table})) == [
+        "behaviour_bias_mnist_random",
+        "behaviour_damage_mnist_random",
+    ]
+    drawn = [save(damage(table), tmp_path / name) for name in "ab"]
     for first, second in zip(*drawn, strict=True):
         assert first.read_bytes() == second.read_bytes()
 
 
 def test_the_bias_figure_shows_the_limit_and_the_papers_value():
-    figure = behaviour_plots.bias(fall([3000, 5000, 10_000], 2048, "inception"))
+    figure = bias(fall([3000, 5000, 10_000], 2048, "inception"))
     left = figure.axes[0]
     labels = left.get_legend_handles_labels()[1]
     assert "n → ∞: 0.25" in labels
@@ -233,7 +240,7 @@ def test_the_bias_figure_shows_the_limit_and_the_papers_value():
 
 
 def test_the_agreement_figure_has_a_point_a_run():
-    figure = behaviour_plots.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
+    figure = agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 1], [3, 3], [4, 4], [5, 5]]
     assert "correlation 0.90" in " ".join(figure._supxlabel.get_text().split())
 
@@ -257,7 +264,7 @@ def test_the_behaviour_command_writes_table_and_figures(small, monkeypatch, caps
     monkeypatch.setenv("STUDY_RESULTS", "results")
     options = ["--dataset", "mnist", "--features", "random", "--draws", "2", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["study", "behaviour", *options])
-    monkeypatch.setattr(behaviour_plots, "figures", lambda table: {})
+    monkeypatch.setattr(figures, "draw", lambda tables, folder: ([], []))
     with pytest.raises(SystemExit) as exit_:
         commands.main()
     assert exit_.value.code == 0

@@ -93,7 +93,7 @@ def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
     full.to_parquet(one_set / "defaults.parquet")
     tables = read_tables(one_set, "mini")
     assert set(tables.full["loss"]) == {"ns", "wgan"}
-    assert "defaults" in figures.figures(tables)
+    assert "defaults" in figures.of(tables.frames())
     assert "What do full width and length change?" in report.page(tables)
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
 
@@ -115,12 +115,11 @@ def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(tmp_path, mo
 
 
 def test_the_figures_that_the_tables_allow(results):
-    names = set(figures.figures(read_tables(results, "mini")))
+    names = set(figures.of(read_tables(results, "mini").frames()))
     assert {"budget", "budget_report", "distributions", "profiles", "ranks", "seeds", "f1"} < names
     assert {"wins_triangles", "samples_fashion_mnist", "curves_fashion_mnist"} < names
     assert {"settings_fashion_mnist_ns", "settings_triangles_wgan"} < names
     assert not names & {"narrow", "samples_triangles"}
-    assert {report._kind(name) for name in names} <= set(report.TITLES)
 
 
 def test_drawn_twice_to_the_same_bytes_and_whole_or_not_at_all(one_set, tmp_path):
@@ -132,14 +131,14 @@ def test_drawn_twice_to_the_same_bytes_and_whole_or_not_at_all(one_set, tmp_path
         stale = tmp_path / name / "settings_fashion_mnist_wgan.svg"
         stale.parent.mkdir()
         stale.write_text("of an older table")
-        written, refused = figures.draw(tables, tmp_path / name)
+        written, refused = figures.draw(tables.frames(), tmp_path / name)
         assert not stale.exists()
         assert len(refused) == 1
         assert refused[0].startswith("settings_fashion_mnist_wgan: one setting of wgan")
         pages.append({path.name: path.read_bytes() for path in written})
     assert pages[0] == pages[1]
     assert all(pages[0].values())
-    assert len(pages[0]) == 2 * (len(figures.figures(tables)) - 1)
+    assert len(pages[0]) == 2 * (len(figures.of(tables.frames())) - 1)
 
 
 def test_tables_that_are_not_there(tmp_path):
@@ -160,7 +159,7 @@ def test_tables_that_are_not_there(tmp_path):
 def test_the_report_is_one_page_with_everything_in_it(one_set):
     tables = read_tables(one_set, "mini")
     text = report.page(tables)
-    assert text.count("<img ") == len(figures.figures(tables))
+    assert text.count("<img ") == len(figures.of(tables.frames()))
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
     for finding in report.findings(tables):
         assert finding.question in text

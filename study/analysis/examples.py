@@ -48,16 +48,35 @@ def collapsed(results: Path, sweep: str, dataset: str) -> Example:
     return _example(results, next(worst.itertuples()))
 
 
+def table(results: Path, sweep: str) -> pd.DataFrame:
+    """A row an example of a sweep: of each data set that has some, the best runs, then `collapsed`.
+
+    Columns: dataset, collapsed (a bool), and those of Example.
+    """
+    runs = scores.of_runs(read_table(results, sweep))
+    rows = [
+        {"dataset": dataset, "collapsed": bad} | example._asdict()
+        for dataset in scores.dataset_order(runs)
+        if folder(results, sweep, dataset).exists()
+        for bad, chosen in (
+            (False, best(results, sweep, dataset)),
+            (True, [collapsed(results, sweep, dataset)]),
+        )
+        for example in chosen
+    ]
+    return pd.DataFrame(rows)
+
+
 def keep(results: Path, sweep: str) -> int:
     """Copy the examples of a search's table out of its run folders; returns how many were copied.
 
     What is no example any more is removed; an example whose run folder is gone stays.
     """
-    table = read_table(results, sweep)
-    if table.empty or load_sweep(sweep).ranges is None:
+    rows = read_table(results, sweep)
+    if rows.empty or load_sweep(sweep).ranges is None:
         return 0
     copied = 0
-    for dataset in scores.dataset_order(table):
+    for dataset in scores.dataset_order(rows):
         chosen = [*best(results, sweep, dataset), collapsed(results, sweep, dataset)]
         for example in chosen:
             copied += _copy(results / "runs" / sweep / example.loss / dataset, example)

@@ -14,31 +14,13 @@ import numpy as np
 import pandas as pd
 
 from study import files
-from study.analysis import plots, scores, verdict
-from study.analysis.figures import figures
+from study.analysis import figures, scores, verdict
+from study.analysis.figures.style import png
 from study.analysis.tables import Tables, paper
 from study.errors import StudyError
 from study.runs.table import table_path
 from study.settings.config import load_sweep
 
-TITLES = {
-    "budget": "Least distance against the number of settings tried",
-    "distributions": "What the settings of a search come to",
-    "profiles": "Share of settings below a distance",
-    "ranks": "Rank of each loss against the budget",
-    "wins": "Which loss wins",
-    "f1": "F1, precision and recall on triangles",
-    "seeds": "The same setting trained again",
-    "defaults": "The authors' defaults at full width and length",
-    "narrow": "Narrow against wide ranges",
-    "budget_report": "Selected on some held-out images, reported on others",
-    "budget_mean": "The paper's statistic: the mean of the least distance",
-    "budget_flops": "The budget in FLOPs",
-    "train_held_out": "Distance to training images against held-out ones",
-    "samples": "Samples of each loss's best run",
-    "curves": "Training curves of a stable and of a collapsed run",
-    "settings": "Effect of each hyperparameter",
-}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
@@ -181,24 +163,20 @@ def _tables(tables: Tables) -> Iterator[str]:
 
 
 def _figures(tables: Tables) -> Iterator[str]:
-    drawn = figures(tables)
-    for key, title in TITLES.items():
-        names = [name for name in drawn if _kind(name) == key]
-        if names:
-            yield f"<h3>{_text(title)}</h3>"
-        for name in names:
+    frames = tables.frames()
+    for kind in figures.names():
+        drawn = list(figures.of_kind(kind, frames))
+        if drawn:
+            yield f"<h3>{_text(figures.load(kind).title)}</h3>"
+        for name, make in drawn:
             try:
-                yield f'<p><img alt="{name}" src="{_inline(drawn[name]())}"></p>'
+                yield f'<p><img alt="{name}" src="{_inline(make())}"></p>'
             except StudyError as error:
                 yield f"<p>{name} is not drawn: {_text(str(error))}</p>"
 
 
-def _kind(name: str) -> str:
-    return name if name in TITLES else name.split("_", 1)[0]
-
-
 def _inline(figure: Any) -> str:
-    return "data:image/png;base64," + b64encode(plots.png(figure)).decode()
+    return "data:image/png;base64," + b64encode(png(figure)).decode()
 
 
 def _text(words: str) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from study.analysis import examples
 from study.errors import StudyError
 from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
 from study.settings import shipped
@@ -24,6 +25,13 @@ class Tables(NamedTuple):
     narrow: pd.DataFrame
     full: pd.DataFrame
     """The authors' defaults at full width and length."""
+    examples: pd.DataFrame
+    """Runs whose samples and curves are kept: `study.analysis.examples.table`."""
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The tables by name, as figures ask for them."""
+        named = self._asdict()
+        return {name: named[name] for name in named if isinstance(named[name], pd.DataFrame)}
 
 
 def read_tables(results: Path, sweep: str) -> Tables:
@@ -43,7 +51,8 @@ def read_tables(results: Path, sweep: str) -> Tables:
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
     wider = [other.name for other in others if _is_defaults_alone(other, config)]
     seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, wider))
-    return Tables(results, sweep, search, of_the_winners(seeds, search), narrow, full)
+    seeds = of_the_winners(seeds, search)
+    return Tables(results, sweep, search, seeds, narrow, full, examples.table(results, sweep))
 
 
 def is_search(config: SweepConfig) -> bool:

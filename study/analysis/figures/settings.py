@@ -1,0 +1,82 @@
+"""Effect of each hyperparameter."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from study.analysis import scores
+from study.analysis.figures.base import Plot
+from study.analysis.figures.parts import STARS, decades, finish, log_distance, offsets
+from study.analysis.figures.style import style_of, styled
+from study.errors import StudyError
+
+
+@styled
+def hyperparameters(search: pd.DataFrame) -> Figure:
+    """Score against each hyperparameter of one loss, one data set; last, lr × β1 together."""
+    own = scores.search(search)
+    for column in ("dataset", "loss"):
+        scores.one(own, column)
+    loss = own["loss"].iloc[0]
+    if len(own) < 2:
+        raise StudyError(
+            f"one setting of {loss}: an effect needs at least two; train more settings"
+        )
+    names = [name for name in scores.HYPERPARAMETERS if name in own and own[name].notna().all()]
+    columns = 3 if len(names) < 6 else 4
+    rows = -(-(len(names) + 1) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.8 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns).ravel()
+    for axes, name in zip(grid, names, strict=False):
+        _effect(axes, own, name)
+        if axes not in grid[::columns]:
+            axes.set_ylabel("")
+    _interaction(figure, grid[len(names)], own)
+    for spare in grid[len(names) + 1 :]:
+        spare.remove()
+    figure.suptitle(scores.title(loss), fontweight="bold")
+    text = f"Cross: a diverged run. {STARS}"
+    return finish(figure, own, text)
+
+
+def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
+    """Score against one hyperparameter; diverged runs as crosses on the top edge."""
+    log_distance(axes, own)
+    x, top = own[name].astype(float), axes.get_ylim()[1]
+    fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
+    if name in scores.CHOICES:
+        values = sorted(x.unique())
+        x = x.map(values.index) + offsets(len(x)) / 2 * (own["number"] != 0)
+        words = {0: "off", 1: "on"} if name == "batch_norm" else {}
+        axes.set_xticks(range(len(values)), [words.get(v, f"{v:g}") for v in values])
+        axes.set_xlim(-0.6, len(values) - 0.4)
+    for rows, mark, size in (
+        (own["status"] == "ok", ".", 5),
+        (own["status"] == "diverged", "x", 5),
+        (own["number"] == 0, "*", 12),
+    ):
+        edge = "white" if mark == "*" else color
+        if rows.any():  # what is empty and not clipped breaks the layout
+            axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
+    axes.set_xlabel(scores.HYPERPARAMETERS[name])
+    if name in scores.LOGARITHMIC:
+        decades(axes)
+
+
+def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
+    """Learning rate × β1, coloured by the score (dark is good)."""
+    ok, bad = own[own["status"] == "ok"], own[own["status"] == "diverged"]
+    norm = LogNorm(ok["fid"].min(), ok["fid"].max())
+    points = axes.scatter(ok["lr"], ok["beta1"], c=ok["fid"], norm=norm, cmap="viridis", s=22)
+    axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
+    default = own[own["number"] == 0]
+    axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
+    axes.set(xlabel=scores.HYPERPARAMETERS["lr"], ylabel=scores.HYPERPARAMETERS["beta1"])
+    decades(axes)
+    ticks = LogLocator(subs=(1, 2, 3, 5, 7))
+    figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
+
+
+PLOT = Plot(hyperparameters, "Effect of each hyperparameter", place=160, each=("dataset", "loss"))
