@@ -8,8 +8,6 @@ import pytest
 import torch
 from scipy import linalg
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 from study import features
 from study.errors import StudyError
@@ -295,60 +293,3 @@ def test_two_processes_ask_at_once(tmp_path):
     answers = [process.communicate()[0] for process in both]
     assert answers[0] == answers[1] != ""
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
-
-
-# --- KID, k-NN precision and recall
-
-
-def test_kid_by_hand():
-    """dim 1, kernel (xy + 1)³: pairs of real 1·2, of fake 0·1, across the four products."""
-    value = fid.kid(np.array([[1.0], [2.0]]), np.array([[0.0], [1.0]]))
-    across = ((0 + 1) ** 3 + (1 + 1) ** 3 + (0 + 1) ** 3 + (2 + 1) ** 3) / 4
-    assert value == pytest.approx((2 + 1) ** 3 + (0 + 1) ** 3 - 2 * across)
-
-
-def test_kid_has_no_bias(rng):
-    """Two sets of one distribution: the mean over many draws is 0 within its standard error."""
-    values = [fid.kid(*rng.standard_normal((2, 12, 3))) for _ in range(2000)]
-    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
-
-
-def test_kid_equals_torch_fidelitys(rng):
-    real, fake = draw(rng, 150, 20), draw(rng, 130, 20, 0.1)
-    theirs = kid_features_to_metric(
-        *(torch.from_numpy(x) for x in (real, fake)),
-        **{"kid_subsets": 7, "kid_subset_size": 50, "rng_seed": 3, "verbose": False},
-    )
-    ours = fid.kid_of_subsets(real, fake, np.random.RandomState(3), subsets=7, subset_size=50)
-    assert ours == pytest.approx(
-        [theirs[f"kernel_inception_distance_{name}"] for name in ("mean", "std")], rel=1e-9
-    )
-
-
-@pytest.mark.parametrize("k", [1, 3, 5])
-def test_knn_precision_recall_equals_torch_fidelitys(rng, k):
-    real, fake = (
-        torch.from_numpy(x).float() for x in (draw(rng, 1300, 8), 0.7 * draw(rng, 1100, 8, 0.1))
-    )
-    theirs = prc_features_to_metric(fake, real, prc_neighborhood=k, verbose=False)
-    precision, recall = fid.knn_precision_recall(real, fake, k)
-    assert precision == pytest.approx(theirs["precision"], abs=1e-6)
-    assert recall == pytest.approx(theirs["recall"], abs=1e-6)
-    assert 0 < recall < precision < 1
-
-
-def test_knn_precision_recall_by_hand():
-    """k = 1: the reals at 0, 1, 3 reach 1, 1, 2; the fakes at 0.5, 6, 6.5 reach 5.5, 0.5, 0.5."""
-    real = torch.tensor([[0.0], [1.0], [3.0]])
-    fake = torch.tensor([[0.5], [6.0], [6.5]])
-    assert fid.knn_precision_recall(real, fake, k=1) == pytest.approx((1 / 3, 1.0))
-
-
-@pytest.mark.parametrize("measure", [fid.kid, fid.knn_precision_recall])
-def test_unlike_sets(measure):
-    with pytest.raises(StudyError, match="3 real features but 4 fake ones"):
-        measure(torch.zeros(9, 3), torch.zeros(9, 4))
-    with pytest.raises(StudyError, match="9 real and 1 fake images"):
-        measure(torch.zeros(9, 3), torch.zeros(1, 3))
-    with pytest.raises(StudyError, match="non-finite"):
-        measure(torch.zeros(9, 3), torch.full((9, 3), np.nan))

@@ -13,7 +13,7 @@ from study import datasets as data
 from study import features
 from study.errors import StudyError
 from study.losses import load
-from study.measures import frechet as fid
+from study.measures import neighbours
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.settings.config import RunConfig
@@ -321,7 +321,7 @@ def test_kid_is_over_subsets_where_there_are_many(monkeypatch):
     monkeypatch.setattr(score, "KID_SUBSET_SIZE", 30)
     monkeypatch.setattr(score, "KID_SUBSETS", 4)
     real, fake = gaussians(50, 0.5, 0)
-    mean, _ = fid.kid_of_subsets(real, fake, np.random.RandomState(2020), 4, 30)
+    mean, _ = neighbours.kid_of_subsets(real, fake, np.random.RandomState(2020), 4, 30)
     assert score.compare_features(real, fake, "random").kid == mean
 
 

@@ -29,6 +29,7 @@ from study.measures import frechet as fid
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures import triangle_manifold as manifold
+from study.measures.neighbours import kid_and_precision_recall, real_neighbours
 from study.settings.config import read_config
 from study.training.loop import best_generator
 
@@ -164,15 +165,15 @@ def _train(features: dict[str, Tensor], n: int, rng: np.random.Generator) -> Ten
 def _row(split: str, level: float, real: Tensor, fake: Tensor) -> Row:
     """A measurement between features (n, dim) of both sides."""
     fake = fake.cpu()
-    precision, recall = fid.knn_precision_recall(real[:BESIDE], fake[:BESIDE])
+    beside = kid_and_precision_recall(real_neighbours(real[:BESIDE]), fake[:BESIDE])
     return {
         "real": split,
         "level": float(level),
         "num_images": len(real),
         "distance": score.frechet(real, fake),
-        "kid": fid.kid(real[:BESIDE], fake[:BESIDE]),
-        "precision": precision,
-        "recall": recall,
+        "kid": beside["kid"],
+        "precision": beside["knn_precision"],
+        "recall": beside["knn_recall"],
     }
 
 

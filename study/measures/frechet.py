@@ -1,13 +1,12 @@
-"""Distances between two sets of feature vectors: Fréchet distance, KID, k-NN precision and recall.
+"""The Fréchet distance between two sets of feature vectors, and the real side kept on disk.
 
-Everything here is float64 on the CPU, save the k-NN distances. Real always comes before fake.
+Everything here is float64 on the CPU. Real always comes before fake.
 """
 
 import contextlib
 import hashlib
 import uuid
 import zipfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ class Moments:
 
     def update(self, features: Tensor | NDArray[np.floating[Any]]) -> None:
         """Add features (N, dim); another width or a non-finite value is a StudyError."""
-        x = _float64(features)
+        x = float64(features)
         if x.shape[1:] != self._sum.shape:
             raise StudyError(f"features of shape {x.shape}; expected (N, {len(self._sum)})")
         self.count += len(x)
@@ -136,7 +135,8 @@ def _check_moments(mean: Array, covariance: Array) -> None:
         raise StudyError("non-finite mean or covariance; look for NaN or inf in the images")
 
 
-def _float64(features: Tensor | NDArray[np.floating[Any]]) -> Array:
+def float64(features: Tensor | NDArray[np.floating[Any]]) -> Array:
+    """Features (N, dim) as a float64 array; another shape or a non-finite value: StudyError."""
     array = features.cpu().numpy() if isinstance(features, Tensor) else features
     if array.ndim != 2:
         raise StudyError(f"features of shape {array.shape}; expected (N, dim)")
@@ -195,88 +195,3 @@ def _write(path: Path, statistics: RealStatistics) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-# --- Beside it, on the same features --------------------------------------------------------------
-
-
-def kid(
-    features_real: Tensor | NDArray[np.floating[Any]],
-    features_fake: Tensor | NDArray[np.floating[Any]],
-) -> float:
-    """Kernel distance: unbiased squared MMD with the kernel (x·y / dim + 1)³.
-
-    Bińkowski et al. 2018 (arXiv 1801.01401), section 4. Features (N, dim) and (M, dim), at least
-    two each; without bias at any N and M, so it can be negative. Memory grows with N² and M².
-    """
-    real, fake = _float64(features_real), _float64(features_fake)
-    _check_pair(real, fake, least=2)
-    n, m = len(real), len(fake)
-    within_real = _kernel(real, real)
-    within_fake = _kernel(fake, fake)
-    return float(
-        (within_real.sum() - within_real.trace()) / (n * (n - 1))
-        + (within_fake.sum() - within_fake.trace()) / (m * (m - 1))
-        - 2 * _kernel(real, fake).mean()
-    )
-
-
-def kid_of_subsets(
-    features_real: Tensor | NDArray[np.floating[Any]],
-    features_fake: Tensor | NDArray[np.floating[Any]],
-    rng: np.random.Generator | np.random.RandomState,
-    subsets: int = 100,
-    subset_size: int = 1000,
-) -> tuple[float, float]:
-    """Mean and standard deviation of `kid` over random subsets, the form that papers report."""
-    real, fake = _float64(features_real), _float64(features_fake)
-    _check_pair(real, fake, least=subset_size)
-    values = [
-        kid(
-            real[rng.choice(len(real), subset_size, replace=False)],
-            fake[rng.choice(len(fake), subset_size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
-
-
-def _kernel(x: Array, y: Array) -> Array:
-    kernel: Array = (x @ y.T / x.shape[1] + 1) ** 3
-    return kernel
-
-
-def knn_precision_recall(
-    features_real: Tensor, features_fake: Tensor, k: int = 3
-) -> tuple[float, float]:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2).
-
-    Precision: share of fake images that lie within a real image's distance to its k-th nearest real
-    neighbour. Recall: the same with real and fake exchanged. Features (N, dim) and (M, dim).
-    """
-    _check_pair(_float64(features_real), _float64(features_fake), least=k + 1)
-    precision = _share_covered(features_real, features_fake, k)
-    recall = _share_covered(features_fake, features_real, k)
-    return precision, recall
-
-
-def _share_covered(manifold: Tensor, points: Tensor, k: int) -> float:
-    """Share of `points` within reach of some member of `manifold`."""
-    own = [distances.kthvalue(k + 1).values for distances in _distances(manifold, manifold)]
-    reach = torch.cat(own)  # k + 1: every member is its own nearest neighbour
-    covered = [(distances <= reach).any(dim=1) for distances in _distances(points, manifold)]
-    return float(torch.cat(covered).double().mean())
-
-
-def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """Distances from each row of x to all of y, a block of rows at a time."""
-    return (torch.cdist(part, y) for part in torch.split(x, 1000))
-
-
-def _check_pair(real: Array, fake: Array, least: int) -> None:
-    if real.shape[1] != fake.shape[1]:
-        raise StudyError(f"{real.shape[1]} real features but {fake.shape[1]} fake ones")
-    if min(len(real), len(fake)) < least:
-        raise StudyError(
-            f"{len(real)} real and {len(fake)} fake images; needed: at least {least} each"
-        )

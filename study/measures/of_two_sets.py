@@ -23,6 +23,7 @@ from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
 from study.measures import frechet as fid
+from study.measures import neighbours
 from study.measures import of_a_generator as measure
 from study.settings.config import read_config
 from study.training.loop import best_generator, stream
@@ -218,7 +219,7 @@ def compare_features(real: Tensor, fake: Tensor, name: str, seed: int = 0) -> Sc
     error = jackknife_error(*shuffled)
     sizes, means = distances_of_parts(*shuffled, whole=distance)
     extrapolated, _ = fit_in_inverse_n(sizes, means)
-    precision, recall = fid.knn_precision_recall(real, fake)
+    shares = neighbours.kid_and_precision_recall(neighbours.real_neighbours(real), fake)
     return Score(
         features=name,
         num_images=n,
@@ -228,8 +229,8 @@ def compare_features(real: Tensor, fake: Tensor, name: str, seed: int = 0) -> Sc
         extrapolated=extrapolated,
         bent=n // PARTS[-1] <= real.shape[1],
         kid=_kid(real, fake),
-        precision=precision,
-        recall=recall,
+        precision=shares["knn_precision"],
+        recall=shares["knn_recall"],
     )
 
 
@@ -286,9 +287,9 @@ def jackknife_error(
 def _kid(real: Tensor, fake: Tensor) -> float:
     """KID over 100 subsets of 1,000 as papers report it, or of all images where there are fewer."""
     if len(real) <= KID_SUBSET_SIZE:
-        return fid.kid(real, fake)
+        return neighbours.kid(real, fake)
     draws = np.random.RandomState(KID_SEED)
-    return fid.kid_of_subsets(real, fake, draws, KID_SUBSETS, KID_SUBSET_SIZE)[0]
+    return neighbours.kid_of_subsets(real, fake, draws, KID_SUBSETS, KID_SUBSET_SIZE)[0]
 
 
 # --- In words -------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""KID, and precision and recall of the nearest neighbours, between two sets of feature vectors.
+
+Real always comes before fake.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from study.errors import StudyError
+from study.measures.frechet import Array, float64
+
+NEIGHBOURS = 3  # k, as Kynkäänniemi et al. 2019 choose it
+ROWS = 250  # of a matrix of products at a time: memory grows with the images, not their square
+
+
+# --- All at once, from one matrix of products a pair of sides -------------------------------------
+
+
+class _Side(NamedTuple):
+    """Features less the real side's mean: distances do not see it, products keep more digits."""
+
+    features: Tensor  # (N, dim) float32
+    square: Tensor  # (N,) their squared lengths
+    along: Tensor  # (N,) x·y / dim + 1 is their products over dim, plus this of both
+
+
+@dataclass(frozen=True)
+class RealNeighbours:
+    """What `kid_and_precision_recall` needs of the real side, its costly part done once."""
+
+    centre: Tensor  # (dim,) float64, the features' mean
+    side: _Side
+    k: int
+    reach: Tensor  # (N,) squared distance to the k-th nearest other real image
+    kernel: float  # KID's kernel, its mean over pairs of two real images
+
+
+def real_neighbours(features: Tensor, k: int = NEIGHBOURS) -> RealNeighbours:
+    """The real side of features (N, dim), at least k + 1 of them; costs what a fake one does."""
+    centre = torch.from_numpy(float64(features)).mean(dim=0)
+    side = _side(features, centre, k)
+    return RealNeighbours(centre, side, k, *_within(side, k))
+
+
+def kid_and_precision_recall(real: RealNeighbours, fake: Tensor) -> dict[str, float]:
+    """`kid`, `knn_precision` and `knn_recall` of fake features (M, dim), exact over all images.
+
+    KID: as `kid`. Improved precision (Kynkäänniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2):
+    share of fake images that lie within a real image's distance to its k-th nearest real neighbour;
+    recall: the same with real and fake exchanged. 5,000 x 1,280 take 1.5 s on one thread.
+    """
+    check_pair(real.side.features, fake, least=real.k + 1)
+    side = _side(fake, real.centre, real.k)
+    reach, kernel = _within(side, real.k)
+    across, precise, recalled = 0.0, 0, torch.zeros(len(real.reach), dtype=torch.bool)
+    for rows, products in _products(side, real.side):
+        squared = _squared(products, side, real.side, rows)
+        precise += int((squared <= real.reach).any(dim=1).sum())
+        recalled |= (squared <= reach[rows, None]).any(dim=0)
+        across += float(_cubed(products, side, real.side, rows).sum(dtype=torch.float64))
+    return {
+        "kid": real.kernel + kernel - 2 * across / (len(reach) * len(real.reach)),
+        "knn_precision": precise / len(reach),
+        "knn_recall": float(recalled.double().mean()),
+    }
+
+
+def _side(features: Tensor, centre: Tensor, k: int) -> _Side:
+    x = torch.from_numpy(float64(features)) - centre
+    if len(x) <= k:
+        raise StudyError(f"{len(x)} images; their {k} nearest neighbours need at least {k + 1}")
+    dim = len(centre)
+    along = x @ centre / dim + (centre.square().sum() / dim + 1) / 2
+    return _Side(x.float(), x.square().sum(dim=1).float(), along.float())
+
+
+def _within(side: _Side, k: int) -> tuple[Tensor, float]:
+    """Squared distance of each to its k-th nearest other, and the kernel's mean over all pairs."""
+    reach, total, n = [], 0.0, len(side.features)
+    for rows, products in _products(side, side):
+        squared = _squared(products, side, side, rows)
+        squared.diagonal(rows.start).fill_(torch.inf)  # none is its own neighbour
+        reach.append(squared.topk(k, dim=1, largest=False).values[:, -1])
+        kernel = _cubed(products, side, side, rows)
+        kernel.diagonal(rows.start).fill_(0)
+        total += float(kernel.sum(dtype=torch.float64))
+    return torch.cat(reach), total / (n * (n - 1))
+
+
+def _products(x: _Side, y: _Side) -> Iterator[tuple[slice, Tensor]]:
+    """x·y of every pair, (rows, M) at a time."""
+    for start in range(0, len(x.features), ROWS):
+        rows = slice(start, start + ROWS)
+        yield rows, x.features[rows] @ y.features.T
+
+
+def _squared(products: Tensor, x: _Side, y: _Side, rows: slice) -> Tensor:
+    """Squared distances of every pair."""
+    return (x.square[rows, None] + y.square).sub_(products, alpha=2)
+
+
+def _cubed(products: Tensor, x: _Side, y: _Side, rows: slice) -> Tensor:
+    """KID's kernel of every pair."""
+    kernel = products.div(x.features.shape[1]).add_(x.along[rows, None]).add_(y.along)
+    return kernel.square().mul_(kernel)
+
+
+# --- KID in float64, as papers report it ----------------------------------------------------------
+
+
+def kid(
+    features_real: Tensor | NDArray[np.floating[Any]],
+    features_fake: Tensor | NDArray[np.floating[Any]],
+) -> float:
+    """Kernel distance: unbiased squared MMD with the kernel (x·y / dim + 1)³.
+
+    Bińkowski et al. 2018 (arXiv 1801.01401), section 4. Features (N, dim) and (M, dim), at least
+    two each; without bias at any N and M, so it can be negative. Memory grows with N² and M².
+    """
+    real, fake = float64(features_real), float64(features_fake)
+    check_pair(real, fake, least=2)
+    n, m = len(real), len(fake)
+    within_real = _kernel(real, real)
+    within_fake = _kernel(fake, fake)
+    return float(
+        (within_real.sum() - within_real.trace()) / (n * (n - 1))
+        + (within_fake.sum() - within_fake.trace()) / (m * (m - 1))
+        - 2 * _kernel(real, fake).mean()
+    )
+
+
+def kid_of_subsets(
+    features_real: Tensor | NDArray[np.floating[Any]],
+    features_fake: Tensor | NDArray[np.floating[Any]],
+    rng: np.random.Generator | np.random.RandomState,
+    subsets: int = 100,
+    subset_size: int = 1000,
+) -> tuple[float, float]:
+    """Mean and standard deviation of `kid` over random subsets, the form that papers report."""
+    real, fake = float64(features_real), float64(features_fake)
+    check_pair(real, fake, least=subset_size)
+    values = [
+        kid(
+            real[rng.choice(len(real), subset_size, replace=False)],
+            fake[rng.choice(len(fake), subset_size, replace=False)],
+        )
+        for _ in range(subsets)
+    ]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def _kernel(x: Array, y: Array) -> Array:
+    kernel: Array = (x @ y.T / x.shape[1] + 1) ** 3
+    return kernel
+
+
+def check_pair(real: Tensor | Array, fake: Tensor | Array, least: int) -> None:
+    """Both sides' features are alike and enough, or a StudyError says what is not."""
+    if real.shape[1] != fake.shape[1]:
+        raise StudyError(f"{real.shape[1]} real features but {fake.shape[1]} fake ones")
+    if min(len(real), len(fake)) < least:
+        raise StudyError(
+            f"{len(real)} real and {len(fake)} fake images; needed: at least {least} each"
+        )
