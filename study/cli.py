@@ -16,14 +16,14 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
-from study import terminal
+from study import files, terminal
 from study.errors import StudyError
 from study.runs import progress, slurm
 from study.runs import table as store
 from study.runs import workers as launch
 from study.runs.claim import forgive
 from study.runs.folder import results_folder, state_of, sweeps_with_runs
-from study.settings.config import load_sweep
+from study.settings.config import ENVIRONMENT, load_sweep, read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,6 +259,23 @@ def collect(
         print(f"{store.table_path(results, name)}: {runs} runs, {len(table)} rows")
 
 
+@app.command("untrained")
+def measure_untrained(
+    sweep: Annotated[str, typer.Option(help="A file of sweeps/, without .toml.")],
+    loss: Annotated[list[str], typer.Option(help="Only this loss (may be repeated).")] = [],
+    dataset: Annotated[list[str], typer.Option(help="Only this data set.")] = [],
+) -> None:
+    """Measure each loss's generator before any training, for tables older than that column."""
+    from study.runs import sweep as sweeps
+    from study.training.loop import untrained
+
+    results = results_folder()
+    for config in sweeps.plan(load_sweep(sweep), loss, dataset, trials=1):
+        row = untrained(config)
+        store.record_untrained(results, [row])
+        print(f"{sweep}/{config.loss}/{config.dataset}: {row['fid']:.2f} ({config.features})")
+
+
 @app.command("figures")
 def draw_figures(
     sweep: Annotated[list[str], typer.Option(help="Only this search.")] = [],
@@ -309,10 +326,12 @@ def write_report(
 @app.command("train")
 def train_one(run_dir: Path) -> None:
     """Train the one run whose config.json lies in RUN_DIR, from its checkpoint if it has one."""
-    from study.training.loop import train
-
     if not (run_dir / "config.json").exists():
         raise StudyError(f"{run_dir}: no config.json there; `make sweep` plans runs")
+    os.environ.update(ENVIRONMENT[read_config(run_dir / "config.json").arithmetic])
+    from study.training.loop import train  # loads torch, which reads the environment
+
+    files.commit()
     forgive(run_dir)
     with launch.Notice(*launch.SIGNALS) as notice:
         launch.attempt(run_dir, train, lambda: notice.given, retries=0)

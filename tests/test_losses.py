@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from study.errors import StudyError
-from study.losses import load, names
+from study.losses import load, names, require_declared_inputs
 from study.losses.base import Players
 from study.settings.config import RunConfig
-from study.training.networks import Z_DIM, Generator, draw_z
-from study.training.optimizer import adam
-from study.training.penalties import gradient_penalty
+from study.training.loop import build
+from study.training.networks import Z_DIM, Generator, draw_z, initialise
+from study.training.optimizer import adam, float32
+from study.training.penalties import Seen, gradient_penalty
 
 SHARED = {"lr", "beta1", "disc_iters", "batch_norm"}
 ADVERSARIAL = [name for name in names() if name != "vae"]
@@ -26,6 +27,10 @@ def default(name):
     return cls(**{k: v for k, v in cls.defaults.items() if k not in SHARED})
 
 
+def g_loss_of(loss, d_real, d_fake):
+    return loss.g_loss(d_fake, d_real) if loss.g_sees_real else loss.g_loss(d_fake)
+
+
 LOG2, LOG43, LOG4 = math.log(2), math.log(4 / 3), math.log(4)
 CLOSED_FORMS = {  # name: (d_loss, g_loss) for REAL and FAKE
     "mm": (LOG2 + LOG43, -(LOG2 + LOG43) / 2),
@@ -34,6 +39,17 @@ CLOSED_FORMS = {  # name: (d_loss, g_loss) for REAL and FAKE
     "ls": (0.5 * (1 / 4 + 1 / 16), 0.5 * (1 / 4 + 9 / 16) / 2),
     "wgan": (-math.log(3), math.log(3) / 2),
     "wgan_gp": (-math.log(3), math.log(3) / 2),
+    "hinge": ((1 + 0) / 2 + (1 + 0) / 2, math.log(3) / 2),  # relu(1 - log 3) = 0
+    "ns_r1": (LOG2 + LOG43, (LOG2 + LOG4) / 2),
+    "ns_ttur": (LOG2 + LOG43, (LOG2 + LOG4) / 2),
+    # 0.9 times -log of 1/2 and 3/4, 0.1 times -log of 1/2 and 1/4; generated images as in ns
+    "ns_smooth": (
+        (LOG2 + 0.9 * LOG43 + 0.1 * LOG4) / 2 + (LOG2 + LOG43) / 2,
+        (LOG2 + LOG4) / 2,
+    ),
+    # pairs: logits 0 and 0; log 3 and -log 3, whose difference has the sigmoid 9/10
+    "rp": ((LOG2 + math.log(10 / 9)) / 2, (LOG2 + math.log(10)) / 2),
+    "r3": ((LOG2 + math.log(10 / 9)) / 2, (LOG2 + math.log(10)) / 2),
 }
 
 
@@ -42,7 +58,24 @@ def test_closed_forms(name):
     loss = default(name)
     d_loss, g_loss = CLOSED_FORMS[name]
     assert loss.d_loss(REAL, FAKE).item() == pytest.approx(d_loss, rel=1e-12)
-    assert loss.g_loss(FAKE).item() == pytest.approx(g_loss, rel=1e-12)
+    assert g_loss_of(loss, REAL, FAKE).item() == pytest.approx(g_loss, rel=1e-12)
+
+
+def test_every_adversarial_loss_but_began_has_a_closed_form():
+    assert {*CLOSED_FORMS, "began"} == set(ADVERSARIAL)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_gradients_equal_finite_differences(name):
+    loss = default(name)
+    generator = torch.Generator().manual_seed(1)
+    real, fake = (
+        torch.randn(5, generator=generator, dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
+    )
+    loss.to(torch.float64)
+    assert torch.autograd.gradcheck(loss.d_loss, (real, fake))
+    assert torch.autograd.gradcheck(lambda f: g_loss_of(loss, real.detach(), f), (fake,))
 
 
 def test_mm_generator_minimises_the_negative_of_its_part_of_d():
@@ -76,7 +109,7 @@ def test_values_and_gradients_are_finite_at_extreme_logits(name, logit):
     loss = default(name)
     real = torch.full((4,), logit, requires_grad=True)
     fake = torch.full((4,), -logit, requires_grad=True)
-    total = loss.d_loss(real, fake) + loss.g_loss(fake)
+    total = loss.d_loss(real, fake) + g_loss_of(loss, real, fake)
     total.backward()
     for value in (total, real.grad, fake.grad):
         assert value.isfinite().all()
@@ -142,6 +175,103 @@ def test_dragan_penalty_is_on_the_sigmoid_around_real_images():
         norm = math.sqrt(1e-4 + (s * (1 - s)) ** 2 * 5)
         expected += 2.0 * (norm - 1) ** 2 / 2
     assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_squared_gradients_of_a_linear_d_are_exact():
+    weight = torch.zeros(1, 2, 2, dtype=torch.float64)
+    weight[0, 0, 0], weight[0, 1, 1] = 3.0, 4.0
+    x, y = torch.rand(2, 6, 1, 2, 2, dtype=torch.float64)
+    assert load("ns_r1")(gamma=0.5).penalty(linear_d(weight), x, y).item() == pytest.approx(6.25)
+    assert load("r3")(gamma=0.5).penalty(linear_d(weight), x, y).item() == pytest.approx(12.5)
+
+
+def test_r1_is_at_real_images_r2_at_generated_ones_one_norm_an_image():
+    def square(x):  # gradient 2x
+        return x.square().sum((1, 2, 3))
+
+    real = torch.tensor([1.0, 2.0], dtype=torch.float64).view(2, 1, 1, 1)
+    fake = torch.tensor([0.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)
+    at_real, at_fake = (4 + 16) / 2, 36 / 2  # means of |2x|^2
+    assert load("ns_r1")(gamma=1.0).penalty(square, real, fake).item() == at_real / 2
+    assert load("r3")(gamma=1.0).penalty(square, real, fake).item() == (at_real + at_fake) / 2
+
+
+@pytest.mark.parametrize(("name", "forwards"), [("ns", 3), ("rp", 4), ("ns_r1", 3), ("r3", 4)])
+def test_a_penalty_at_the_data_costs_no_forward_and_gs_real_images_one(name, forwards):
+    """And the step is that of a penalty which computes D's forward for itself."""
+    x, z = torch.rand(8, 1, 28, 28), 2 * torch.rand(8, Z_DIM) - 1
+    ended = []
+    for reused in (True, False):
+        loss, players = default(name), tiny_players(default(name), False)
+        calls = []
+        players.discriminator.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        if not reused:
+            own = type(loss).penalty
+
+            def anew(D, x_real, x_fake, draws, own=own, loss=loss):
+                D = D.D if isinstance(D, Seen) else D
+                return own(loss, D, x_real.detach(), x_fake.detach(), draws)
+
+            loss.penalty = anew
+        for _ in range(3):
+            loss.step(players, x, z)
+        if reused:
+            assert len(calls) == 3 * forwards
+        ended.append(torch.cat([p.detach().flatten() for p in both(players)]))
+    assert torch.allclose(*ended, rtol=0, atol=1e-6)
+
+
+def tiny_players(loss, batch_norm, width=0.125, lr=1e-3):
+    shape = (1, 28, 28)
+    G, D = loss.generator(shape, width, 0.9), loss.discriminator(shape, batch_norm, width)
+    for network in (G, D):
+        initialise(network, torch.Generator().manual_seed(5))
+    g_lr = lr * loss.g_lr_ratio
+    return Players(G, D, adam(G.parameters(), g_lr, 0.5), adam(D.parameters(), lr, 0.5))
+
+
+def both(players):
+    return [*players.generator.parameters(), *players.discriminator.parameters()]
+
+
+def test_gs_loss_sees_real_images_after_ds_update():
+    loss, seen = load("rp")(), []
+    loss.g_loss = lambda d_fake, d_real: seen.append((d_fake, d_real)) or d_fake.mean()
+    players = tiny_players(loss, True)
+    x, z = torch.rand(8, 1, 28, 28), torch.rand(8, Z_DIM)
+    loss.step(players, x, z)
+    (d_fake, d_real), D = seen[0], players.discriminator
+    assert torch.equal(d_real, D(x))
+    assert not d_real.requires_grad
+    assert d_fake.requires_grad
+
+
+def test_two_time_scales_are_two_learning_rates(tmp_path):
+    config = RunConfig(
+        sweep="s", loss="ns_ttur", dataset="mnist", number=0, seed=0, d_steps=1, evaluate_every=1,
+        width=0.125, bn_decay=0.9, features="random", num_images=2, own={"g_lr_ratio": 0.25},
+        lr=1e-3, beta1=0.5, disc_iters=1, batch_norm=True,
+    )  # fmt: skip
+    players = build(config, (1, 28, 28), torch.device("cpu"))[1]
+    assert players.d_optimizer.lr == float32(1e-3)
+    assert players.g_optimizer.lr == float32(2.5e-4)
+
+
+@pytest.mark.parametrize(
+    ("declared", "takes", "message"),
+    [
+        (False, "def g_loss(self, d_fake, d_real):", r"g_loss must take \(d_fake\), since g_sees"),
+        (True, "def g_loss(self, d_fake):", r"g_loss must take \(d_fake, d_real\), since g_sees"),
+    ],
+)
+def test_a_loss_states_what_its_g_loss_sees(declared, takes, message):
+    text = f"class Loss(Base):\n    g_sees_real = {declared}\n    {takes} return d_fake.mean()"
+    there = {"Base": load("ns")}
+    exec(text, there)
+    with pytest.raises(StudyError, match=message) as error:
+        require_declared_inputs("mine", there["Loss"])
+    assert "study/losses/mine.py" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_wgan_clips_every_parameter_of_d():

@@ -4,12 +4,15 @@ import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 from test_plots import make
 
 from study.analysis import scores, verdict
 from study.analysis.tables import paper, read_tables
+from study.losses import names, require_declared_inputs
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -30,6 +33,19 @@ def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
     for loss, fid in runs[runs["dataset"] == "fashion_mnist"].groupby("loss")["fid"]:
         row = rf"\b{loss} +{len(fid)}\.0 +{fid.mean():.6f}"
         assert re.search(row, out.getvalue()), f"{row} is not in what it prints"
+
+
+def test_the_new_loss_is_one_file_and_trains(tmp_path):
+    """README's example, put where it says, keeps the contract and takes a step."""
+    (text,) = re.findall(r"<!-- a new loss -->\n```py\n(.*?)^```", README.read_text(), re.S | re.M)
+    there: dict[str, Any] = {}
+    exec(compile(text, "ls_logit.py", "exec"), there)
+    Loss = there["Loss"]
+    assert "ls_logit" not in names()
+    require_declared_inputs("ls_logit", Loss)
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0])
+    assert Loss().d_loss(real, fake).item() == 0.5 * (0 + 4) / 2 + 0.5 * (0 + 4) / 2
+    assert Loss().g_loss(fake).item() == 0.5 * (1 + 1) / 2
 
 
 def test_the_table_and_its_heading_hold_the_shipped_numbers():

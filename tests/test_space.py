@@ -1,13 +1,23 @@
 """Settings: the paper's own, and draws that nothing else can move."""
 
 import csv
+import math
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.errors import StudyError
 from study.losses import load, names
-from study.settings.space import PAPER_FOLDER, SHARED, draw, paper_settings, ranges_of, setting
+from study.settings.config import Range, load_sweep
+from study.settings.space import (
+    PAPER_FOLDER,
+    SHARED,
+    draw,
+    paper_settings,
+    ranges_of,
+    setting,
+    space_of,
+)
 
 
 @pytest.mark.parametrize(("ranges", "count"), [("wide", 100), ("narrow", 50)])
@@ -77,3 +87,70 @@ def test_unknown_ranges():
     with pytest.raises(StudyError, match="unknown ranges 'broad'; allowed: wide, narrow"):
         setting("wide", "ns", 3, "broad")
     assert list(SHARED) == ["wide", "narrow"]
+
+
+PAIRED_0 = {
+    "lr": 0.002082120121730055,
+    "beta1": 0.17332071550079492,
+    "disc_iters": 1,
+    "normalisation": "batch",
+}
+
+
+def paired(loss, number):
+    sweep = load_sweep("paired")
+    return setting("paired", loss, number, space_of(sweep, loss), sweep.draws)
+
+
+def test_shared_draws_are_the_same_for_all_losses_at_every_number():
+    shared = {"lr", "beta1", "disc_iters", "normalisation"}
+    losses = load_sweep("paired").losses
+    assert set(losses) == set(names())
+    for number in range(80):
+        settings = [paired(loss, number) for loss in losses]
+        assert len({tuple(values[name] for name in sorted(shared)) for values in settings}) == 1
+        for loss, values in zip(losses, settings, strict=True):
+            own = set(load(loss).defaults) - {"lr", "beta1", "disc_iters", "batch_norm"}
+            assert set(values) == shared | own
+    # One name, one draw: the penalties' weights are the same, too.
+    assert paired("wgan_gp", 7)["lambda_gp"] == paired("dragan", 7)["lambda_gp"]
+    assert paired("ns_r1", 7)["gamma"] == paired("r3", 7)["gamma"] != paired("began", 7)["gamma"]
+
+
+def test_shared_draws_have_the_stated_ranges_and_no_defaults():
+    drawn = [paired("wgan", number) for number in range(600)]
+    for name, choices in (("disc_iters", (1, 5)), ("normalisation", ("none", "batch", "spectral"))):
+        counts = [sum(values[name] == choice for values in drawn) for choice in choices]
+        assert min(counts) > 600 / len(choices) * 0.8
+        assert sum(counts) == 600
+    logs = [math.log10(values["lr"]) for values in drawn]
+    assert -5 <= min(logs) < -4.9
+    assert -2.1 < max(logs) <= -2
+    assert sum(logs) / 600 == pytest.approx(-3.5, abs=0.15)
+    assert sum(values["beta1"] for values in drawn) / 600 == pytest.approx(0.5, abs=0.05)
+    assert paired("ns", 0) != setting("wide", "ns", 0, "wide")
+
+
+def test_shared_draws_are_fixed_for_ever():
+    """A further loss, setting or hyperparameter changes nothing that was drawn."""
+    first = paired("ns", 0)
+    assert first["lr"] == draw("paired/0/lr", FloatDistribution(1e-5, 1e-2, log=True))
+    assert first == {
+        "lr": pytest.approx(PAIRED_0["lr"], rel=1e-12),
+        "beta1": pytest.approx(PAIRED_0["beta1"], rel=1e-12),
+        "disc_iters": PAIRED_0["disc_iters"],
+        "normalisation": PAIRED_0["normalisation"],
+    }
+
+
+def test_stated_ranges_replace_the_named_ones(tmp_path, monkeypatch):
+    sweep = load_sweep("paired").model_copy(
+        update={
+            "space": {"lr": Range(low=1e-4, high=1e-3, log=True), "gamma": Range(low=1, high=3)}
+        }
+    )
+    space = space_of(sweep, "ns_r1")
+    assert space["lr"] == FloatDistribution(1e-4, 1e-3, log=True)
+    assert space["gamma"] == IntDistribution(1, 3)
+    assert "gamma" not in space_of(sweep, "ns")
+    assert "batch_norm" in space

@@ -4,11 +4,13 @@ import json
 import math
 import resource
 import signal
+from pathlib import Path
 
 import optuna
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from study import files
@@ -19,9 +21,12 @@ from study.losses import names
 from study.runs import sweep
 from study.runs import table as store
 from study.runs.folder import folder_of
-from study.runs.progress import prepare
+from study.runs.progress import is_planned, prepare
 from study.settings import config as configs
-from study.settings.config import RunConfig, load_sweep, read_config
+from study.settings.config import Range, RunConfig, load_sweep, read_config
+from study.training.loop import build
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -60,6 +65,21 @@ def tiny(sweeps_folder):
         (('ranges = "wide"', 'ranges = "broad"'), r"ranges = 'broad': input should be 'wide'"),
         (('ranges = "wide"', ""), r"a sweep states either ranges or best_of"),
         (("d_steps = 20", "d_step = 20"), r"unknown key 'datasets.fashion_mnist.d_step'; did you"),
+        (("trials = 3", 'trials = 3\nseed = "each"'), r"seed = 'each': input should be 'fixed' or"),
+        (("trials = 3", 'trials = 3\ndraws = "all"'), r"draws = 'all': input should be 'own' or"),
+        (
+            ("trials = 3", 'trials = 3\nsecond_features = "random"'),
+            r"second_features = 'random' are the first; name others",
+        ),
+        (("[datasets", "[space]\nlr = {low = 1}\n[datasets"), r"state low and high"),
+        (
+            ("[datasets", "[space]\nlr = {low = 2, high = 1}\n[datasets"),
+            r"low must not exceed high",
+        ),
+        (
+            ("[datasets", "[space]\nlr = {low = 0, high = 1, log = true}\n[datasets"),
+            r"low = 0, high = 1",
+        ),
     ],
 )
 def test_bad_sweeps_are_one_clear_line(sweeps_folder, change, message):
@@ -80,6 +100,96 @@ def test_unknown_names(tiny):
         sweep.plan(tiny, [], ["mnist"])
     with pytest.raises(StudyError, match="unknown features 'vgg'; allowed: inception, lite0"):
         sweep.plan(tiny.model_copy(update={"features": "vgg"}))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"gama": Range(low=1, high=2)},
+            r"space: no hyperparameter 'gama'; did you mean 'gamma'\?",
+        ),
+        (
+            {"normalisation": Range(choices=("none", "layer"))},
+            r"space: normalisation \['layer'\]; allowed: none, batch, spectral",
+        ),
+        (
+            {"normalisation": Range(choices=("none",)), "batch_norm": Range(choices=(True,))},
+            r"space: batch_norm beside normalisation",
+        ),
+    ],
+)
+def test_bad_spaces_are_one_clear_line(tiny, space, message):
+    with pytest.raises(StudyError, match=message) as error:
+        sweep.plan(tiny.model_copy(update={"space": space}))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normalisation": "layer"}, "normalisation = 'layer': input should be 'none', 'batch' or"),
+        ({"normalisation": "spectral", "batch_norm": True}, "'spectral' with batch_norm = True"),
+        ({"arithmetic": "sse"}, "arithmetic = 'sse': input should be 'native' or 'avx2'"),
+    ],
+)
+def test_bad_configurations_are_one_clear_line(tiny, tmp_path, change, message):
+    content = sweep.plan(tiny, ["ns"])[0].model_dump() | change
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(StudyError, match=message) as error:
+        read_config(tmp_path / "config.json")
+    assert "\n" not in str(error.value)
+
+
+PAPERS = {"mm", "ns", "ls", "wgan", "wgan_gp", "dragan", "began", "vae"}
+
+
+@pytest.mark.parametrize("name", ["wide", "narrow", "seeds", "mini", "mini_seeds", "defaults"])
+def test_the_papers_sweeps_train_the_papers_models(name):
+    assert set(load_sweep(name).losses) == PAPERS < set(names())
+
+
+@pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
+def test_committed_rows_keep_their_hash(name):
+    """What a configuration says since then changes none that was trained before."""
+    table = pd.read_parquet(ROOT / f"results/{name}.parquet").drop_duplicates("config", keep="last")
+    stated = ["sweep", "loss", "dataset", "number", "seed", "lr", "beta1", "disc_iters"]
+    stated += ["batch_norm", "width", "bn_decay", "features", "num_images", "precision"]
+    own = ["lambda_gp", "clip", "gamma", "lambda_k"]
+    for row in table.to_dict("records"):
+        schedule = load_sweep(name).datasets[row["dataset"]].model_dump()
+        values = {n: row[n] for n in own if not math.isnan(row[n])}
+        config = RunConfig(**{n: row[n] for n in stated}, own=values, **schedule)
+        assert config.hash == row["config"]
+        assert config.normalisation == ("batch" if row["batch_norm"] else "none")
+
+
+def test_paired_runs_begin_with_the_same_weights():
+    plan = sweep.plan(load_sweep("paired"), (), ("fashion_mnist",))
+    assert len(plan) == 14 * 80
+    assert all(config.seed == config.number for config in plan)
+    for number in range(0, 80, 9):
+        weights: dict[str, set[str]] = {}
+        for config in plan[14 * number : 14 * (number + 1)]:
+            assert config.number == number
+            small = config.model_copy(update={"width": 1 / 32})
+            players = build(small, (1, 28, 28), torch.device("cpu"))[1]
+            for network in (players.generator, players.discriminator):
+                values = b"".join(t.numpy().tobytes() for t in network.state_dict().values())
+                weights.setdefault(type(network).__name__, set()).add(hash(values))
+        # BEGAN's autoencoder and the VAE's encoder are other networks, each one of its kind.
+        assert {kind: len(found) for kind, found in weights.items()} == {
+            "Generator": 1, "Discriminator": 1, "Autoencoder": 1, "Encoder": 1,
+        }  # fmt: skip
+
+
+def test_a_plan_of_before_normalisation_is_still_the_same(tiny, tmp_path):
+    config = sweep.plan(tiny, ["ns"])[0]
+    folder = folder_of(tmp_path, config)
+    old = config.model_dump(exclude={"normalisation", "arithmetic", "second_features"})
+    files.write_json(folder / "config.json", old)
+    assert is_planned(folder, config)
+    assert read_config(folder / "config.json") == config
 
 
 def test_the_shipped_sweeps_are_the_papers():

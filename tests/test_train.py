@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import sys
 
 import emulated_graph
 import pandas as pd
@@ -13,10 +14,13 @@ import pytest
 import torch
 
 from study import datasets as data
-from study import files
+from study import features, files
+from study.errors import StudyError
+from study.features import random as random_features
 from study.losses import load, names
 from study.measures import of_a_generator as measure
 from study.runs.folder import state_of
+from study.settings import config as config_module
 from study.settings.config import RunConfig
 from study.settings.space import SHARED
 from study.training import cuda_graph
@@ -24,6 +28,7 @@ from study.training import loop as train
 from study.training.loop import batch, count_flops
 
 SHARED_NAMES = set(SHARED["wide"])
+SPECTRAL = {"normalisation": "spectral", "batch_norm": False}
 
 
 @pytest.fixture(autouse=True)
@@ -86,13 +91,22 @@ def stop_after(steps):
 
 
 @pytest.mark.parametrize(
-    ("loss", "graph"), [*((name, False) for name in names()), ("dragan", True), ("began", True)]
+    ("loss", "graph", "changes"),
+    [
+        *((name, False, {}) for name in names()),
+        ("dragan", True, {}),
+        ("began", True, {}),
+        ("r3", False, SPECTRAL),
+        ("wgan", False, SPECTRAL),
+        ("began", False, SPECTRAL),
+        ("rp", True, SPECTRAL),
+    ],
 )
-def test_an_interrupted_run_ends_with_the_same_numbers(loss, graph, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_numbers(loss, graph, changes, tmp_path, monkeypatch):
     monkeypatch.setattr(cuda_graph, "record", emulated_graph.record)
     monkeypatch.setattr(cuda_graph, "aside", lambda work: work())
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    plan(whole, loss, cuda_graph=graph), plan(parts, loss, cuda_graph=graph)
+    plan(whole, loss, cuda_graph=graph, **changes), plan(parts, loss, cuda_graph=graph, **changes)
     assert train.train(whole) == "ok"
     assert train.train(parts, stop_after(3)) == "interrupted"
     assert (parts / "checkpoint.pt").exists()
@@ -280,3 +294,68 @@ def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
 def test_provenance_names_the_instruction_set(tmp_path):
     named = train.provenance(plan(tmp_path, "ns"))["processor"]
     assert named == f"{train.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "study.features.second", random_features)
+    monkeypatch.setattr(features, "names", lambda: ["random", "second"])
+    config = plan(tmp_path, "ns", second_features="second", number=3)
+    assert train.train(tmp_path) == "ok"
+    rows = json.loads((tmp_path / "result.json").read_text())["evaluations"]
+    best = min(rows, key=lambda row: row["fid"])
+    assert best["fid_second"] == pytest.approx(best["fid"], rel=1e-9)  # the same features
+    assert {"kid", "knn_precision", "knn_recall"} < best.keys()
+    assert all("kid" not in row for row in rows if row is not best)
+    assert config.hash != plan(tmp_path / "other", "ns", number=3).hash
+    infinite = measure.diverged(config)
+    assert infinite.keys() == best.keys() - {
+        "step", "d_steps", "g_steps", "images", "flops", "wall_s",
+    }  # fmt: skip
+    assert infinite["kid"] == infinite["fid_second"] == math.inf
+    assert infinite["knn_recall"] == 0
+
+
+def test_setting_zero_tells_what_an_untrained_generator_comes_to(tmp_path):
+    config = plan(tmp_path / "0", "ns")
+    plan(tmp_path / "1", "ns", number=1)
+    for name in "01":
+        assert train.train(tmp_path / name) == "ok"
+    first, second = (json.loads((tmp_path / n / "result.json").read_text()) for n in "01")
+    assert "untrained" not in second
+    row = first["untrained"]
+    assert (row["loss"], row["dataset"], row["seed"]) == ("ns", "fashion_mnist", 0)
+    generator = train.build(config, (1, 28, 28), torch.device("cpu"))[1].generator
+    evaluate = measure.evaluator(config.dataset, config.features, config.num_images, "cpu")
+    assert row["fid"] == evaluate(generator, train.evaluation_z(config))["fid"]
+    assert row["fid"] != first["evaluations"][0]["fid"]
+
+
+def test_rows_name_the_weights_they_were_measured_with(tmp_path):
+    plan(tmp_path, "ns", d_steps=2)
+    train.train(tmp_path)
+    found = json.loads((tmp_path / "result.json").read_text())["provenance"]
+    assert found["features_digest"] == features.load("random").digest[:16]
+
+
+def test_provenance_is_that_of_the_code_that_was_loaded(tmp_path, monkeypatch):
+    """A commit made while a run trains is none of its own."""
+    monkeypatch.setattr(files, "commit", lambda: "loaded")
+    plan(tmp_path, "ns", d_steps=2)
+
+    def interrupted():
+        monkeypatch.setattr(files, "commit", lambda: "later")
+        return False
+
+    train.train(tmp_path, interrupted)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["provenance"]["commit"] == "loaded"
+
+
+def test_avx2_has_to_be_set_before_torch_is_loaded(tmp_path, monkeypatch):
+    plan(tmp_path, "ns", arithmetic="avx2")
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
+        train.train(tmp_path)
+    monkeypatch.setattr(config_module, "cpu_flags", lambda: {"neon"})
+    with pytest.raises(StudyError, match=r'arithmetic = "avx2", which this processor .* does not'):
+        train.train(tmp_path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from optuna.distributions import BaseDistribution
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from study.training.networks import Discriminator, Generator, ImageShape, Prior
 from study.training.optimizer import Adam
+from study.training.penalties import Seen
 
 Space = Mapping[str, BaseDistribution]
 Draws = dict[str, Tensor]
@@ -47,6 +48,12 @@ class GANLoss(nn.Module):
     """Whether G's update draws its own z instead of D's."""
     second_look: ClassVar[bool] = False
     """Whether `after_step` is called, with D's outputs computed again after both updates."""
+    g_sees_real: ClassVar[bool] = False
+    """Whether `g_loss` also takes D's outputs on the real images, computed after D's update."""
+    penalised: ClassVar[tuple[Literal["real", "fake"], ...]] = ()
+    """The batches at whose images `penalty` takes D's gradient. D's forward on them is reused."""
+    g_lr_ratio: float = 1.0
+    """G's learning rate over D's, which is `lr`."""
 
     def d_loss_real(self, d_real: Tensor) -> Tensor:
         """The part of D's loss on real images."""
@@ -60,8 +67,8 @@ class GANLoss(nn.Module):
         """D's loss without penalty. Override it whole where it is no sum of two parts."""
         return self.d_loss_real(d_real) + self.d_loss_fake(d_fake)
 
-    def g_loss(self, d_fake: Tensor) -> Tensor:
-        """G's loss."""
+    def g_loss(self, *outputs: Any, **_: Any) -> Tensor:
+        """G's loss: `g_loss(d_fake)` or, where `g_sees_real` is set, `g_loss(d_fake, d_real)`."""
         raise NotImplementedError
 
     def draws(self, x_real: Tensor, generator: torch.Generator | None = None) -> Draws:
@@ -71,7 +78,11 @@ class GANLoss(nn.Module):
     def penalty(
         self, D: nn.Module, x_real: Tensor, x_fake: Tensor, draws: Draws | None = None
     ) -> Tensor:
-        """The weighted penalty added to D's loss; `draws` are drawn anew where not given."""
+        """The weighted penalty added to D's loss; `draws` are drawn anew where not given.
+
+        `D` maps images (N, C, H, W) to (N,); a batch that `step` has put through it already, and
+        that is `penalised`, costs no second forward (`penalties.Seen`).
+        """
         return x_real.new_zeros(())
 
     def after_d_step(self, D: nn.Module) -> None:
@@ -94,6 +105,13 @@ class GANLoss(nn.Module):
     def discriminator(self, image_shape: ImageShape, batch_norm: bool, width: float) -> nn.Module:
         """The discriminator that this loss trains: the same for all but BEGAN and the VAE."""
         return Discriminator(image_shape, batch_norm, width)
+
+    def real_for_g(self, D: nn.Module, x_real: Tensor) -> tuple[Tensor, ...]:
+        """D's outputs on real images for a loss of G that asks for them; constants to G."""
+        if not self.g_sees_real:
+            return ()
+        with torch.no_grad():
+            return (D(x_real),)
 
     def g_turn(self, step: int, disc_iters: int) -> bool:
         """Whether G learns on this step (from 0): the first, then after every `disc_iters` D steps.
@@ -123,8 +141,11 @@ class GANLoss(nn.Module):
         with torch.set_grad_enabled(g_turn and z_g is None):
             x_fake = G(z)
 
-        d_real, d_fake = D(x_real), D(x_fake.detach())
-        penalty = self.penalty(D, x_real, x_fake.detach(), draws)
+        real = x_real.detach().requires_grad_("real" in self.penalised)
+        fake = x_fake.detach().requires_grad_("fake" in self.penalised)
+        d_real, d_fake = D(real), D(fake)
+        seen = Seen(D, (real, d_real), (fake, d_fake)) if self.penalised else D
+        penalty = self.penalty(seen, real, fake, draws)
         d_loss = self.d_loss(d_real, d_fake) + penalty
         players.d_optimizer.minimise(d_loss)
         self.after_d_step(D)
@@ -138,7 +159,7 @@ class GANLoss(nn.Module):
                 G.move_averages()
             else:
                 x_fake = G(z_g)
-            curves["g_loss"] = self.g_loss(D(x_fake))
+            curves["g_loss"] = self.g_loss(D(x_fake), *self.real_for_g(D, x_real))
             players.g_optimizer.minimise(curves["g_loss"])
 
         with torch.no_grad():

@@ -1,5 +1,5 @@
-"""What is measured on a generator: distances to held-out and to training images, samples, and on
-triangles the precision and recall of the manifold."""
+"""What is measured on a generator: distances to held-out and to training images, samples; once a
+run KID, precision and recall; and on triangles precision and recall of the manifold."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -13,8 +13,11 @@ from torch import Tensor
 from study import datasets as data
 from study import features
 from study.errors import StudyError
+from study.losses import load
 from study.measures import frechet as fid
+from study.measures import neighbours
 from study.measures import triangle_manifold as manifold
+from study.settings.config import RunConfig
 from study.training.networks import Generator, Prior
 
 GENERATE_BATCH = 250
@@ -41,7 +44,7 @@ def evaluator(dataset: str, features_name: str, num_images: int, device: str) ->
 
     It is kept for a worker's next run: weights and real statistics are loaded once.
     """
-    extractor = features.load(features_name, device)
+    extractor = extractor_of(features_name, device)
     real = {
         name: real_statistics(dataset, split, start, num_images, extractor)
         for name, (split, start) in distances(dataset, num_images).items()
@@ -71,14 +74,64 @@ def real_statistics(
     return fid.real_statistics(images[start : start + num_images], extractor, folder)
 
 
-def diverged(dataset: str, num_images: int) -> dict[str, float]:
+def digests(config: RunConfig) -> dict[str, str]:
+    """Which weights and recipes the run measures with, 16 hex digits an extractor."""
+    found = {"features_digest": extractor_of(config.features, config.device).digest[:16]}
+    if config.second_features is not None:
+        second = extractor_of(config.second_features, config.device)
+        found["second_features_digest"] = second.digest[:16]
+    return found
+
+
+@lru_cache(maxsize=2)
+def extractor_of(name: str, device: str) -> features.Extractor:
+    """An extractor, kept for a worker's next run."""
+    return features.load(name, device)
+
+
+def at_best(generator: Generator, config: RunConfig, z: Tensor) -> dict[str, float]:
+    """What is measured once a run, of the generator of its least distance in evaluation mode.
+
+    On triangles precision, recall and F1 on the manifold. With a second extractor the Fréchet
+    distance `fid_second` in its features and, in the first one's, KID and k-NN precision and
+    recall: each of the images of z (N, 64) beside as many held-out ones, those of `fid`.
+    """
+    found: dict[str, float] = {}
+    if config.dataset == "triangles":
+        found |= precision_and_recall(generator, load(config.loss).prior, config.device)
+    if config.second_features is not None:
+        images = torch.cat(list(generate(generator, z)))
+        second = extractor_of(config.second_features, config.device)
+        real = real_statistics(config.dataset, "held_out", 0, config.num_images, second)
+        moments = fid.Moments(second.dim)
+        moments.update(second(images))
+        found["fid_second"] = fid.distance_to(real, moments)
+        first = extractor_of(config.features, config.device)
+        there = neighbours_of(config.dataset, config.num_images, config.features, config.device)
+        found |= neighbours.kid_and_precision_recall(there, first(images))
+    return found
+
+
+@lru_cache(maxsize=1)
+def neighbours_of(
+    dataset: str, num_images: int, features_name: str, device: str
+) -> neighbours.RealNeighbours:
+    """What KID, precision and recall need of the held-out images; kept for the next run."""
+    images = data.load(dataset, "held_out")[:num_images]
+    return neighbours.real_neighbours(extractor_of(features_name, device)(images))
+
+
+def diverged(config: RunConfig) -> dict[str, float]:
     """What is measured of a generator that is not finite: no distance is small enough."""
-    infinite = dict.fromkeys(distances(dataset, num_images), float("inf"))
-    if dataset != "triangles":
-        return infinite
-    shares = dict.fromkeys(("f1", "manifold_precision", "manifold_recall"), 0.0)
-    medians = dict.fromkeys(("precision_distance", "recall_distance"), float("inf"))
-    return infinite | shares | medians
+    infinite = list(distances(config.dataset, config.num_images))
+    nothing: list[str] = []
+    if config.dataset == "triangles":
+        infinite += ["precision_distance", "recall_distance"]
+        nothing += ["f1", "manifold_precision", "manifold_recall"]
+    if config.second_features is not None:
+        infinite += ["fid_second", "kid"]
+        nothing += ["knn_precision", "knn_recall"]
+    return dict.fromkeys(infinite, float("inf")) | dict.fromkeys(nothing, 0.0)
 
 
 def precision_and_recall(generator: Generator, prior: Prior, device: str) -> dict[str, float]:

@@ -28,7 +28,7 @@ def predicted_flops(configs: Sequence[RunConfig]) -> int:
         return sum(loss.g_turn(step, disc_iters) for step in range(d_steps))
 
     keys: list[Hashable] = [
-        (c.loss, data.image_shape(c.dataset), c.batch_norm, c.width) for c in configs
+        (c.loss, data.image_shape(c.dataset), c.normalisation, c.width) for c in configs
     ]
     examples = dict(zip(keys, configs, strict=True))
     total = 0

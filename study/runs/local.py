@@ -7,6 +7,7 @@ from pathlib import Path
 
 from study.runs import workers as launch
 from study.runs.progress import Progress
+from study.settings.config import ENVIRONMENT
 
 
 def run_here(
@@ -30,13 +31,16 @@ def run_here(
             show(status)
             launch.stop_if_broken(status.states, max_failures)
 
+        environment = ENVIRONMENT[status.configs[0].arithmetic]
         tried: list[Path] = []
         while not notice.given:
             watch()
             missing = status.open(retries)
             if missing and missing != tried:
                 tried = missing
-                dispatcher = launch.Dispatcher(missing, train, notice, workers, retries, gpus)
+                dispatcher = launch.Dispatcher(
+                    missing, train, notice, workers, retries, gpus, environment
+                )
                 dispatcher.carry(watch)
             elif "running" in status.states:
                 time.sleep(launch.LOOK_S)

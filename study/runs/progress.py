@@ -103,11 +103,12 @@ def is_planned(folder: Path, config: RunConfig) -> bool:
     path = folder / "config.json"
     if not path.exists():
         return False
-    planned = files.read_json(path)
-    if planned is None:
+    content = files.read_json(path)
+    if content is None:
         print(f"{path} cannot be read; it is written again", file=sys.stderr)
         return False
-    now = config.model_dump()
+    # What an older configuration does not say yet has its default.
+    now, planned = config.model_dump(), RunConfig.in_todays_words(content)
     for name in now.keys() - MACHINE:
         if planned.get(name) != now[name]:
             raise StudyError(

@@ -14,8 +14,8 @@ import sys
 import time
 import tomllib
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from study.runs import workers as launch
 from study.runs.folder import state_of
 from study.runs.progress import Progress
 from study.settings import shipped
+from study.settings.config import ENVIRONMENT
 
 TIMEOUT_S = 60
 LOOK_S = 5.0
@@ -45,6 +46,7 @@ class Job:
     at_once: int
     retries: int
     max_failures: int
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self) -> None:
         """Train the job's runs; after a warning leave them in order and go back into the queue."""
@@ -63,6 +65,7 @@ class Job:
                 self.at_once,
                 self.retries,
                 launch.visible_gpus(),
+                self.environment,
             ).carry(watch)
             if notice.given:
                 notice.pass_on(signal.SIGUSR2)  # requeues this job and exits
@@ -324,9 +327,11 @@ def send(
         missing = [path.absolute() for path in status.open(retries)]
         missing = [path for path in missing if path not in there]
 
+        environment = ENVIRONMENT[status.configs[0].arithmetic]
+
         def job(order: Path, index: int) -> Job:
             at_once = resources.runs_at_once
-            return Job(order, index, train, at_once, retries, max_failures)
+            return Job(order, index, train, at_once, retries, max_failures, environment)
 
         numbers = submit(missing, resources, jobs, job)
     print(f"{len(missing)} runs submitted in {len(numbers)} jobs; {len(there)} were in the queue")

@@ -12,10 +12,8 @@ from study.losses import load as load_loss
 from study.losses import names
 from study.runs import table as store
 from study.runs.folder import results_folder
-from study.settings.config import RunConfig, SweepConfig
-from study.settings.space import setting
-
-SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
+from study.settings.config import SHARED_NAMES, RunConfig, SweepConfig, require_avx2
+from study.settings.space import setting, space_of
 
 
 def plan(
@@ -31,6 +29,8 @@ def plan(
 
     Numbers come first: after any part of a sweep, all losses have had the same settings.
     """
+    if sweep.arithmetic == "avx2":
+        require_avx2(f"sweeps/{sweep.name}.toml")
     if cuda_graph and not device.startswith("cuda"):
         raise StudyError(f"a CUDA graph needs device cuda, not {device}; leave --cuda-graph out")
     machine = {"device": device, "threads": threads, "cuda_graph": cuda_graph}
@@ -44,11 +44,12 @@ def plan(
             raise StudyError(f"sweep {sweep.name} has no data set '{dataset}'; it has: {allowed}")
     for loss in losses:
         load_loss(loss)
-    if sweep.features not in features.names():
-        raise StudyError(
-            f"sweeps/{sweep.name}.toml: unknown features '{sweep.features}'; "
-            f"allowed: {', '.join(features.names())}"
-        )
+    for name in (sweep.features, sweep.second_features):
+        if name is not None and name not in features.names():
+            raise StudyError(
+                f"sweeps/{sweep.name}.toml: unknown features '{name}'; "
+                f"allowed: {', '.join(features.names())}"
+            )
     best = best_settings(sweep.best_of) if sweep.best_of else None
     return [
         resolve(sweep, loss, dataset, number, machine, best)
@@ -68,7 +69,9 @@ def resolve(
 ) -> RunConfig:
     """The complete configuration of one run."""
     if best is None:
-        values = setting(sweep.name, loss, number, sweep.ranges or "wide")
+        # The named ranges alone lead to the paper's settings; a sweep's own ones are drawn.
+        space = space_of(sweep, loss) if sweep.space or sweep.draws == "shared" else sweep.ranges
+        values = setting(sweep.name, loss, number, space or "wide", sweep.draws)
     elif (loss, dataset) in best:
         values = best[loss, dataset]
     else:
@@ -82,18 +85,27 @@ def resolve(
         loss=loss,
         dataset=dataset,
         number=number,
-        seed=0 if best is None else number + 1,  # seed 0 is the search's own
-        **{name: values[name] for name in SHARED},
-        own={name: value for name, value in values.items() if name not in SHARED},
+        seed=seed_of(sweep, number),
+        **{name: value for name, value in values.items() if name in SHARED_NAMES},
+        own={name: value for name, value in values.items() if name not in SHARED_NAMES},
         d_steps=schedule.d_steps,
         evaluate_every=schedule.evaluate_every,
         width=sweep.width,
         bn_decay=sweep.bn_decay,
         features=sweep.features,
         num_images=sweep.num_images,
+        second_features=sweep.second_features,
         precision=sweep.precision,
+        arithmetic=sweep.arithmetic,
         **machine,
     )
+
+
+def seed_of(sweep: SweepConfig, number: int) -> int:
+    """The seed of a run: of a search by its rule, of re-runs 1, 2, ... (0 is the paper's own)."""
+    if sweep.ranges is None:
+        return number + 1
+    return number if sweep.seed == "number" else 0
 
 
 def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, object]]:

@@ -8,10 +8,11 @@ results/README.md describes every column.
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +27,7 @@ HYPERPARAMETERS = [
     "beta1",
     "disc_iters",
     "batch_norm",
+    "normalisation",
     "lambda_gp",
     "clip",
     "gamma",
@@ -66,6 +68,8 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
         print(f"{path} cannot be read ({error}); it is made again from the runs", file=sys.stderr)
         return pd.DataFrame(columns=COLUMNS)
     require_names(path, table)
+    if "normalisation" not in table:  # before there were three, `batch_norm` said it
+        table["normalisation"] = np.where(table["batch_norm"], "batch", "none")
     return table
 
 
@@ -113,10 +117,8 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         | {
             "status": result["status"],
             "config": result["config"],
-            "commit": made_by["commit"],
-            "processor": made_by["processor"],
-            "torch": made_by["torch"],
         }
+        | {name: value for name, value in made_by.items() if name not in ("python", "host")}
     )
     for name in ("own", "evaluate_every"):
         del shared[name]
@@ -134,7 +136,7 @@ def collect(results: Path, sweep: str) -> pd.DataFrame:
         return merge(results, sweep, folders)
 
 
-def merge(results: Path, sweep: str, folders: Iterable[Path]) -> pd.DataFrame:
+def merge(results: Path, sweep: str, folders: Sequence[Path]) -> pd.DataFrame:
     """Bring the finished runs among `folders` into the sweep's table, write and return it."""
     fresh = pd.DataFrame([row for folder in folders for row in rows_of(folder)])
     old = read_table(results, sweep)
@@ -146,9 +148,31 @@ def merge(results: Path, sweep: str, folders: Iterable[Path]) -> pd.DataFrame:
     more = [name for name in old.columns if name not in COLUMNS]
     table = old.reindex(columns=COLUMNS + sorted(more)).sort_values(KEY, ignore_index=True)
     table["cuda_graph"] = table["cuda_graph"].eq(True)  # rows of before there was one have no value
+    if "arithmetic" in table:
+        table["arithmetic"] = table["arithmetic"].fillna("native")  # likewise
     table = table.astype({name: kind for name, kind in DTYPES.items() if name in table})
     write_table(results, sweep, table)
+    record_untrained(results, [row for folder in folders for row in untrained_of(folder)])
     return table
+
+
+def untrained_of(folder: Path) -> list[dict[str, Any]]:
+    """What a run has measured of a generator before any training: one row, or none."""
+    row = (read_result(folder) or {}).get("untrained")
+    return [row] if isinstance(row, dict) else []
+
+
+def record_untrained(results: Path, rows: list[dict[str, Any]]) -> None:
+    """Put rows into results/untrained.parquet, one a sweep, loss and data set."""
+    if not rows:
+        return
+    key = ["sweep", "loss", "dataset"]
+    path = results / "untrained.parquet"
+    table = pd.DataFrame(rows)
+    if path.exists():
+        table = pd.concat([pd.read_parquet(path), table]).drop_duplicates(key, keep="last")
+    table = table.sort_values(key, ignore_index=True)
+    files.write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
 
 
 def write_table(results: Path, sweep: str, table: pd.DataFrame) -> None:

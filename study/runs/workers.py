@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -73,6 +73,7 @@ def work(orders: Connection, train: Train, parent: int, retries: int, gpu: str |
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        files.commit()  # of the code that has just been loaded: it may change while a run trains
 
         def interrupted() -> bool:
             return notice.given or os.getppid() != parent
@@ -146,6 +147,8 @@ class Dispatcher:
     at_once: int
     retries: int
     gpus: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the workers' environment says beside ours: read when they load torch."""
     workers: dict[Connection, Worker] = field(default_factory=dict)
     at_work: dict[Connection, Path] = field(default_factory=dict)
 
@@ -191,7 +194,8 @@ class Dispatcher:
             target=work, args=(theirs, self.train, os.getpid(), self.retries, gpu)
         )
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can heed them
-        process.start()
+        with files.environment(self.environment):
+            process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()  # so that its death ends the line
         self.workers[ours] = Worker(place, process)

@@ -3,11 +3,14 @@
 The first 100 wide and 50 narrow settings of the eight models are the paper's very own, from
 sweeps/paper/. Beyond them, and for new losses, each value is drawn from a stream that depends on
 sweep, loss, number and hyperparameter name alone: more trials, a new loss or a new hyperparameter
-change no setting already drawn, and nothing is random at run time.
+change no setting already drawn, and nothing is random at run time. Where a sweep's draws are
+shared the loss is no part of the stream, so that all losses have the same settings.
 """
 
 import csv
+import difflib
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -20,9 +23,10 @@ from optuna.distributions import (
 )
 
 from study.errors import StudyError
-from study.losses import load
+from study.losses import load, names
 from study.losses.base import Space
 from study.settings import shipped
+from study.settings.config import Range, SweepConfig
 
 PAPER_FOLDER = shipped.SWEEPS / "paper"
 
@@ -42,25 +46,80 @@ SHARED: dict[str, Space] = {
     },
 }
 
+NORMALISATION = CategoricalDistribution(["none", "batch", "spectral"])
+"""Of D: the shared hyperparameter that `batch_norm` is where there are but two of its values."""
 
-def ranges_of(ranges: str, loss: str) -> Space:
-    """Every hyperparameter of `loss` with its distribution in the named ranges."""
+
+def ranges_of(
+    ranges: str, loss: str, given: Mapping[str, Range] | None = None, draws: str = "own"
+) -> Space:
+    """Every hyperparameter of `loss` with its distribution in the named ranges.
+
+    A sweep's `given` ranges replace those of the same name; with `normalisation` among them
+    `batch_norm` is none. Where draws are shared, so are the shared hyperparameters' ranges.
+    """
     if ranges not in SHARED:
         raise StudyError(f"unknown ranges '{ranges}'; allowed: {', '.join(SHARED)}")
-    return {**SHARED[ranges], **load(loss).space.get(ranges, {})}
+    own = load(loss).space.get(ranges, {})
+    if draws == "shared":
+        own = {name: own[name] for name in own.keys() - SHARED[ranges].keys()}
+    space = {**SHARED[ranges], **own}
+    given = given or {}
+    if "normalisation" in given:
+        del space["batch_norm"]
+        space["normalisation"] = NORMALISATION
+    return {name: distribution(given[name]) if name in given else space[name] for name in space}
 
 
-def setting(sweep: str, loss: str, number: int, ranges: str | Space) -> dict[str, Any]:
+def space_of(sweep: SweepConfig, loss: str) -> Space:
+    """What a sweep draws the settings of `loss` from; StudyError where it states no such thing."""
+    known = {*SHARED["wide"], "normalisation"}
+    known |= {name for each in names() for name in load(each).space.get("wide", {})}
+    for name in sweep.space.keys() - known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(sorted(known))}"
+        raise StudyError(f"sweeps/{sweep.name}.toml: space: no hyperparameter '{name}'; {hint}")
+    stated = sweep.space["normalisation"].choices if "normalisation" in sweep.space else ()
+    unknown = set(stated) - set(NORMALISATION.choices)
+    if unknown:
+        raise StudyError(
+            f"sweeps/{sweep.name}.toml: space: normalisation {sorted(map(str, unknown))}; "
+            f"allowed: {', '.join(map(str, NORMALISATION.choices))}"
+        )
+    if "normalisation" in sweep.space and "batch_norm" in sweep.space:
+        raise StudyError(
+            f"sweeps/{sweep.name}.toml: space: batch_norm beside normalisation, which says it too; "
+            "leave one out"
+        )
+    return ranges_of(sweep.ranges or "wide", loss, sweep.space, sweep.draws)
+
+
+def distribution(given: Range) -> BaseDistribution:
+    """A stated range as Optuna's distribution: of whole numbers where both ends are."""
+    if given.choices:
+        return CategoricalDistribution(list(given.choices))
+    low, high = given.low, given.high
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=given.log)
+    return FloatDistribution(float(low or 0), float(high or 0), log=given.log)
+
+
+def setting(
+    sweep: str, loss: str, number: int, ranges: str | Space, draws: str = "own"
+) -> dict[str, Any]:
     """Trial `number` of `loss`: hyperparameter -> value.
 
     `ranges` names the study's ranges (wide, narrow) or gives distributions. Number 0 is the
     authors' default; the next ones are the paper's where the ranges (or, with distributions
-    given, the sweep) carry its name; the rest are drawn.
+    given, the sweep) carry its name; the rest are drawn. With shared draws every number is drawn,
+    and the same for all losses.
     """
+    space = ranges_of(ranges, loss, draws=draws) if isinstance(ranges, str) else ranges
+    if draws == "shared":
+        return {name: draw(f"{sweep}/{number}/{name}", space[name]) for name in space}
     published = paper_settings(ranges if isinstance(ranges, str) else sweep).get(loss, [])
     if number < len(published):
         return dict(published[number])
-    space = ranges_of(ranges, loss) if isinstance(ranges, str) else ranges
     if number == 0:
         return dict(load(loss).defaults)
     return {name: draw(f"{sweep}/{loss}/{number}/{name}", space[name]) for name in space}

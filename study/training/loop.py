@@ -35,9 +35,16 @@ from study.errors import StudyError
 from study.losses import load
 from study.losses.base import GANLoss, Players
 from study.measures import of_a_generator as measure
-from study.settings.config import BATCH_SIZE, RunConfig, read_config
+from study.settings.config import BATCH_SIZE, ENVIRONMENT, RunConfig, read_config, require_avx2
 from study.training.cuda_graph import GraphStep
-from study.training.networks import Z_DIM, Generator, ImageShape, draw_z, initialise
+from study.training.networks import (
+    Z_DIM,
+    Generator,
+    ImageShape,
+    draw_z,
+    initialise,
+    normalise_spectrally,
+)
 from study.training.optimizer import adam
 
 CURVE_EVERY = 10
@@ -60,6 +67,8 @@ def train(
     called before every write, and raises where another process has taken the run over.
     """
     config = read_config(folder / "config.json")
+    require_arithmetic(config)
+    made_by = provenance(config)
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
@@ -76,7 +85,7 @@ def train(
     train_step = GraphStep(loss, players) if config.cuda_graph else partial(loss.step, players)
     flops = count_flops(config, shape)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
-    z_evaluation = draw_z(config.num_images, loss.prior, stream(0, "evaluation")).to(device)
+    z_evaluation = evaluation_z(config)
     state = restore(folder, config, loss, players)
     streams: dict[str, torch.Generator] = state["streams"]
     evaluations: list[dict[str, Any]] = state["evaluations"]
@@ -106,7 +115,7 @@ def train(
 
     def end(status: Literal["ok", "diverged"], reason: str | None) -> Outcome:
         require_held()
-        return finish(folder, config, status, reason, costs(), state, require_held)
+        return finish(folder, config, status, reason, costs(), state, made_by, require_held)
 
     while state["step"] < config.d_steps:
         # One D step, and G's where it is its turn.
@@ -158,6 +167,21 @@ def train(
     return end("ok", None)
 
 
+def require_arithmetic(config: RunConfig) -> None:
+    """StudyError unless torch was loaded with the instruction set that the run asks for."""
+    if config.arithmetic == "native":
+        return
+    require_avx2("config.json")
+    wanted = ENVIRONMENT[config.arithmetic]
+    lacking = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
+    if lacking or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        words = " ".join(f"{name}={value}" for name, value in wanted.items())
+        raise StudyError(
+            f'arithmetic = "{config.arithmetic}" has to be set before torch is loaded: start '
+            f"Python with {words}, or train by `python -m study`"
+        )
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next step, and not hand it back to the system.
 
@@ -176,11 +200,15 @@ def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[G
     discriminator = loss.discriminator(shape, config.batch_norm, config.width)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         initialise(network, stream(config.seed, name))
+    if config.normalisation == "spectral":
+        normalise_spectrally(discriminator, stream(config.seed, "spectral"))
+    for network in (generator, discriminator):
         network.to(device)
+    g_lr = config.lr * loss.g_lr_ratio
     return loss.to(device), Players(
         generator,
         discriminator,
-        adam(generator.parameters(), config.lr, config.beta1, config.cuda_graph),
+        adam(generator.parameters(), g_lr, config.beta1, config.cuda_graph),
         adam(discriminator.parameters(), config.lr, config.beta1, config.cuda_graph),
     )
 
@@ -189,6 +217,12 @@ def stream(seed: int, name: str) -> torch.Generator:
     """A generator on the CPU (so that every device gets the same numbers), by seed and purpose."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4]))
+
+
+def evaluation_z(config: RunConfig) -> Tensor:
+    """The z (num_images, 64) of every evaluation: one draw for all runs of a prior."""
+    z = draw_z(config.num_images, load(config.loss).prior, stream(0, "evaluation"))
+    return z.to(config.device)
 
 
 @lru_cache(maxsize=1)
@@ -355,21 +389,19 @@ def finish(
     reason: str | None,
     costs: dict[str, float],
     state: dict[str, Any],
+    made_by: dict[str, str | None],
     require_held: Callable[[], None],
 ) -> Outcome:
     """Write what the run has come to: the last records and, last of all, result.json."""
     evaluations, curves = state["evaluations"], state["curves"]
     if status == "diverged":
-        diverged = (
-            {"step": state["step"]} | costs | measure.diverged(config.dataset, config.num_images)
-        )
+        diverged = {"step": state["step"]} | costs | measure.diverged(config)
         evaluations.append(diverged)
         write_records(folder, evaluations, curves)
         run.log(folder, f"diverged at step {state['step']}: {reason}")
-    elif config.dataset == "triangles":
+    elif config.dataset == "triangles" or config.second_features:
         best = min(evaluations, key=lambda row: row["fid"])
-        generator, prior = best_generator(folder, config), load(config.loss).prior
-        best |= measure.precision_and_recall(generator, prior, config.device)
+        best |= measure.at_best(best_generator(folder, config), config, evaluation_z(config))
         require_held()
         write_records(folder, evaluations, curves)
     require_held()
@@ -380,11 +412,25 @@ def finish(
             "reason": reason,
             "config": config.hash,
             "evaluations": evaluations,
-            "provenance": provenance(config),
+            "provenance": made_by,
+            # Once a sweep, loss and data set: what a run has to be better than.
+            **({"untrained": untrained(config)} if config.number == 0 else {}),
         },
     )
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return status
+
+
+def untrained(config: RunConfig) -> dict[str, Any]:
+    """The distances of the run's generator before its first step, and what they depend on.
+
+    What a loss has to be better than to have learnt anything: one row of results/untrained.parquet.
+    """
+    generator = build(config, data.image_shape(config.dataset), torch.device(config.device))[1]
+    evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
+    found = evaluate(generator.generator, evaluation_z(config)) or measure.diverged(config)
+    of = ("sweep", "loss", "dataset", "seed", "width", "features", "num_images")
+    return {name: getattr(config, name) for name in of} | found | provenance(config)
 
 
 def best_generator(folder: Path, config: RunConfig) -> Generator:
@@ -410,6 +456,7 @@ def provenance(config: RunConfig) -> dict[str, str | None]:
         "python": platform.python_version(),
         "host": platform.node(),
         "processor": processor,
+        **measure.digests(config),
     }
 
 

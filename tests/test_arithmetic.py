@@ -1,0 +1,63 @@
+"""The arithmetic that processors share: one stream of digits, pinned."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from study.settings.config import ENVIRONMENT, cpu_flags
+
+STEPS = 50
+DIGESTS = {  # of both networks' weights after 50 steps at quarter width, first 16 hex digits
+    "ns": "1d4fad628f4ae03f",
+    "wgan_gp": "828be941fedcf785",
+    "r3": "8ad80e1b9fcae9a0",
+}
+SCRIPT = """
+import hashlib, json, sys, torch
+from study.losses import load
+from study.settings.config import RunConfig
+from study.training.loop import build, device_name, stream
+from study.training.networks import draw_z
+
+torch.set_num_threads(1)
+torch.set_flush_denormal(True)
+digests = {}
+for name in json.loads(sys.argv[1]):
+    defaults = dict(load(name).defaults)
+    shared = {n: defaults.pop(n) for n in ("lr", "beta1", "disc_iters", "batch_norm")}
+    config = RunConfig(
+        sweep="s", loss=name, dataset="d", number=0, seed=0, d_steps=1, evaluate_every=1,
+        width=0.25, bn_decay=0.99, features="random", num_images=2, own=defaults, **shared,
+    )
+    loss, players = build(config, (1, 28, 28), torch.device("cpu"))
+    draws = stream(0, "test")
+    for _ in range(50):
+        x = torch.rand(64, 1, 28, 28, generator=draws)
+        z, z_g = draw_z(64, loss.prior, draws), draw_z(64, loss.prior, draws)
+        given = {"z_g": z_g} if loss.fresh_z else {}
+        loss.step(players, x, z, draws=loss.draws(x, draws), **given)
+    sha256 = hashlib.sha256()
+    for network in (players.generator, players.discriminator):
+        for weight in network.state_dict().values():
+            sha256.update(weight.numpy().tobytes())
+    digests[name] = sha256.hexdigest()[:16]
+capability = torch.backends.cpu.get_cpu_capability()
+print(json.dumps({"digests": digests, "capability": capability, "processor": device_name("cpu")}))
+"""
+
+
+@pytest.mark.skipif("avx2" not in cpu_flags(), reason="this processor has no AVX2")
+def test_fifty_steps_come_to_the_same_digits():
+    answer = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(list(DIGESTS))],
+        env=os.environ | ENVIRONMENT["avx2"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(answer.stdout)
+    assert found["capability"] == "AVX2"
+    assert found["digests"] == DIGESTS, f"{found['processor']} computes other digits than pinned"
