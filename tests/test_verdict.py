@@ -1,7 +1,5 @@
 """The verdict's numbers on tables whose answer is known, and the words made from them."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,62 +28,22 @@ def test_runs_by_status():
     assert result.loc[("fashion_mnist", "ns"), "share"] == 0
 
 
-def test_a_duel_is_the_chance_over_all_pairs_of_subsets():
-    x, y = [1.0, 4, 9, 16, 2, 30], [3.0, 5, 6, 7, 8, 10]
-    result = verdict.duels(table({"ns": x, "mm": y}), "ns", "mm")
-    assert result.index.tolist() == [1, 2, 3]
-    subsets = [[min(c) for c in itertools.combinations(side, 2)] for side in (x, y)]
-    assert_allclose(
-        result.loc[2, "chance"], np.mean([a < b for a in subsets[0] for b in subsets[1]])
-    )
-
-
-def test_better_and_worse_than_ns_and_from_which_budget():
+def test_better_and_worse_than_ns_and_at_which_budgets():
     rng = np.random.default_rng(0)
     fids = {
         "ns": 40 + rng.normal(size=40),
         "ls": 20 + rng.normal(size=40),  # always better
         "mm": 60 + rng.normal(size=40),  # always worse
         "wgan": 40 + rng.normal(size=40),  # alike
-        "vae": np.where(np.arange(40) % 4, 60, 20.0),  # better only once one of four is drawn
+        "vae": np.where(
+            np.arange(40) % 4, 60, 20.0
+        ),  # first worse, then better: five of forty decide
     }
     result = verdict.against(table(fids)).loc["fashion_mnist"]
-    better = result["better_from"].dropna()
-    assert better.index.tolist() == ["ls", "vae"]
-    assert better["ls"] == 1
-    assert 2 <= better["vae"] <= 10
-    assert result["worse_from"].dropna().to_dict() == {"mm": 1}
-    assert result["better_until"].dropna().to_dict() == {"ls": 20, "vae": 20}
-    assert result["worse_until"].dropna().to_dict() == {"mm": 20, "vae": 1}
-    assert (result["budget"] == 20).all()
-    assert result.loc["wgan", "more_settings"] > 0
-    assert (result.loc[["mm", "ls", "vae"], "more_settings"] == 0).all()
-    said = next(f.answer for f in verdict.findings(table(fids)) if "beat" in f.question)
-    assert f"VAE from {better['vae']} settings (worse up to 1 setting); worse: MM GAN" in said
+    assert result["better"].to_dict() == {"mm": "", "ls": "1, 2, 5", "wgan": "", "vae": ""}
+    assert result["worse"].to_dict() == {"mm": "1, 2, 5", "ls": "", "wgan": "", "vae": "1"}
     with pytest.raises(StudyError, match="no rows of 'ns' on fashion_mnist"):
         verdict.against(table({"mm": [1.0, 2], "ls": [2.0, 3]}))
-
-
-def test_an_early_advantage_that_does_not_last_is_said():
-    places = np.arange(40)
-    fids = {"ns": np.where(places % 8, 60, 20.0), "vae": np.where(places % 8, 40, 20.0)}
-    result = verdict.against(table(fids)).loc["fashion_mnist", "vae"]
-    assert pd.isna(result["better_from"])
-    assert pd.isna(result["worse_until"])
-    until = int(result["better_until"])
-    assert 2 <= until <= 10
-    said = next(f.answer for f in verdict.findings(table(fids)) if "beat" in f.question)
-    assert f"VAE (chance to win 50%; better up to {until} settings)" in said
-
-
-def test_curves_that_cross():
-    steady = 40 + 0.01 * np.arange(40)
-    risky = np.where(np.arange(40) % 4, 60, 20.0) + 0.01 * np.arange(40)
-    result = verdict.crossings(table({"mm": steady + 5, "ns": steady, "vae": risky}))
-    pairs = result[["first", "then", "sure"]].to_numpy().tolist()
-    assert pairs == [["mm", "vae", True], ["ns", "vae", True]]
-    assert result["from"].between(2, 5).all()
-    assert verdict.crossings(table({"mm": steady + 5, "ns": steady})).empty
 
 
 def test_defaults():
@@ -147,7 +105,7 @@ def test_agreement_with_the_paper():
     assert_allclose(both["minimum"], both["paper_minimum"])
     assert both.loc[("fashion_mnist", "began"), "paper_median"] == np.inf  # beyond the axis
     result = verdict.agreement_with_paper(table(same), quartiles)
-    assert_allclose(result.loc["fashion_mnist", "minimum"], [7, 1, 1, 1])
+    assert_allclose(result.loc["fashion_mnist", "minimum"], [7, 1, 0.658, 1], atol=1e-3)
 
 
 def test_agreement_between_two_data_sets():
@@ -184,9 +142,7 @@ def test_words_hold_the_numbers():
     said = {f.question: f.answer for f in verdict.findings(search, again, quartiles)}
     assert "Fashion-MNIST: 12 of 36 runs." in said["How many runs diverged?"]
     beats = said["Does any loss beat NS GAN?"]
-    assert "12 settings a loss, budgets up to 6: better than NS GAN: LS GAN from 1 setting" in beats
-    assert "worse: MM GAN from 1 setting; not told apart at the largest: none" in beats
-    assert "0 of 3 pairs change places" in said["Do the budget curves cross?"]
+    assert "12 settings a loss: better than NS GAN: LS GAN (budget 1); worse: MM GAN" in beats
     assert "Diverged with its defaults: MM GAN" in " ".join(said.values())
     assert "a factor of 1.05" in said["Is it the seed or the setting?"]
     assert "of each of 3 losses" in said["Do the losses rank as in the paper?"]
@@ -196,7 +152,7 @@ def test_words_hold_the_numbers():
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_few_settings_are_no_reason_to_fail(n):
     questions = [finding.question for finding in verdict.findings(make(("ns", "vae"), n=n))]
-    assert len(questions) == 4
+    assert len(questions) == 3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from study.analysis import statistics as st
 from study.errors import StudyError
 
 REFERENCE = "ns"
-LEVEL = 0.95
+ENOUGH = 10
+"""Fewer settings than this say little of a correlation."""
 
 
 class Finding(NamedTuple):
@@ -41,89 +42,31 @@ def runs_by_status(table: pd.DataFrame) -> pd.DataFrame:
     return _frame(rows, ["settings", "ok", "diverged", "share", "low", "high"])
 
 
-def duels(table: pd.DataFrame, loss: str, other: str, level: float = LEVEL) -> pd.DataFrame:
-    """Of one data set: chance that the best of k of `loss` is below that of `other`, by budget k.
-
-    Columns chance, low, high (bootstrap over the settings). Budgets go to half of the settings
-    that both have: nearer to all of them every interval is too narrow.
-    """
-    fids = _by_loss(scores.search(table))
-    k = judged_budgets(min(len(fids[loss]), len(fids[other])))
-    estimate = st.win_interval(fids[loss], fids[other], k, rng=0, level=level)
-    columns = dict(zip(("chance", "low", "high"), estimate, strict=True))
-    return pd.DataFrame(columns, index=pd.Index(k, name="budget"))
-
-
-def judged_budgets(settings: int) -> Any:
-    """About a dozen budgets from 1 to half of the settings, evenly spaced on a log axis."""
-    return np.unique(np.geomspace(1, max(1, settings // 2), 12).round().astype(int))
+BUDGETS = (1, 2, 5, 10)
 
 
 def against(table: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """Every loss against the reference, by data set.
 
-    Columns: settings (the fewer of the two), budget (the largest judged), chance, low, high
-    (of the loss's win there), better_from and worse_from (the least budget from which on the
-    interval excludes 1/2), better_until and worse_until (the largest budget at which it does),
-    more_settings (how many more each would need to be told apart at the largest). A budget is
-    missing where there is none, or for fewer than st.ENOUGH settings. The intervals hold for all
-    losses of a data set together (Bonferroni): 95 % in all.
+    Columns: settings (the fewer of the two), and a judged budget k at a time chance_k, p_k; p_holm
+    (over budgets and losses); better and worse, the budgets at which it is.
     """
     rows = {}
     for dataset, panel in _panels(table):
         fids = _by_loss(panel)
         if reference not in fids:
             raise StudyError(f"no rows of {reference!r} on {dataset}; train it to compare with it")
-        others = [loss for loss in fids if loss != reference]
-        for loss in others:
-            level = 1 - (1 - LEVEL) / len(others)
-            rows[dataset, loss] = _against_one(panel, loss, reference, level)
-    columns = ["settings", "budget", "chance", "low", "high"]
-    ends = ["better_from", "better_until", "worse_from", "worse_until"]
-    return _frame(rows, [*columns, *ends, "more_settings"]).astype(dict.fromkeys(ends, "Int64"))
-
-
-def _against_one(panel: pd.DataFrame, loss: str, reference: str, level: float) -> list[Any]:
-    x, y = (panel.loc[panel["loss"] == name, "fid"].to_numpy() for name in (loss, reference))
-    duel = duels(panel, loss, reference, level)
-    budget = duel.index[-1]
-    enough = min(len(x), len(y)) >= st.ENOUGH
-    better = _holds((duel["low"] > 0.5) & enough)
-    worse = _holds((duel["high"] < 0.5) & enough)
-    more = st.settings_to_separate(x, y, int(budget), rng=0, level=level)
-    told_apart = budget in (better[1], worse[1])
-    at_last = duel.iloc[-1].tolist()
-    return [min(len(x), len(y)), budget, *at_last, *better, *worse, 0.0 if told_apart else more]
-
-
-def _holds(at: "pd.Series[bool]") -> tuple[int | None, int | None]:
-    """The first budget from which on it holds at every larger one, and the last where it does."""
-    fails, holds = np.flatnonzero(~at.to_numpy()), np.flatnonzero(at.to_numpy())
-    first = fails[-1] + 1 if len(fails) else 0
-    since = None if first == len(at) else int(at.index[first])
-    return since, int(at.index[holds[-1]]) if len(holds) else None
-
-
-def crossings(table: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of losses whose order at some budget is not that at another, by data set.
-
-    Columns: first and then (who is more likely ahead at small and at large budgets), from (the
-    budget at which the order turns), sure (whether a 95 % interval excludes 1/2 in each direction).
-    """
-    rows = []
-    for dataset, panel in _panels(table):
-        for x, y in combinations(_by_loss(panel), 2):
-            duel = duels(panel, x, y)
-            ahead = np.sign(duel["chance"].round(12) - 0.5)
-            ahead = ahead[ahead != 0]
-            if ahead.nunique() < 2:
-                continue
-            turn = int(ahead.index[np.flatnonzero(np.diff(ahead))[-1] + 1])
-            first, then = (x, y) if ahead.iloc[-1] < 0 else (y, x)
-            enough = panel["loss"].value_counts()[[x, y]].min() >= st.ENOUGH
-            sure = enough and (duel["low"] > 0.5).any() and (duel["high"] < 0.5).any()
-            rows.append([dataset, first, then, turn, bool(sure)])
-    return pd.DataFrame(rows, columns=["dataset", "first", "then", "from", "sure"])
+        others = {loss: fid for loss, fid in fids.items() if loss != reference}
+        fewest = min(map(len, fids.values()))
+        budgets = [k for k in BUDGETS if st.judged(k, fewest)] or [1]
+        for loss, found in st.judge(fids[reference], others, budgets).items():
+            said = [", ".join(map(str, side)) for side in (found.better, found.worse)]
+            chances = dict(zip(budgets, found.comparison.chance, strict=True))
+            p = dict(zip(budgets, found.comparison.p, strict=True))
+            numbers = [part.get(k, np.nan) for k in BUDGETS for part in (chances, p)]
+            rows[dataset, loss] = [len(others[loss]), *numbers, found.p_holm, *said]
+    names = [f"{part}_{k}" for k in BUDGETS for part in ("chance", "p")]
+    return _frame(rows, ["settings", *names, "p_holm", "better", "worse"])
 
 
 def defaults(table: pd.DataFrame) -> pd.DataFrame:
@@ -232,7 +175,7 @@ def _correlated(x: Any, y: Any) -> list[float]:
     """Number of pairs, correlation and interval; NaN where either side has one value only."""
     if min(len(np.unique(x)), len(np.unique(y))) < 2:
         return [len(x), np.nan, np.nan, np.nan]
-    return [len(x), *map(float, st.spearman(x, y, rng=0))]
+    return [len(x), *map(float, st.spearman(x, y))]
 
 
 def flattery(table: pd.DataFrame) -> pd.DataFrame:
@@ -273,8 +216,6 @@ def findings(
     yield Finding("How many runs diverged?", *_say_diverged(table))
     if REFERENCE in set(table["loss"]) and table["loss"].nunique() > 1:
         yield Finding("Does any loss beat NS GAN?", *_say_against(table))
-    if table["loss"].nunique() > 1:
-        yield Finding("Do the budget curves cross?", *_say_crossings(table))
     yield Finding("How far are the authors' defaults from the best?", *_say_defaults(table))
     if full is not None and len(full):
         yield Finding("What do full width and length change?", *_say_full_length(table, full))
@@ -298,57 +239,22 @@ def _say_diverged(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def _say_against(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    result = against(table)
-    said = []
+    result, said = against(table), []
     for dataset, rows in _by_dataset(result):
-        better, worse = rows["better_from"].notna(), rows["worse_from"].notna()
-        named: list[tuple[pd.DataFrame, Callable[[Any], str]]] = [
-            (rows[better], lambda row: f" from {_settings(row['better_from'])}{_aside(row)}"),
-            (rows[worse], lambda row: f" from {_settings(row['worse_from'])}{_aside(row)}"),
-            (
-                rows[~better & ~worse],
-                lambda row: _aside(row, f"chance to win {row['chance']:.0%}"),
-            ),
+        parts = [
+            _names(rows[rows["better"] != ""], lambda row: f" (budget {row['better']})"),
+            _names(rows[rows["worse"] != ""], lambda row: f" (budget {row['worse']})"),
         ]
-        parts = [_names(group, how) for group, how in named]
+        apart = (rows["better"] != "") | (rows["worse"] != "")
         said.append(
-            f"{scores.dataset_title(dataset)}, {_range(rows['settings'])} settings a loss, budgets "
-            f"up to {_range(rows['budget'])}: better than NS GAN: {parts[0]}; worse: {parts[1]}; "
-            f"not told apart at the largest: {parts[2]}."
+            f"{scores.dataset_title(dataset)}, {_range(rows['settings'])} settings a loss: better "
+            f"than NS GAN: {parts[0]}; worse: {parts[1]}; not told apart: {_names(rows[~apart])}."
         )
     said.append(
-        "Intervals of 95 % for all losses together; larger budgets, and losses with fewer than "
-        f"{st.ENOUGH} settings, are not judged."
+        "Permutation tests with Holm's correction over losses and budgets: 5 % for all together; "
+        f"a budget is judged with {st.SETTINGS_A_BUDGET} times as many settings."
     )
     return " ".join(said), result
-
-
-def _aside(row: Any, *clauses: str) -> str:
-    """In brackets the clauses, and what holds at small budgets only."""
-    early = [
-        f"{word} up to {_settings(row[f'{word}_until'])}"
-        for word in ("better", "worse")
-        if pd.isna(row[f"{word}_from"]) and pd.notna(row[f"{word}_until"])
-    ]
-    said = "; ".join([*clauses, *early])
-    return f" ({said})" if said else ""
-
-
-def _say_crossings(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    result, said = crossings(table), []
-    for dataset, panel in _panels(table):
-        rows = result[result["dataset"] == dataset]
-        pairs, sure = len(list(combinations(_by_loss(panel), 2))), rows[rows["sure"]]
-        turns = [
-            f"{scores.title(row['then'])} overtakes {scores.title(row['first'])} "
-            f"at {_settings(row['from'])}"
-            for _, row in sure.iterrows()
-        ]
-        said.append(
-            f"{scores.dataset_title(dataset)}: {len(rows)} of {pairs} pairs change places; "
-            f"beyond their 95 % intervals {len(sure)}{': ' * bool(turns)}{', '.join(turns)}."
-        )
-    return " ".join(said), result.set_index(["dataset", "first"])
 
 
 def _say_defaults(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -439,7 +345,7 @@ def _between(table: pd.DataFrame) -> Iterator[Finding]:
             f"interval {least['low']:.2f} to {least['high']:.2f}) to {most:.2f}, "
             f"{known['correlation'].median():.2f} in the median over losses."
         )
-        if (fewest := int(result["settings"].min())) < st.ENOUGH:
+        if (fewest := int(result["settings"].min())) < ENOUGH:
             text += f" With {_settings(fewest)} a loss that is too early to say."
         yield Finding("Does a setting that is good on one data set help on another?", text, result)
 

@@ -272,7 +272,7 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> st.Estimate:
     if table["dataset"].nunique() > 1:
         held = ", ".join(sorted(table["dataset"].unique()))
         raise StudyError(f"runs on {held}; the agreement is that on one data set")
-    return st.spearman(table[first], table[second], rng=0)
+    return st.spearman(table[first], table[second])
 
 
 # --- The descent to the manifold ------------------------------------------------------------------

@@ -29,7 +29,7 @@ def performance_profiles(table: pd.DataFrame, *, report: str = "fid") -> Figure:
         axes.set(xscale="log", ylim=(-0.02, 1.02), ylabel="share of settings below")
         axes.set_xlabel(scores.distance_name(panel["features"].iloc[0]))
         plain_log(axes.xaxis)
-    text = "Band: Wilson's 95 % interval of each share, point by point."
+    text = "Band: exact 95 % interval of each share, point by point."
     return finish(figure, runs, text, legend=True, report=report)
 
 

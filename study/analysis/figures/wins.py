@@ -24,7 +24,7 @@ _WINS = "PuOr_r"
 def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     """P(best of k of the row's loss is below the column's) at each budget; one data set.
 
-    Without `budgets`: the last three of 1, 5, 10, 25 and 50 up to half of the settings that every
+    Without `budgets`: the last three of 1, 2, 5 and 10 that are judged with the settings that every
     loss has; near all of them the chances only repeat who has the lowest score.
     """
     runs = scores.search(table)
@@ -34,7 +34,7 @@ def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         raise StudyError(f"{names[0]} alone: a comparison needs two losses; train another")
     fids = [own["fid"].to_numpy() for _, own in scores.by_loss(runs)]
     smallest = min(map(len, fids))
-    budgets = budgets or [k for k in (1, 5, 10, 25, 50) if k <= max(1, smallest // 2)][-3:]
+    budgets = budgets or [k for k in (1, 2, 5, 10) if st.judged(k, smallest)][-3:] or [1]
     figure = Figure(figsize=(4.6 * len(budgets) + 0.4, 5.2), layout="constrained")
     for axes, k in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets, strict=True):
         chance, sure = _wins(fids, k)
@@ -47,7 +47,8 @@ def win_matrix(table: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         axes.grid(visible=False)
     text = (
         "Chance in % that the row's best is lower than the column's, a tie counting half. "
-        f"Bold: the 95 % bootstrap interval over {st.ENOUGH} settings or more excludes 50 %."
+        f"Bold: told apart, where each has {st.SETTINGS_A_BUDGET} times as many settings: a "
+        "permutation test with Holm's correction, 5 % for all pairs of a panel together."
     )
     return finish(figure, runs, text)
 
@@ -59,13 +60,14 @@ def _chance_text(axes: Axes, at: tuple[float, float], chance: float, sure: bool)
 
 
 def _wins(fids: list[Any], k: int) -> tuple[Any, Any]:
-    """(chance, whether its interval excludes 1/2), (losses, losses) each; NaN on the diagonal."""
+    """(chance, whether the two are told apart), (losses, losses) each; NaN on the diagonal."""
     chance, sure = np.full((len(fids),) * 2, np.nan), np.zeros((len(fids),) * 2, bool)
-    for i, j in zip(*np.triu_indices(len(fids), 1), strict=True):
-        win = st.win_interval(fids[i], fids[j], k, rng=0, draws=1000)
-        chance[i, j], chance[j, i] = win.value, 1 - win.value
-        enough = min(len(fids[i]), len(fids[j])) >= st.ENOUGH
-        sure[i, j] = sure[j, i] = enough and (win.low > 0.5 or win.high < 0.5)
+    pairs = list(zip(*np.triu_indices(len(fids), 1), strict=True))
+    found = [st.told_apart(fids[i], fids[j], [k]) for i, j in pairs]
+    p_values = st.holm([comparison.p_any for comparison in found])
+    for (i, j), comparison, p in zip(pairs, found, p_values, strict=True):
+        chance[i, j], chance[j, i] = comparison.chance[0], 1 - comparison.chance[0]
+        sure[i, j] = sure[j, i] = p <= 0.05
     return chance, sure
 
 

@@ -1,0 +1,403 @@
+"""Which of two losses finds the lower score with k settings, and whether chance tells it as well.
+
+Scores as everywhere: one a setting, lower is better, +inf for a diverged run. *Paired*: x[i] and
+y[i] are of one and the same setting (and seed). *Unpaired*: each loss drew its own settings.
+
+Under "the loss does not matter" the two labels of a pair may be swapped, and those of all scores
+together dealt anew. Everything depends on the order of the scores alone, so that infinities are
+ordinary values, and on no order of the rows: null distributions are drawn for the pattern of ties
+(most often none) and remembered, for they serve every pair of losses of a table.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import combinations
+from math import comb
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from study.analysis.statistics.curves import expanded, subset_weights, weighted
+from study.analysis.statistics.samples import (
+    Array,
+    Estimate,
+    IntArray,
+    budgets_of,
+    judged,
+    pairs_of,
+    scores_of,
+    shaped,
+    tails,
+    without,
+)
+
+Bools = NDArray[np.bool_]
+Labels = NDArray[Any]
+"""Rows of labels: paired, which decided pairs X wins; unpaired, the places of X's scores."""
+
+_EQUAL = 1e-12  # statistics nearer than this are equal, but for rounding
+_ROWS = 2_000  # relabellings held at a time
+
+
+class Comparison(NamedTuple):
+    """A loss X beside another Y. Arrays have one entry a budget."""
+
+    budgets: IntArray
+    chance: Array
+    """P(best of k of X < best of k of Y), a tie counting half."""
+    p: Array
+    """Two-sided p-value of the budget by itself."""
+    p_adjusted: Array
+    """The same with all judged budgets allowed for (min-p); 1 where the budget is not judged."""
+    p_any: float
+    """The least of p_adjusted: whether the two differ at any judged budget. 1 where none is."""
+    judged: Bools
+    """Whether there are 8 k settings of both."""
+    error: Array
+    """Four standard errors of p_adjusted from the draws; 0 where all relabellings were counted."""
+
+
+class Judgement(NamedTuple):
+    """A loss beside the reference, with all losses allowed for (Holm)."""
+
+    comparison: Comparison
+    p_holm: float
+    """p_any, Holm's correction over the losses compared."""
+    better: tuple[int, ...]
+    """Budgets at which it is better than the reference, with the error stated."""
+    worse: tuple[int, ...]
+
+
+def win_chance(x: ArrayLike, y: ArrayLike, budget: ArrayLike, paired: bool = False) -> Array:
+    """P(best of k of X < best of k of Y), a tie counting half, k drawn without replacement.
+
+    Paired: the same k settings for both. With m = min(x, y) and pairs sorted by m that is
+    W_k = sum over i of 1[x_i < y_i] C(n - i, k - 1) / C(n, k), where no two m are equal; equal ones
+    are handled exactly. Unpaired at k = 1: Mann-Whitney's U / (n m). Both diverged is a tie.
+    """
+    pattern, observed = _observed(x, y, paired)
+    budgets = budgets_of(budget, pattern.fewest)
+    return shaped(pattern.excess(observed, budgets)[0] + 0.5, budget)
+
+
+def told_apart(
+    x: ArrayLike,
+    y: ArrayLike,
+    budgets: ArrayLike,
+    paired: bool = False,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Comparison:
+    """Test of "the loss does not matter" at each budget and at any of those that are judged.
+
+    The statistic is |P(best of k of X < best of k of Y) - 1/2|, see `win_chance`; p is the share of
+    `draws` relabellings (paired: swaps within pairs; unpaired: permutations of the pooled scores)
+    in which it is at least as large, the observed one counted in; of all relabellings where these
+    are no more. At k = 1 this is the sign test, and Mann-Whitney's. Over the budgets: the least p,
+    judged by the same relabellings (Westfall and Young 1993, algorithm 2.5). A budget is judged
+    where both losses have 8 k settings. The test is of the sharp null hypothesis, under which the
+    loss changes no score.
+    """
+    pattern, observed = _observed(x, y, paired)
+    tried = tuple(budgets_of(budgets, pattern.fewest))
+    excess = pattern.excess(observed, list(tried))[0]
+    null = _null(pattern, tried, draws, seed)
+    held = judged(tried, pattern.fewest)
+    count = null.at_least(abs(excess))
+    counted = 0 if null.complete else 1  # a drawn sample holds the observed labels once more
+    total = null.draws + counted
+    p, adjusted = (count + counted) / total, np.ones(len(tried))
+    for column in np.flatnonzero(held):
+        rank = count[column] + counted
+        limits = rank - ((counted == 1) & (count < rank))
+        as_rare = (null.ranks[:, held] <= limits[held]).any(axis=1).sum()
+        adjusted[column] = (as_rare + counted) / total
+    error = 4 * np.sqrt(adjusted * (1 - adjusted) / total) + 4 / total
+    return Comparison(
+        budgets=np.array(tried),
+        chance=excess + 0.5,
+        p=p,
+        p_adjusted=adjusted,
+        p_any=float(adjusted.min(initial=1.0)),
+        judged=held,
+        error=np.where(held, 0.0 if null.complete else error, 0.0),
+    )
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's adjusted p-values (Holm 1979): the j-th least of m times m - j + 1, rising, at most 1.
+
+    Naming those at or below alpha errs in at most a share alpha of all studies, however the tests
+    depend on each other.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
+
+
+def judge(
+    reference: ArrayLike,
+    others: Mapping[str, ArrayLike],
+    budgets: ArrayLike,
+    paired: bool = False,
+    *,
+    alpha: float = 0.05,
+    most: int = 1_600_000,
+    seed: int = 0,
+) -> dict[str, Judgement]:
+    """Every other loss against the reference: names somebody wrongly in a share alpha of studies.
+
+    `told_apart` for each, Holm over the losses; a loss that is named is said to be better or worse
+    at the budgets whose adjusted p passes the same step. Draws are taken until nobody's naming
+    depends on them (four standard errors), `most` at most; what is still open then is not named.
+    """
+    draws = 100_000 if paired else 20_000
+    while True:
+        found = {
+            name: told_apart(fid, reference, budgets, paired, draws, seed)
+            for name, fid in others.items()
+        }
+        p, error = (np.array([getattr(c, part) for c in found.values()]) for part in _PARTS)
+        named, sure = _named(p, alpha), _named(p + error, alpha)
+        if (sure == _named(p - error, alpha)).all() or 4 * draws > most:
+            break
+        draws *= 4
+    named = sure
+    adjusted = holm([comparison.p_any for comparison in found.values()])
+    return {
+        name: Judgement(
+            comparison,
+            float(p_holm),
+            tuple(comparison.budgets[row & (comparison.chance > 0.5)].tolist()),
+            tuple(comparison.budgets[row & (comparison.chance < 0.5)].tolist()),
+        )
+        for (name, comparison), p_holm, row in zip(found.items(), adjusted, named, strict=True)
+    }
+
+
+_PARTS = ("p_adjusted", "error")
+
+
+def _named(p: Array, alpha: float) -> Bools:
+    """Which (loss, budget) are named, given adjusted p-values (losses, budgets): Holm's steps."""
+    named = np.zeros(p.shape, bool)
+    if p.size:
+        least = p.min(axis=1)
+        for step, row in enumerate(np.argsort(least, kind="stable")):
+            limit = alpha / (len(p) - step)
+            if least[row] > limit:
+                break
+            named[row] = p[row] <= limit
+    return named
+
+
+def ratio_interval(
+    x: ArrayLike,
+    y: ArrayLike,
+    budget: ArrayLike,
+    paired: bool = False,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Expected best of k of X over that of Y, with a bootstrap interval, for k <= n / 8.
+
+    Settings are drawn with replacement, pairs together where paired; percentiles reach as far out
+    as in `expected_min_interval`, unshifted, since numerator and denominator share their bias. 0
+    to infinity beyond n / 8, where intervals of this kind do not hold, and where both means are
+    infinite, of which the ratio is given as 1. A score must not be negative.
+    """
+    first, second = pairs_of(x, y) if paired else (scores_of(x), scores_of(y))
+    fewest = min(len(first), len(second))
+    budgets = budgets_of(budget, fewest)
+    held, _ = judged(budgets, fewest), tails(level)
+    sides = [(np.sort(s), subset_weights(len(s), budgets)) for s in (first, second)]
+    above, below = (weighted(s, w, budgets) for s, w in sides)
+    value = _ratio(above, below, 1.0)
+    low, high = np.zeros(len(budgets)), np.full(len(budgets), np.inf)
+    if held.any():
+        generator = np.random.default_rng(seed)
+        counts = [_resampled(len(first), draws, generator)]
+        counts.append(counts[0] if paired else _resampled(len(second), draws, generator))
+        above, below = (
+            _resampled_means(side, count, budgets)
+            for side, count in zip((first, second), counts, strict=True)
+        )
+        lows, highs = (_ratio(above, below, undefined) for undefined in (0.0, np.inf))
+        low = np.where(held, np.minimum(expanded(lows, fewest, budgets, level)[0], value), low)
+        high = np.where(held, np.maximum(expanded(highs, fewest, budgets, level)[1], value), high)
+    return Estimate(*(shaped(part, budget) for part in (value, low, high)))
+
+
+def _resampled(n: int, draws: int, generator: np.random.Generator) -> IntArray:
+    """How often each of n settings is drawn, (draws, n)."""
+    picks = generator.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n)
+
+
+def _resampled_means(scores: Array, counts: IntArray, budgets: list[int]) -> Array:
+    """`expected_min` of every resample, (draws, budgets)."""
+    n, order = len(scores), np.argsort(scores, kind="stable")
+    taken = np.zeros((len(counts), n + 1), dtype=np.int64)
+    np.cumsum(counts[:, order], axis=1, out=taken[:, 1:])
+    ranked, diverged = scores[order], int(np.isinf(scores).sum())
+    finite, means = np.where(np.isinf(ranked), 0, ranked), []
+    for k in budgets:
+        mean = -np.diff(without(n, k)[taken], axis=1) @ finite
+        means.append(np.where(n - taken[:, n - diverged] >= k, np.inf, mean))
+    return np.stack(means, axis=1)
+
+
+def _ratio(above: Array, below: Array, undefined: float) -> Array:
+    """above / below; `undefined` where both are 0, or both infinite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = above / below
+    return np.where(np.isnan(ratio), undefined, ratio)
+
+
+class _Pairs(NamedTuple):
+    """The pattern of paired scores: pairs in levels of equal min(x, y), the least first."""
+
+    n: int
+    decided: tuple[int, ...]
+    """Pairs of unlike scores in each level that has any."""
+    before: tuple[int, ...]
+    """All pairs in the levels below."""
+    size: tuple[int, ...]
+    """All pairs in the level."""
+
+    @property
+    def fewest(self) -> int:
+        return self.n
+
+    @property
+    def relabellings(self) -> int:
+        return int(2 ** sum(self.decided))
+
+    def every(self) -> Labels:
+        d = sum(self.decided)
+        return ((np.arange(2**d)[:, None] >> np.arange(d)) & 1).astype(bool)
+
+    def draw(self, rows: int, generator: np.random.Generator) -> Labels:
+        return generator.integers(0, 2, size=(rows, sum(self.decided)), dtype=np.int8).astype(bool)
+
+    def excess(self, wins: Labels, budgets: list[int]) -> Array:
+        """W_k - 1/2 (rows, budgets), given which decided pairs X wins (rows, decided).
+
+        A level decides where no lower one was drawn. X wins it if only pairs that it wins were
+        drawn of it: of C(rest + a, k) - C(rest, k) subsets, a the pairs that X wins there.
+        """
+        survival = np.array([without(self.n, k) for k in budgets]) / 2
+        end = np.array(self.before, int) + np.array(self.size, int)
+        decided = np.array(self.decided, int)
+        starts = np.concatenate([[0], np.cumsum(decided)])[:-1]
+        single = decided == 1
+        gain = survival[:, end[single] - 1] - survival[:, end[single]]
+        total = (2.0 * wins[:, starts[single]] - 1) @ gain.T
+        for level in np.flatnonzero(~single):
+            d, last = decided[level], end[level]
+            a = wins[:, starts[level] : starts[level] + d].sum(axis=1)
+            total += (survival[:, last - a] - survival[:, last - (d - a)]).T
+        return np.asarray(total)
+
+
+class _Pooled(NamedTuple):
+    """The pattern of unpaired scores: how many there are of each value, the least first."""
+
+    n: int
+    m: int
+    sizes: tuple[int, ...]
+
+    @property
+    def fewest(self) -> int:
+        return min(self.n, self.m)
+
+    @property
+    def relabellings(self) -> int:
+        return comb(self.n + self.m, self.n)
+
+    def every(self) -> Labels:
+        return np.array(list(combinations(range(self.n + self.m), self.n)), dtype=np.int64)
+
+    def draw(self, rows: int, generator: np.random.Generator) -> Labels:
+        """Places of X among the pooled scores, sorted: (rows, n)."""
+        size = (rows, self.n + self.m)
+        keys = generator.integers(2**32, size=size, dtype=np.uint32)
+        return np.sort(np.argpartition(keys, self.n, axis=1)[:, : self.n], axis=1)
+
+    def excess(self, places: Labels, budgets: list[int]) -> Array:
+        """P(best of k of X < best of k of Y) - 1/2, (rows, budgets), given the places of X.
+
+        The j-th score of X is its best with chance S(j - 1) - S(j); Y's best is above it with the
+        chance S of as many scores of Y as lie below, halfway where some lie at it.
+        """
+        if len(self.sizes) == self.n + self.m:
+            below = through = places - np.arange(self.n)  # no ties: those of Y that lie before
+        else:
+            of_x = np.zeros((len(places), self.n + self.m + 1), dtype=np.int64)
+            np.put_along_axis(of_x, places + 1, 1, axis=1)
+            np.cumsum(of_x, axis=1, out=of_x)
+            end = np.cumsum(self.sizes)
+            start: IntArray = np.repeat(end - np.array(self.sizes), self.sizes)[places]
+            stop = np.repeat(end, self.sizes)[places]
+            below = start - np.take_along_axis(of_x, start, axis=1)
+            through = stop - np.take_along_axis(of_x, stop, axis=1)
+        columns = []
+        for k in budgets:
+            best, above = -np.diff(without(self.n, k)), without(self.m, k)
+            middle = above[below] if below is through else (above[below] + above[through]) / 2
+            columns.append(middle @ best - 0.5)
+        return np.stack(columns, axis=1)
+
+
+class _Null:
+    """The statistic of many relabellings at each budget, and their ranks among themselves."""
+
+    def __init__(self, statistics: Array, complete: bool) -> None:
+        self.draws, self.complete = len(statistics), complete
+        self.sorted = np.sort(statistics, axis=0)
+        self.ranks = self.at_least(statistics)
+
+    def at_least(self, statistics: Array) -> IntArray:
+        """In how many relabellings each budget's statistic is at least this, (..., budgets)."""
+        columns = [
+            self.draws - np.searchsorted(column, value - _EQUAL, side="left")
+            for column, value in zip(self.sorted.T, statistics.T, strict=True)
+        ]
+        return np.stack(columns, axis=-1)
+
+
+@lru_cache(maxsize=8)
+def _null(pattern: _Pairs | _Pooled, budgets: tuple[int, ...], draws: int, seed: int) -> _Null:
+    if pattern.relabellings <= draws:
+        return _Null(abs(pattern.excess(pattern.every(), list(budgets))), True)
+    generator = np.random.default_rng(seed)
+    rows = [min(_ROWS, draws - start) for start in range(0, draws, _ROWS)]
+    drawn = [abs(pattern.excess(pattern.draw(r, generator), list(budgets))) for r in rows]
+    return _Null(np.concatenate(drawn), False)
+
+
+def _observed(x: ArrayLike, y: ArrayLike, paired: bool) -> tuple[_Pairs | _Pooled, Labels]:
+    """The pattern of two losses' scores, and the labels that were observed, one row."""
+    if paired:
+        first, second = pairs_of(x, y)
+        least = np.minimum(first, second)
+        order = np.lexsort((first > second, first == second, least))
+        first, second, least = first[order], second[order], least[order]
+        _, begin, size = np.unique(least, return_index=True, return_counts=True)
+        decided = np.add.reduceat((first != second).astype(int), begin)
+        kept = decided > 0
+        levels = (decided[kept], begin[kept], size[kept])
+        pattern = _Pairs(len(least), *(tuple(part.tolist()) for part in levels))
+        return pattern, (first < second)[first != second][None]
+    first, second = scores_of(x), scores_of(y)
+    pooled = np.concatenate([first, second])
+    order = np.argsort(pooled, kind="stable")
+    sizes = np.unique(pooled, return_counts=True)[1]
+    places = np.flatnonzero(order < len(first))[None]
+    return _Pooled(len(first), len(second), tuple(sizes.tolist())), places
