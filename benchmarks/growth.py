@@ -21,7 +21,7 @@ import common
 from study import files, losses
 from study.analysis import figures
 from study.analysis.tables import read_tables
-from study.runs import progress, sweep
+from study.runs import progress, status, sweep
 from study.runs import table as store
 from study.runs.folder import folder_of
 from study.settings.config import RunConfig, load_sweep
@@ -55,7 +55,7 @@ def act(action: str, results: Path, count: int) -> None:
     if action == "plan":
         progress.prepare(configs(count), results)
     elif action == "status":
-        progress.status(results)
+        status.status(results)
     elif action.startswith("collect"):
         store.collect(results, "mini")
     elif action == "figures":

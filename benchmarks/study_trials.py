@@ -6,8 +6,10 @@ Fashion-MNIST at the authors' default setting, each with its own seed.
 
 import sys
 
-from study.runs import local, table
+from study.runs import table
+from study.runs.driver import drive
 from study.runs.folder import results_folder
+from study.runs.local import here
 from study.runs.progress import prepare
 from study.runs.sweep import plan
 from study.settings.config import load_sweep
@@ -19,8 +21,8 @@ def main() -> None:
     (default,) = plan(load_sweep("mini"), ("ns",), ("fashion_mnist",), trials=1)
     configs = [default.model_copy(update={"number": i, "seed": i}) for i in range(runs)]
     results = results_folder()
-    status = prepare(configs, results)
-    local.run_here(status, train, lambda _: None, workers, gpus=[], retries=0, max_failures=1)
+    with here(train, workers, retries=0) as scheduler:
+        drive(prepare(configs, results), scheduler, lambda _: None, retries=0, max_failures=1)
     rows = table.collect(results, "mini")
     if set(rows["status"]) != {"ok"} or rows["config"].nunique() != runs:
         raise SystemExit("not every run is ok")

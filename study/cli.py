@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,17 +15,15 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
-from study import files, terminal
+from study import terminal
+from study.commands import sweeps
 from study.errors import StudyError
-from study.runs import progress, slurm
-from study.runs import table as store
-from study.runs import workers as launch
-from study.runs.claim import forgive
-from study.runs.folder import results_folder, state_of, sweeps_with_runs
-from study.settings.config import ENVIRONMENT, load_sweep, read_config
+from study.runs.folder import results_folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     help='A reproduction of "Are GANs Created Equal? A Large-Scale Study".',
@@ -36,12 +33,8 @@ app = typer.Typer(
 )
 
 
-class Cluster(StrEnum):
-    """Where a sweep's runs are trained."""
-
-    LOCAL = "local"
-    SLURM = "slurm"
-
+for command in (sweeps.sweep, sweeps.status, sweeps.cancel, sweeps.collect, sweeps.train):
+    app.command()(command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -96,169 +89,6 @@ def show_data(name: str) -> None:
         print(f"{key}: {value}")
 
 
-@app.command("sweep")
-def run_sweep(
-    loss: Annotated[list[str], typer.Option(help="Only this loss (may be repeated).")] = [],
-    sweep: Annotated[str, typer.Option(help="A file of sweeps/, without .toml.")] = "quick",
-    dataset: Annotated[list[str], typer.Option(help="Only this data set.")] = [],
-    trials: Annotated[int | None, typer.Option(min=1, help="Settings a loss.")] = None,
-    cluster: Annotated[Cluster, typer.Option(help="Where to train.")] = Cluster.LOCAL,
-    resources: Annotated[
-        Path, typer.Option(help="With slurm: what a job may use.")
-    ] = slurm.RESOURCES_FOLDER / "one_machine.toml",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="With slurm: stay until all is done.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once on this machine.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="On a GPU: replay the step as a CUDA graph.")
-    ] = False,
-    retries: Annotated[int, typer.Option(min=0, help="Further attempts at a failed run.")] = 1,
-    max_failures: Annotated[int, typer.Option(min=1, help="Stop at so many failed runs.")] = 20,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
-    ] = False,
-) -> None:
-    """Train what is missing of a sweep, collect it, and show where it stands."""
-    from study.runs import checks, forecast, local
-    from study.runs.sweep import plan
-    from study.training.loop import train
-
-    config = load_sweep(sweep)
-    cluster_resources = slurm.read_resources(resources) if cluster == Cluster.SLURM else None
-    device = device or default_device(cluster_resources)
-    results = results_folder()
-    if config.name == "quick" and not dataset:
-        dataset = ["fashion_mnist"]
-    configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
-    gpus = local_gpus() if device == "cuda" else []
-    workers = workers or len(gpus) or len(os.sched_getaffinity(0))
-    at_once = cluster_resources.runs_together if cluster_resources else workers
-    if dry_run:
-        for line in forecast.describe(
-            progress.progress(configs, results), results, at_once, cluster_resources
-        ):
-            print(line)
-        return
-    found = progress.prepare(configs, results)
-    if found.left():
-        checks.require_inputs(configs)
-    try:
-        with terminal.live(results, at_once, config.features) as show:
-            if cluster_resources is not None:
-                slurm.run_on_slurm(
-                    found, train, show, results, cluster_resources, retries, max_failures, wait
-                )
-            elif found.left():
-                local.run_here(found, train, show, workers, gpus, retries, max_failures)
-    finally:
-        table = collect_one(results, sweep)
-    if cluster == Cluster.LOCAL or wait:
-        terminal.report(configs, table, results)
-        left = progress.progress(configs, results).left()
-        if left:
-            states = ", ".join(f"{count} {state}" for state, count in left.items())
-            print(
-                f"{left.total()} of {len(configs)} runs are not done ({states}); `make status` "
-                "says more, and the same command goes on from here",
-                file=sys.stderr,
-            )
-            raise typer.Exit(1)
-
-
-def collect_one(results: Path, sweep: str) -> pd.DataFrame:
-    """Bring a sweep's finished runs into its table and its Optuna storage; returns the table."""
-    from study.analysis import dashboard
-
-    table = store.collect(results, sweep)
-    if len(table):
-        dashboard.record(results, load_sweep(sweep), table)
-    return table
-
-
-def local_gpus() -> list[str]:
-    """The GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    return launch.visible_gpus() or [str(index) for index in range(torch.cuda.device_count())]
-
-
-def default_device(resources: slurm.Resources | None) -> str:
-    """Where runs train: what this machine has, or what a SLURM job asks for."""
-    if resources is not None:
-        return resources.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@app.command("cancel")
-def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = []) -> None:
-    """Take the SLURM jobs of the sweeps out of the queue; their runs can be sent again."""
-    results = results_folder()
-    for name in sweep or sweeps_with_runs(results):
-        print(f"{name}: {slurm.cancel(slurm.jobs_folder(results, name))} jobs cancelled")
-
-
-@app.command("status")
-def show_status(
-    sweep: Annotated[str | None, typer.Option(help="Only this sweep.")] = None,
-    as_json: Json = False,
-) -> None:
-    """What is to do, running, done, failed and lost, from the files alone."""
-    results = results_folder()
-    entries, failures = progress.status(results, [sweep] if sweep else None)
-    if as_json:
-        print(json.dumps({"groups": entries, "failures": failures}, indent=1))
-        return
-    for name in sorted({entry["sweep"] for entry in entries}):
-        groups = [entry for entry in entries if entry["sweep"] == name]
-        terminal.console.print(f"sweep {name}")
-        terminal.console.print(terminal.overview_table(groups, load_sweep(name).features))
-    for failure in failures:
-        print(f"{failure['run']} failed: {failure['error']}; log: {failure['log']}")
-
-
-@app.command("collect")
-def collect(
-    sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = [],
-    common: Annotated[
-        bool, typer.Option("--common", help="Keep only the first settings, which all losses have.")
-    ] = False,
-    winners: Annotated[
-        bool,
-        typer.Option(
-            "--winners",
-            help="Of re-runs, keep only those of what is still the best; move others' folders to "
-            "overtaken/.",
-        ),
-    ] = False,
-) -> None:
-    """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""
-    from study.analysis import examples, scores
-    from study.analysis.tables import of_the_winners
-    from study.runs.sweep import best_settings
-
-    results = results_folder()
-    for name in sweep or sweeps_with_runs(results):
-        if winners:
-            search = load_sweep(name).best_of
-            progress.set_overtaken_aside(results, name, best_settings(search) if search else {})
-        table = collect_one(results, name)
-        if common:
-            table = scores.common_settings(table)
-        if winners and (search := load_sweep(name).best_of):
-            table = of_the_winners(table, store.read_table(results, search))
-        if common or winners:
-            store.write_table(results, name, table)
-        examples.keep(results, name)
-        runs = table["config"].nunique()
-        print(f"{store.table_path(results, name)}: {runs} runs, {len(table)} rows")
-
-
 @app.command("untrained")
 def measure_untrained(
     sweep: Annotated[str, typer.Option(help="A file of sweeps/, without .toml.")],
@@ -266,13 +96,15 @@ def measure_untrained(
     dataset: Annotated[list[str], typer.Option(help="Only this data set.")] = [],
 ) -> None:
     """Measure each loss's generator before any training, for tables older than that column."""
-    from study.runs import sweep as sweeps
+    from study.runs.sweep import plan
+    from study.runs.table import record_untrained
+    from study.settings.config import load_sweep
     from study.training.loop import untrained
 
     results = results_folder()
-    for config in sweeps.plan(load_sweep(sweep), loss, dataset, trials=1):
+    for config in plan(load_sweep(sweep), loss, dataset, trials=1):
         row = untrained(config)
-        store.record_untrained(results, [row])
+        record_untrained(results, [row])
         print(f"{sweep}/{config.loss}/{config.dataset}: {row['fid']:.2f} ({config.features})")
 
 
@@ -323,24 +155,6 @@ def write_report(
         print(report.write(read_tables(results, name), to))
 
 
-@app.command("train")
-def train_one(run_dir: Path) -> None:
-    """Train the one run whose config.json lies in RUN_DIR, from its checkpoint if it has one."""
-    if not (run_dir / "config.json").exists():
-        raise StudyError(f"{run_dir}: no config.json there; `make sweep` plans runs")
-    os.environ.update(ENVIRONMENT[read_config(run_dir / "config.json").arithmetic])
-    from study.training.loop import train  # loads torch, which reads the environment
-
-    files.commit()
-    forgive(run_dir)
-    with launch.Notice(*launch.SIGNALS) as notice:
-        launch.attempt(run_dir, train, lambda: notice.given, retries=0)
-    state = state_of(run_dir)
-    print(f"{run_dir}: {state}; {run_dir / 'log.txt'}")
-    if state == "failed":
-        raise typer.Exit(1)
-
-
 @app.command("fid")
 def show_distance(
     real: Annotated[
@@ -356,7 +170,7 @@ def show_distance(
     from study import features as extractors
     from study.measures import of_two_sets as score
 
-    device = device or default_device(None)
+    device = device_for(device)
     extractor = extractors.load(features or extractors.default(), device)
     found = score.compare(*score.pair(real, fake, num_images, device), extractor)
     if as_json:
@@ -376,7 +190,7 @@ def show_behaviour(
     from study import features as extractors
     from study.measures import behaviour
 
-    extractor = extractors.load(features or extractors.default(), device or default_device(None))
+    extractor = extractors.load(features or extractors.default(), device_for(device))
     say = terminal.console.print
     found = behaviour.measure_all(dataset, extractor, draws, real_draws=3 * draws, say=say)
     print(behaviour.report(found))
@@ -398,7 +212,7 @@ def show_agreement(
     if len(set(features)) != 2:
         raise StudyError(f"features {', '.join(features)}; the agreement is that of two extractors")
     folders = behaviour.runs_below(runs)
-    device = device or default_device(None)
+    device = device_for(device)
     found = behaviour.distances_of_runs(folders, features, num_images, device)
     agreed = behaviour.agreement(found, *features)
     print(
@@ -432,6 +246,14 @@ def draw_behaviour(name: str, found: pd.DataFrame, path: Path) -> None:
     print(*(path, *written), sep="\n")
 
 
+def device_for(asked: str | None) -> str:
+    """The device asked for, or the best there is; StudyError where this machine has it not."""
+    from study.runs import checks
+
+    checks.require_device(asked or "cpu")
+    return asked or checks.default_device()
+
+
 def main() -> None:
     """Run the command line; bad input is one line on stderr and status 2."""
     try:
@@ -439,9 +261,16 @@ def main() -> None:
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except BrokenPipeError:  # `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ Files are written under another name and put in place, so that a reader never se
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -17,33 +19,89 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from study.errors import StudyError
 
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 STALE_AFTER_S = 120.0
 CLOCK_CHECK_S = 5.0
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place."""
+    """Let `write` fill a temporary file beside `path`, then put it in place.
+
+    OSError with the path where there is no room, whatever the writer made of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(path) as temporary:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        try:
+            write(temporary)
+            temporary.replace(path)
+        except Exception as error:
+            raise cause_of(error, temporary, path) from error
+
+
+def cause_of(error: Exception, temporary: Path, path: Path) -> Exception:
+    """The disk's own error with the path, where that is why writing `temporary` has failed.
+
+    Libraries wrap it in an error of their file format, or leave it out.
+    """
+    if not isinstance(error, OSError):
+        try:
+            with temporary.open("ab") as file:
+                file.write(bytes(2**16))
+        except OSError as full:
+            error = full
+    if isinstance(error, OSError):
+        return OSError(error.errno or errno.EIO, error.strerror or str(error), str(path))
+    return error
 
 
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """An empty file that says whose it is: .NAME.PROCESS@MACHINE.xxxx; gone after the block."""
-    prefix = f".{path.name}.{os.getpid()}@{machine_key()}."
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
-    os.close(handle)
+    own = f".{path.name}.{os.getpid()}@{machine_key()}.{secrets.token_hex(4)}"
+    temporary = path.with_name(own)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less the umask
     try:
-        yield Path(name)
+        yield temporary
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def create(path: Path, text: str) -> bool:
+    """Write a file that nobody else has; False where another was quicker. Atomic and exclusive.
+
+    By a hard link, on shared file systems too; where there are none by exclusive creation, whose
+    readers may see it empty for a moment.
+    """
+    with temporary_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            try:
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(text)
+            except FileExistsError:
+                return False
+    return True
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what cannot be read, so that it is kept and no longer in the way; its new path."""
+    aside = path.with_name(f"{path.name}.unreadable")
+    count = 1
+    while os.path.lexists(aside):
+        count += 1
+        aside = path.with_name(f"{path.name}.unreadable.{count}")
+    path.rename(aside)
+    return aside
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -64,27 +122,66 @@ def remove_temporaries(folder: Path) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write JSON atomically; a diverged run's distance is written Infinity, as Python reads it."""
     text = json.dumps(content, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON object's file; None where it is missing, empty or torn."""
+    """The content of a JSON object's file; None where it is missing or no JSON object.
+
+    OSError where it cannot be read at all: it may be whole. A link is not followed.
+    """
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        content = json.loads(read_bytes(path))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; OSError where it is a link, or no file."""
+    with open(path, "rb", opener=open_no_link) as file:
+        return file.read()
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """os.open that follows no link at the end of `path`, and waits for no pipe's other end."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8, with a byte order mark or without; StudyError where it is another's."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(
+            f"{path}: not UTF-8 (byte {error.start}); save it with that encoding"
+        ) from error
+
+
+def links_in(folder: Path) -> list[Path]:
+    """Links below a folder, to files or folders: whoever writes through one writes elsewhere."""
+    return [
+        Path(top, name)
+        for top, folders, names in os.walk(folder)
+        for name in (*folders, *names)
+        if os.path.islink(os.path.join(top, name))
+    ]
+
+
 def log(folder: Path, message: str) -> None:
-    """Append a line to the run's log, with the time."""
+    """Append a line to the folder's log.txt, with the time."""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    with (folder / "log.txt").open("a") as file:
+    with open_log(folder) as file:
         file.write(f"{stamp} {message}\n")
 
 
+def open_log(folder: Path) -> TextIO:
+    """The folder's log.txt, to append to; OSError where it is a link."""
+    return open(folder / "log.txt", "a", buffering=1, encoding="utf-8", opener=open_no_link)
+
+
 def require_writable(folder: Path) -> None:
-    """StudyError unless files can be made in `folder`."""
+    """StudyError unless files can be made in `folder`, which is made where it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -99,10 +196,17 @@ def require_writable(folder: Path) -> None:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep other processes out of the same block on the same folder; a dead one's hold is gone."""
-    with (folder / ".lock").open("a") as file:
+    path = folder / ".lock"
+    try:
+        handle = open_no_link(str(path), os.O_RDWR | os.O_CREAT)
+    except PermissionError:  # another user's file, which may be locked all the same
+        handle = open_no_link(str(path), os.O_RDONLY)
+    try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def file_system_time(folder: Path) -> float:
@@ -139,7 +243,7 @@ def machine_key() -> str:
 def process_start(pid: int) -> str | None:
     """When a process of this machine started, in clock ticks; None if it is gone (or no /proc)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
     state, *fields = stat.rsplit(")", 1)[1].split()
@@ -163,16 +267,22 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @cache
 def commit() -> str | None:
-    """The commit of the code, with + where study/ differs from it; None outside a git checkout."""
+    """The commit of the code, with + where study/ differs; None without git or outside a checkout.
+
+    Asked once, before anything is trained: the code may change meanwhile.
+    """
     package = Path(__file__).parent.parent
     answers = []
     for command in ("rev-parse --short=12 HEAD", "status --porcelain -- ."):
-        process = subprocess.run(
-            ["git", "-C", str(package), *command.split()],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            process = subprocess.run(
+                ["git", "-C", str(package), *command.split()],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError:  # no git here
+            return None
         if process.returncode != 0:
             return None
         answers.append(process.stdout.strip())

@@ -1,41 +1,80 @@
-"""What the terminal shows of a sweep: the live table, the status, the trials."""
+"""What the terminal shows of a sweep: the live view, the status, the trials.
+
+No number is ever cut: what does not fit beside one another stands in lines of words. Text from
+files is shown as it is, and never taken for markup.
+"""
 
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from study.runs import table as store
+from study.runs.claim import last_claim
 from study.runs.folder import DONE, State
-from study.runs.progress import STATES, Overview, Progress
+from study.runs.progress import Progress
+from study.runs.status import STATES, AtWork, Costs, at_work, groups_of
+from study.runs.steps import reached
 from study.settings.config import RunConfig
 
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+
+MOST_RUNS = 12
+"""Runs at work that are shown one by one."""
+
+Record = dict[str, str]
 
 
-def overview_table(groups: list[dict[str, Any]], features: str) -> Table:
-    """The overview as a table for the terminal."""
-    table = Table(
-        caption=f"best: smallest Fréchet distance ({features} features)",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for name in ("loss", "dataset", *STATES, "best", "spent", "left"):
-        table.add_column(name, justify="left" if name in ("loss", "dataset") else "right")
-    for group in groups:
-        counts = [str(group[state] or "") for state in STATES]
-        best = "" if group["best"] is None else f"{group['best']:.4g}"
-        times = [duration(group["spent_s"]), duration(group["left_s"])]
-        table.add_row(group["loss"], group["dataset"], *counts, best, *times)
+def records(rows: Sequence[Record], width: int, left: Sequence[str] = ()) -> RenderableType:
+    """Rows of text under their names, as a table where that fits into `width` columns.
+
+    Else a row is a line of words. Columns without any text are left out; those named in `left`
+    are aligned so.
+    """
+    names = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
+    widths = [
+        max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in names
+    ]
+    if sum(widths) + 2 * len(names) > width:
+        lines = [", ".join(f"{name} {row[name]}" for name in names if row[name]) for row in rows]
+        return Text("\n".join(lines))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for name in names:
+        table.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in names))
     return table
+
+
+def overview(groups: list[dict[str, Any]], width: int) -> RenderableType:
+    """Loss x data set: how many runs are in each state, the best distance, time spent and left."""
+    datasets = {group["dataset"] for group in groups}
+    rows = [
+        {
+            "loss": group["loss"],
+            "data": group["dataset"] if len(datasets) > 1 else "",
+            **{state: str(group[state] or "") for state in STATES},
+            "best": "" if group["best"] is None else f"{group['best']:.4g}",
+            "spent": duration(group["spent_s"]),
+            "left": "" if not group["left_s"] else duration(group["left_s"]),
+        }
+        for group in groups
+    ]
+    features = ", ".join(sorted({group["features"] for group in groups}))
+    where = f"on {datasets.pop()}; " if len(datasets) == 1 else ""
+    caption = Text(f"{where}best: smallest Fréchet distance ({features} features)", style="dim")
+    return Group(records(rows, width, left=("loss", "data")), caption)
 
 
 def duration(seconds: float | None) -> str:
@@ -46,71 +85,101 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
+# ---- runs at work --------------------------------------------------------------------------------
+
+
+def runs_at_work(found: Sequence[AtWork], width: int) -> RenderableType:
+    """A line a run."""
+    rows = [
+        {
+            "at work": each.run,
+            "step": f"{each.step:,} of {each.steps:,}",
+            "steps/s": f"{each.rate:.3g}" if each.rate else "",
+            "best": f"{each.best:.4g}" if each.best is not None else "",
+            "left": duration(each.left_s) if each.left_s is not None else "",
+        }
+        for each in found[:MOST_RUNS]
+    ]
+    more = [Text(f"and {len(found) - MOST_RUNS} more")] if len(found) > MOST_RUNS else []
+    return Group(records(rows, width, left=("at work",)), *more)
+
+
+def left_in_order(progress: Progress) -> list[AtWork]:
+    """The runs that were stopped and checkpointed, with the step at which they go on."""
+    found = []
+    for config, folder, state in progress.runs():
+        last = last_claim(folder) if state == "to do" and reached(folder).step else None
+        if last is not None and last.read().state == "released":
+            found.append(at_work(config, folder))
+    return found
+
+
+# ---- while it goes on ----------------------------------------------------------------------------
+
 Show = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
-def live(results: Path, workers: int, features: str) -> Iterator[Show]:
+def live(results: Path, workers: int) -> Iterator[Show]:
     """A function that shows the state of a sweep, in place on a terminal.
 
     Elsewhere (a log, a pipe) it prints a line whenever a run has come to an end.
     """
-    overview = Overview(results, workers)
+    costs = Costs(results)
     last: dict[Path, State] = {}
     started = time.monotonic()
-    with (
-        Live(console=console, auto_refresh=False)
-        if console.is_terminal
-        else (contextlib.nullcontext()) as screen
-    ):
+    screen = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
-        def show(progress: Progress) -> None:
-            configs, folders, states = progress
-            if screen is not None:
-                groups = overview.groups(configs, folders, states)
-                screen.update(overview_table(groups, features), refresh=True)
-                return
-            overview.groups(configs, folders, states)
-            for config, folder, state in zip(configs, folders, states, strict=True):
-                if state in (*DONE, "failed") and last.get(folder, state) != state:
-                    cost = overview.finished.get(config.hash)
-                    distance = f", distance {cost.fid:.4g}" if cost else ""
-                    done = sum(s in DONE for s in states)
-                    console.print(
-                        f"{duration(time.monotonic() - started)}  {config.path}: {state}{distance}"
-                        f"  ({done} of {len(states)} done)",
-                        highlight=False,
-                    )
-                last[folder] = state
+    def show(progress: Progress) -> None:
+        runs = progress.runs()
+        if screen is not None:
+            groups = groups_of(costs, workers, *progress[:3])
+            running = [
+                at_work(config, folder) for config, folder, state in runs if state == "running"
+            ]
+            parts = [overview(groups, console.width)]
+            parts += [runs_at_work(running, console.width)] if running else []
+            screen.update(Group(*parts), refresh=True)
+            return
+        for config, folder, state in runs:
+            if state in (*DONE, "failed") and last.get(folder, state) != state:
+                cost = costs.of(config, folder) if state in DONE else None
+                distance = f", distance {cost.fid:.4g}" if cost else ""
+                done = sum(each in DONE for each in progress.states)
+                line = f"{duration(time.monotonic() - started)}  {config.path}: {state}{distance}"
+                print(f"{line}  ({done} of {len(runs)} done)", flush=True)
+            last[folder] = state
 
+    with screen or contextlib.nullcontext():
         yield show
 
 
-def trials_table(table: pd.DataFrame, features: str) -> Table:
+# ---- at the end ----------------------------------------------------------------------------------
+
+
+def trials(table: pd.DataFrame, width: int) -> RenderableType:
     """One row a trial of one loss and data set, best first; on triangles with F1."""
     measured = [name for name in ("f1",) if name in table and table[name].notna().any()]
-    own = [name for name in store.HYPERPARAMETERS if table[name].notna().any()]
+    own = [name for name in store.HYPERPARAMETERS if name in table and table[name].notna().any()]
     best = table.sort_values("fid", kind="stable").drop_duplicates("number")
-    out = Table(
-        caption=f"fid: smallest Fréchet distance of the run ({features} features)",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for name in ("number", "fid", "fid_train", *measured, "status", "step", *own):
-        out.add_column(name, justify="right", no_wrap=True)
     ok = best["status"] == "ok"
+    rows = []
     for _, row in pd.concat([best[ok], best[~ok]]).iterrows():
-        distance = [
-            f"{row[n]:.4g}" if row["status"] == "ok" else "inf" for n in ("fid", "fid_train")
-        ]
-        measures, values = (
-            ["-" if pd.isna(row[name]) else value_text(row[name]) for name in names]
-            for names in (measured, own)
+        good = row["status"] == "ok"
+        rows.append(
+            {
+                "no.": str(row["number"]),
+                "fid": f"{row['fid']:.4g}" if good else "inf",
+                "train": f"{row['fid_train']:.4g}" if good else "",
+                **{name: "" if pd.isna(row[name]) else value_text(row[name]) for name in measured},
+                "ended": "" if ok.all() else row["status"],
+                "step": f"{row['step']:,}",
+                **{name: "" if pd.isna(row[name]) else value_text(row[name]) for name in own},
+            }
         )
-        out.add_row(
-            str(row["number"]), *distance, *measures, row["status"], str(row["step"]), *values
-        )
-    return out
+    features = table["features"].iloc[0]
+    caption = f"fid: smallest Fréchet distance of the run ({features} features); train: to the "
+    return Group(records(rows, width), Text(f"{caption}training images at that step", style="dim"))
 
 
 def value_text(value: Any) -> str:
@@ -119,18 +188,21 @@ def value_text(value: Any) -> str:
 
 
 def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
-    """Print the trials, the best setting and the path of the budget curve, a group at a time."""
+    """Print the trials and the best setting, a group at a time, what they cost, and what is next.
+
+    Draws the budget curve beside the runs.
+    """
     from study.analysis.figures.budget import budget_curves  # noqa: PLC0415 (it takes seconds)
     from study.analysis.figures.style import save  # noqa: PLC0415
     from study.losses import load as load_loss  # noqa: PLC0415
 
+    sweep = plan[0].sweep
     for loss, dataset in dict.fromkeys((config.loss, config.dataset) for config in plan):
         rows = table[(table["loss"] == loss) & (table["dataset"] == dataset)]
         if rows.empty:
             continue
-        features_name = rows["features"].iloc[0]
-        console.print(f"\n{load_loss(loss).title} on {dataset}")
-        console.print(trials_table(rows, features_name))
+        print(f"\n{load_loss(loss).title} on {dataset}")
+        console.print(trials(rows, console.width), highlight=False)
         good = rows[rows["status"] == "ok"].sort_values("fid", kind="stable")
         if good.empty:
             print(f"all {rows['number'].nunique()} settings diverged: no best setting")
@@ -141,12 +213,17 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
             for name in store.HYPERPARAMETERS
             if name in best and not pd.isna(best[name])
         ]
-        stem = results / "runs" / plan[0].sweep / loss / dataset / "budget_curve"
-        save(budget_curves(rows), stem)
+        folder = results / "runs" / sweep / loss / dataset
         print(f"best setting: number {best['number']}: {', '.join(values)}")
-        print(
-            f"its samples: {results / 'runs' / plan[0].sweep / loss / dataset}"
-            f"/{best['number']:03d}/samples/{best['step']:06d}.png"
-        )
-        print(f"budget curve: {stem}.png")
-    print(f"table: {store.table_path(results, plan[0].sweep)}")
+        samples = folder / f"{best['number']:03d}/samples/{best['step']:06d}.png"
+        if samples.exists():
+            print(f"its samples: {samples}")
+        if folder.exists():
+            save(budget_curves(rows), folder / "budget_curve")
+            print(f"budget curve: {folder / 'budget_curve'}.png")
+    costs = table.groupby("config")[["wall_s", "flops"]].max().sum()
+    print(f"table: {store.table_path(results, sweep)}")
+    print(
+        f"cost so far: {duration(costs['wall_s'])} of training and evaluation, "
+        f"{costs['flops']:.3g} FLOPs, {table['config'].nunique()} runs"
+    )

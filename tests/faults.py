@@ -26,10 +26,12 @@ import pandas as pd
 import tiny
 
 from study.analysis import dashboard
+from study.errors import StudyError
 from study.runs import local, progress
 from study.runs import table as store
 from study.runs import workers as launch
 from study.runs.claim import claims
+from study.runs.driver import drive
 from study.runs.folder import folders_of
 from study.runs.sweep import plan
 from study.settings import config
@@ -69,9 +71,8 @@ class Sweep:
         """What `make sweep` does."""
         status = progress.prepare(self.plan(), self.results)
         # A worker's death is a failure of its run, and a slow machine's runs die many times.
-        local.run_here(
-            status, tiny.train, lambda _: None, 2, [], retries=10_000, max_failures=10_000
-        )
+        with local.here(tiny.train, 2, 10_000) as workers:
+            drive(status, workers, lambda _: None, retries=10_000, max_failures=10_000)
         self.collect()
 
     def collect(self) -> None:
@@ -83,6 +84,23 @@ class Sweep:
         """A victim that is always at it."""
         while True:
             self.collect()
+
+    def mend(self) -> None:
+        """What the user does with a table that is said to be unreadable: move it away."""
+        try:
+            self.table()
+        except StudyError:
+            store.table_path(self.results, "tiny").rename(self.results / "tiny.parquet.torn")
+
+    def refuse_a_torn_table(self) -> None:
+        """A driver that finds one says so and leaves it as it is."""
+        path = store.table_path(self.results, "tiny")
+        path.write_bytes(b"PAR1 torn")
+        driver = self.start("driver", self.drive)
+        driver.join()
+        if driver.exitcode == 0 or path.read_bytes() != b"PAR1 torn":
+            raise SystemExit("a torn table was not refused, or not kept")
+        self.mend()
 
     def finish(self) -> None:
         """Drive once more: whatever the faults have left open, one driver brings to its end."""
@@ -152,6 +170,7 @@ def disturb(victim: Sweep, kills: int, rng: random.Random) -> tuple[Counter[str]
     torn: Counter[str] = Counter()
     while killed.total() < kills:
         alive = Counter(kind for kind, process in victim.processes if process.is_alive())
+        victim.mend()
         if victim.complete():
             victim.trials += MORE_TRIALS
         if alive["driver"] < (2 if rng.random() < 0.1 else 1):
@@ -209,8 +228,7 @@ def main() -> None:
         victim.results.mkdir(parents=True)
         killed, torn = disturb(victim, options.kills, random.Random(options.seed))
         print(f"killed {killed.total()}: {dict(killed)}; torn {dict(torn)}", flush=True)
-        # A collector may have replaced a torn table before anyone read it; this one is read.
-        store.table_path(victim.results, "tiny").write_bytes(b"")
+        victim.refuse_a_torn_table()
         victim.finish()
         undisturbed = Sweep(Path(folder) / "undisturbed", victim.trials)
         undisturbed.results.mkdir(parents=True)

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import tiny
+import toy
 from typer.testing import CliRunner
 
 from study import files
 from study.cli import app
+from study.commands import sweeps
 from study.errors import StudyError
-from study.runs import checks, forecast, local, progress
+from study.runs import checks, forecast, progress
 from study.runs.claim import TakenOver
 from study.runs.folder import state_of
+from study.runs.status import status
 from study.runs.sweep import plan
 from study.settings import config
 
@@ -89,24 +92,27 @@ def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(re
 
 @pytest.mark.parametrize("done", [False, True])
 def test_a_torn_configuration_is_named_and_written_again(results, capsys, done):
-    status = prepare(results)
-    path = status.folders[1] / "config.json"
+    found = prepare(results)
+    path = found.folders[1] / "config.json"
     if done:  # its rows would be missing from a table made anew
-        files.write_json(path.with_name("result.json"), {"status": "ok"})
+        files.write_json(path.with_name("result.json"), toy.result(1.0))
     whole = path.read_bytes()
     tear(path)
-    groups, _ = progress.status(results)
+    groups = status(results).groups
     assert groups[0]["runs"] == 2
     assert f"{path}: " in capsys.readouterr().err
     prepare(results)
-    assert capsys.readouterr().err == f"{path} cannot be read; it is written again\n"
+    assert (
+        capsys.readouterr().err == f"{path} cannot be read; it is kept as config.json.unreadable\n"
+    )
     assert path.read_bytes() == whole
 
 
 def test_a_changed_sweep_is_refused(results):
-    status = prepare(results)
-    path = status.folders[0] / "config.json"
+    found = prepare(results)
+    path = found.folders[0] / "config.json"
     path.write_text(path.read_text().replace('"d_steps": 20', '"d_steps": 30'))
+    files.write_json(path.with_name("claim.1.json"), {"state": "released"})
     with pytest.raises(StudyError, match=r"000 was planned with d_steps 30, the sweep now says 20"):
         prepare(results)
 
@@ -117,7 +123,7 @@ def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
         files.write_json(folder / f"claim.{number}.json", {"state": "failed", "error": "no"})
     assert state_of(folder) == "failed"
     assert folder not in progress.progress(plan(config.load_sweep("tiny")), results).open(1)
-    groups, failures = progress.status(results)
+    groups, failures = status(results)[:2]
     assert groups[0]["failed"] == 1
     assert failures == [{"run": str(folder), "error": "no", "log": str(folder / "log.txt")}]
     assert folder in prepare(results).open(0)
@@ -129,10 +135,10 @@ def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch,
     dead = {"state": "running", "machine": files.machine(), "pid": 2**30, "started": "1"}
     claim = {"failed": {"state": "failed", "error": "no"}, "lost": dead}[state]
 
-    def run_here(status, *_):
-        files.write_json(status.folders[0] / "claim.1.json", claim)
+    def drive(found, *_):
+        files.write_json(found.folders[0] / "claim.1.json", claim)
 
-    monkeypatch.setattr(local, "run_here", run_here)
+    monkeypatch.setattr(sweeps, "drive", drive)
     monkeypatch.setattr(checks, "require_inputs", lambda plan: None)
     result = CliRunner().invoke(app, ["sweep", "--sweep", "tiny", "--device", "cpu"])
     assert result.exit_code == 1
@@ -152,5 +158,5 @@ def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
 
 
 def test_the_status_needs_no_torch():
-    code = "import sys, study.runs.progress, study.terminal; sys.exit('torch' in sys.modules)"
+    code = "import sys, study.commands.sweeps, study.terminal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -143,7 +143,7 @@ def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path):
             raise StudyError("enough")
 
     with launch.Notice() as notice, pytest.raises(StudyError, match="enough"):
-        launch.Dispatcher(folders, toy.train, notice, 2, 1).carry(watch)
+        launch.Dispatcher(toy.train, notice, 2, 1).carry(folders, watch)
     assert states(folders) == ["to do", "to do"]
 
 
@@ -183,9 +183,9 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path):
 def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path):
     """As after the death of a node's daemon: the former start's process still trains."""
     [folder] = toy.plan(tmp_path, a={"steps": 300})
-    outlived = start_driver(tmp_path, {"SLURM_JOB_ID": "1"})
+    outlived = start_driver(tmp_path, {"STUDY_JOB": "1"})
     until(lambda: at_step(folder, 5))
-    again = start_driver(tmp_path, {"SLURM_JOB_ID": "1", "SLURM_RESTART_COUNT": "1"})
+    again = start_driver(tmp_path, {"STUDY_JOB": "1", "STUDY_JOB_START": "1"})
     assert [process.wait(timeout=60) for process in (outlived, again)] == [0, 0]
     assert numbers([folder]) == [toy.expected(300)]
     assert log(folder).count("ends: ok") == 1
@@ -224,9 +224,11 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
     launch.attempt(folders[1], train, lambda: False, retries=0)
     limit_file_size(2**40)
     assert states(folders) == ["failed", "to do"]
-    assert error(folders[0]) == "OSError: [Errno 27] File too large"
-    assert capsys.readouterr().err == f"{folders[1]}: [Errno 27] File too large\n"
-    assert sorted(os.listdir(folders[0])) == ["claim.1.json", "config.json", "log.txt"]
+    path = folders[0] / "checkpoint.pt"
+    assert error(folders[0]) == f"OSError: [Errno 27] File too large: '{path}'"
+    assert capsys.readouterr().err.startswith(f"{folders[1]}: [Errno 27] File too large")
+    kept = ["claim.1.json", "config.json", "log.txt", "progress.json"]
+    assert sorted(os.listdir(folders[0])) == kept
     assert os.listdir(folders[1]) == ["config.json"]
     forgive(folders[0])
     assert toy.drive(folders)

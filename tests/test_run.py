@@ -8,11 +8,12 @@ import sys
 import time
 
 import pytest
+import toy
 
 from study import files
 from study.errors import StudyError
 from study.runs import claim
-from study.runs.claim import Claim, TakenOver, failures, forgive, heartbeat, job_id
+from study.runs.claim import Claim, TakenOver, failures, forgive, heartbeat
 from study.runs.folder import is_open, state_of, take
 
 FORK = multiprocessing.get_context("fork")
@@ -52,7 +53,7 @@ def test_states_follow_the_files(folder):
     assert state_of(folder) == "failed"
     assert take(folder) is None
     assert take(folder, retries=1).number == 3
-    files.write_json(folder / "result.json", {"status": "diverged"})
+    files.write_json(folder / "result.json", toy.result(1.0, status="diverged"))
     assert state_of(folder) == "diverged"
     assert take(folder, retries=9) is None
 
@@ -90,26 +91,18 @@ def test_here_the_process_tells_whatever_the_clock_says(folder):
 
 
 def test_a_job_put_back_into_the_queue_takes_its_own_run_again(folder, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("STUDY_JOB", "7")
     own = here(os.getpid(), files.process_start(os.getpid()))
     claim_of(folder, job="7", job_start="0", **own)
     assert state_of(folder) == "running"
     assert take(folder) is None
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv("STUDY_JOB_START", "1")
     assert state_of(folder) == "lost"
     assert take(folder, retries=0).number == 2  # no failure of the run
     assert failures(folder) == 1  # the new attempt alone, were it to die
-    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    monkeypatch.setenv("STUDY_JOB", "8")
     assert state_of(folder) == "running"  # another job's process, still alive
     assert take(folder) is None
-
-
-def test_array_jobs_are_known_by_array_and_task(monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "9")
-    assert job_id() == "9"
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
-    assert job_id() == "7_2"
 
 
 def test_deaths_and_failures_count_and_are_forgiven(folder):
@@ -133,6 +126,7 @@ def test_a_result_that_cannot_be_read_is_named_and_made_again(folder, content):
     assert state_of(folder) == "to do"
     assert take(folder) is not None
     assert not (folder / "result.json").exists()
+    assert (folder / "result.json.unreadable").read_text() == content
     assert "result.json cannot be read" in (folder / "log.txt").read_text()
 
 

@@ -16,13 +16,14 @@ import toy
 
 from study import files
 from study.errors import StudyError
-from study.runs import slurm
+from study.runs import orders, slurm
 from study.runs.claim import last_claim
 from study.runs.folder import is_open, state_of
+from study.runs.resources import Resources, read_resources
 
 HERE = Path(__file__).parent
 ONE_MACHINE = HERE.parent / "slurm/one_machine.sh"
-RESOURCES = slurm.read_resources(HERE.parent / "slurm/one_machine.toml")
+RESOURCES = read_resources(HERE.parent / "slurm/one_machine.toml")
 
 
 # ---- without SLURM -------------------------------------------------------------------------------
@@ -31,14 +32,14 @@ RESOURCES = slurm.read_resources(HERE.parent / "slurm/one_machine.toml")
 def resources(tmp_path, text):
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    return slurm.read_resources(path)
+    return read_resources(path)
 
 
 def test_a_resource_file_is_read(tmp_path):
     found = resources(
         tmp_path, 'runs_per_job = 8\nruns_at_once = 4\ngpus_per_node = 1\nslurm_python = "py"\n'
     )
-    assert found == slurm.Resources(8, 4, 100, {"slurm_python": "py"}, {"gpus_per_node": 1})
+    assert found == Resources(8, 4, 100, {"slurm_python": "py"}, {"gpus_per_node": 1})
     assert found.runs_together == 400
 
 
@@ -75,7 +76,7 @@ def test_a_wrong_resource_file_is_refused(tmp_path, text, message):
 
 def test_a_missing_resource_file_is_named():
     with pytest.raises(StudyError, match=r"nowhere.toml: No such file .*has: gpu.toml, one_mach"):
-        slurm.read_resources(Path("nowhere.toml"))
+        read_resources(Path("nowhere.toml"))
 
 
 def test_no_slurm_on_the_path_is_said(monkeypatch):
@@ -91,7 +92,7 @@ def test_slurms_own_message_is_passed_on():
 
 def test_an_order_that_a_node_cannot_see_is_said(tmp_path):
     with pytest.raises(StudyError, match=r"order.json cannot be read on .*disk that the nodes sha"):
-        slurm.read_order(tmp_path)
+        orders.read_order(tmp_path)
 
 
 # ---- with SLURM ----------------------------------------------------------------------------------
@@ -143,11 +144,17 @@ def empty(cluster):
 
 
 def submit(tmp_path, folders, train=toy.train, retries=1, **changes):
-    def job(order, index):
-        return slurm.Job(order, index, train, chosen.runs_at_once, retries, 100)
-
     chosen = RESOURCES._replace(**{"runs_per_job": 1} | changes)
-    return slurm.submit(folders, chosen, tmp_path / "jobs", job)
+    (tmp_path / "jobs").mkdir(exist_ok=True)
+    return slurm.Jobs(tmp_path / "jobs", chosen, train, retries, 100).send(folders)
+
+
+def jobs_of(tmp_path):
+    return slurm.Jobs(tmp_path / "jobs", RESOURCES, toy.train, 1, 100)
+
+
+def silent(tmp_path):
+    return jobs_of(tmp_path).settle(slurm.queue())
 
 
 def states(folders):
@@ -191,14 +198,14 @@ def test_arrays_longer_than_the_limit_and_a_run_that_raises(empty, tmp_path):
     jobs = submit(tmp_path, folders, runs_per_job=2, max_jobs=4)
     assert len(jobs) == 13
     assert len({job.split("_")[0] for job in jobs}) == 2
-    assert set(slurm.queued(tmp_path / "jobs")) == set(folders)
+    assert set(jobs_of(tmp_path).queued()) == set(folders)
     until(lambda: not slurm.queue(), 120)
     assert states(folders) == ["failed" if name == "003" else "ok" for name in names]
     others = [folder for folder in folders if folder.name != "003"]
     assert numbers(others) == [toy.expected()] * 25
     assert [last_claim(folder).number for folder in others] == [1] * 25
     assert last_claim(folders[3]).number == 2
-    assert slurm.silent(tmp_path / "jobs") == 0
+    assert silent(tmp_path) == 0
 
 
 @pytest.mark.slurm
@@ -224,7 +231,7 @@ def test_cancel_takes_this_sweeps_jobs_alone(empty, tmp_path):
     [other] = submit(tmp_path / "b", theirs)
     until(lambda: at_step(ours[0], 2) and at_step(theirs[0], 2))
     assert slurm.cancel(tmp_path / "a/jobs") == 2
-    until(lambda: [*slurm.queue().values()] == [[other]])
+    until(lambda: [[each.number for each in jobs] for jobs in slurm.queue().values()] == [[other]])
     until(lambda: states(ours[:1]) == ["lost"])
     assert states(theirs) == ["running"]
 
@@ -294,8 +301,8 @@ def test_a_results_folder_that_the_nodes_cannot_see_is_noticed(empty, tmp_path):
     (tmp_path / "jobs").rename(tmp_path / "elsewhere")
     until(lambda: not slurm.queue())
     (tmp_path / "elsewhere").rename(tmp_path / "jobs")
-    assert slurm.silent(tmp_path / "jobs") == 1
-    assert slurm.silent(tmp_path / "jobs") == 0
+    assert silent(tmp_path) == 1
+    assert silent(tmp_path) == 0
     assert states(folders) == ["to do"]
 
 

@@ -20,8 +20,8 @@ from study.errors import StudyError
 from study.losses import names
 from study.runs import sweep
 from study.runs import table as store
-from study.runs.folder import folder_of
-from study.runs.progress import is_planned, prepare
+from study.runs.folder import folder_of, take
+from study.runs.progress import is_written, prepare
 from study.settings import config as configs
 from study.settings.config import Range, RunConfig, load_sweep, read_config
 from study.training.loop import build
@@ -188,7 +188,7 @@ def test_a_plan_of_before_normalisation_is_still_the_same(tiny, tmp_path):
     folder = folder_of(tmp_path, config)
     old = config.model_dump(exclude={"normalisation", "arithmetic", "second_features"})
     files.write_json(folder / "config.json", old)
-    assert is_planned(folder, config)
+    assert is_written(folder, config, "to do")
     assert read_config(folder / "config.json") == config
 
 
@@ -286,10 +286,13 @@ def test_the_table_stands_for_runs_whose_folders_are_gone(tiny, tmp_path):
 
 def test_a_changed_sweep_is_refused(tiny, tmp_path):
     plan = sweep.plan(tiny, ["ns"])
-    prepare(plan, tmp_path)
+    begun = prepare(plan, tmp_path).folders[1]
+    take(begun).end("released")
     changed = sweep.plan(tiny.model_copy(update={"width": 0.5}), ["ns"])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("config.json")}
     with pytest.raises(StudyError, match=r"was planned with width 0.0625, the sweep now says 0.5"):
         prepare(changed, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("config.json")} == before
 
     other = tmp_path / "other"
     store.merge(other, "tiny", [finish(other, plan[0], [5.0])])

@@ -237,7 +237,8 @@ def test_a_checkpoint_that_cannot_be_read_starts_the_run_anew(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     assert train.train(tmp_path) == "ok"
     assert numbers(tmp_path)[:2] == numbers(whole)[:2]
-    assert "checkpoint.pt cannot be read" in (tmp_path / "log.txt").read_text()
+    assert "checkpoint.pt is no checkpoint" in (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "checkpoint.pt.unreadable").read_bytes() == b"torn"
 
 
 def test_batches_show_every_image_once_an_epoch():

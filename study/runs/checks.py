@@ -1,11 +1,41 @@
-"""What must be true before a sweep's runs can be trained."""
+"""What must be true before a sweep's runs can be trained: looked at before anything is written."""
 
 from collections.abc import Sequence
+
+import torch
 
 from study import datasets as data
 from study import features
 from study.errors import StudyError
+from study.runs.workers import visible_gpus
 from study.settings.config import RunConfig
+
+
+def require_device(device: str) -> None:
+    """StudyError unless torch can use `device` on this machine."""
+    usable = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    kind, _, index = device.partition(":")
+    if kind == "gpu":
+        raise StudyError(
+            "no device 'gpu': write DEVICE=cuda; " + ("" if usable["cuda"] else no_such("cuda"))
+        )
+    if kind not in usable or (index and not index.isdecimal()):
+        raise StudyError(f"no device '{device}'; allowed: cpu, cuda, cuda:0, cuda:1, …, mps")
+    if not usable[kind]:
+        raise StudyError(no_such(kind))
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise StudyError(
+            f"no {device} on this machine: it has {torch.cuda.device_count()} GPUs, counted from 0"
+        )
+
+
+def no_such(kind: str) -> str:
+    """What to do without a GPU."""
+    return f"no {kind.upper()} on this machine; leave DEVICE out, or DEVICE=cpu"
 
 
 def require_inputs(configs: Sequence[RunConfig]) -> None:
@@ -18,3 +48,13 @@ def require_inputs(configs: Sequence[RunConfig]) -> None:
             raise StudyError(
                 f"num_images = {num_images}: {dataset} has {have} held-out images; ask for fewer"
             )
+
+
+def default_device() -> str:
+    """Where runs train on this machine: on a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def local_gpus() -> list[str]:
+    """The GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    return visible_gpus() or [str(index) for index in range(torch.cuda.device_count())]

@@ -17,9 +17,16 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from study import files
 from study.errors import StudyError
-from study.files import log, read_json, remove_temporaries
-from study.runs.claim import Claim, create, failures, is_alive, is_former_start, last_claim
+from study.runs.claim import (
+    Claim,
+    create,
+    failures,
+    is_former_start,
+    is_later_start,
+    last_claim,
+)
 from study.settings.config import RunConfig, read_config
 
 State = Literal["to do", "running", "ok", "diverged", "failed", "lost"]
@@ -27,59 +34,103 @@ DONE: tuple[State, ...] = ("ok", "diverged")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """A finished run's result.json; None where there is none, or none that can be read."""
-    result = read_json(folder / "result.json")
-    return result if result is not None and result.get("status") in DONE else None
+    """A finished run's result.json; None where there is none, or none that says what it must."""
+    result = files.read_json(folder / "result.json")
+    return result if result is not None and is_result(result) else None
 
 
-def state_of(folder: Path) -> State:
-    """What is true of a run, judged by its files alone."""
+def is_result(content: dict[str, Any]) -> bool:
+    """Whether a result says how the run ended and, one by one, what its evaluations found."""
+    evaluations = content.get("evaluations")
+    return (
+        content.get("status") in DONE
+        and isinstance(content.get("config"), str)
+        and isinstance(content.get("provenance"), dict)
+        and isinstance(evaluations, list)
+        and len(evaluations) > 0
+        and all(is_evaluation(row) for row in evaluations)
+    )
+
+
+def is_evaluation(row: object) -> bool:
+    """Whether a row has the numbers that every evaluation has."""
+    return isinstance(row, dict) and all(
+        type(row.get(name)) in (int, float) for name in ("step", "fid", "wall_s")
+    )
+
+
+def state_of(folder: Path, config: str | None = None) -> State:
+    """What is true of a run, judged by its files alone.
+
+    With the hash of its configuration, a result of another one is none.
+    """
     result = read_result(folder)
-    if result is not None:
+    if result is not None and config in (None, result["config"]):
         state: State = result["status"]
         return state
-    last = last_claim(folder) if folder.is_dir() else None
+    last = last_claim(folder)
     if last is None:
         return "to do"
-    content = read_json(last.path) or {}
-    end = content.get("state", "running")
+    end = last.read().state
     if end == "running":
-        return "running" if is_alive(last.path, content) else "lost"
+        return "running" if last.is_alive() else "lost"
     return "failed" if end == "failed" else "to do"
 
 
-def is_open(folder: Path, retries: int = 0) -> bool:
+def is_open(folder: Path, retries: int = 0, config: str | None = None) -> bool:
     """Whether a worker may take the run: it waits, or failed or died at most `retries` times."""
-    state = state_of(folder)
+    state = state_of(folder, config)
     return state == "to do" or (state in ("failed", "lost") and failures(folder) <= retries)
 
 
 def take(folder: Path, retries: int = 0) -> Claim | None:
     """Take a run that is open; None where another has it.
 
-    What earlier attempts left behind and nobody can use is cleared away: temporary files, and a
-    result that cannot be read (the log names it).
+    What earlier attempts left behind and nobody can use is put aside: temporary files are removed,
+    a result that cannot be read, or is another configuration's, is renamed (the log names it).
+    A folder with links in it is not worked in: the attempt fails.
     """
     last = last_claim(folder)
-    before = (last and read_json(last.path)) or {}
-    if last is not None and before.get("state") == "running" and is_former_start(before):
+    before = last.read() if last is not None else None
+    if before is not None and is_later_start(before):
+        return None
+    if last and before and before.state == "running" and is_former_start(before):
         last.end("released")  # this very job was put back into the queue: not the run's fault
-    if not is_open(folder, retries):
+    config = planned_hash(folder)
+    if not is_open(folder, retries, config):
         return None
     mine = create(folder, last.number + 1 if last else 1)
     if mine is not None:
-        clear(folder, last)
+        links = files.links_in(folder)
+        if links:
+            mine.end("failed", f"{links[0]} is a link: nothing is written through it; remove it")
+            return None
+        clear(folder, last, config)
     return mine
 
 
-def clear(folder: Path, last: Claim | None) -> None:
-    """Remove what no attempt can use, and name what could not be read."""
-    remove_temporaries(folder)
-    if last is not None and read_json(last.path) is None:
-        log(folder, f"{last.path.name} cannot be read; taken for an attempt that died")
-    if (folder / "result.json").exists() and read_result(folder) is None:
-        log(folder, "result.json cannot be read; it is made again")
-        (folder / "result.json").unlink()
+def clear(folder: Path, last: Claim | None, config: str | None) -> None:
+    """Remove what no attempt can use, and put aside what could not be read, by name."""
+    files.remove_temporaries(folder)
+    if last is not None and files.read_json(last.path) is None:
+        files.log(folder, f"{last.path.name} cannot be read; taken for an attempt that died")
+    path = folder / "result.json"
+    if os.path.lexists(path):
+        result = read_result(folder)
+        if result is None:
+            aside = files.set_aside(path)
+            files.log(folder, f"result.json cannot be read; it is kept as {aside.name}")
+        elif config not in (None, result["config"]):
+            aside = files.set_aside(path)
+            files.log(folder, f"result.json is another configuration's; it is kept as {aside.name}")
+
+
+def planned_hash(folder: Path) -> str | None:
+    """The hash of a run's configuration; None where it has none that can be read."""
+    try:
+        return read_config(folder / "config.json").hash
+    except StudyError:
+        return None
 
 
 def results_folder() -> Path:

@@ -1,14 +1,13 @@
 """What a sweep would launch, and what that would cost."""
 
-import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from study import datasets as data
 from study.losses import load as load_loss
-from study.runs import slurm
 from study.runs import table as store
+from study.runs.driver import Scheduler
 from study.runs.folder import DONE
 from study.runs.progress import Progress
 from study.settings.config import RunConfig
@@ -46,20 +45,22 @@ def flops_per_second(results: Path, sweep: str) -> float | None:
 
 
 def describe(
-    status: Progress, results: Path, at_once: int, resources: slurm.Resources | None
+    found: Progress, results: Path, scheduler: Scheduler, there: Mapping[Path, str], at_once: int
 ) -> Iterator[str]:
-    """Say what would be launched: runs, jobs, FLOPs and hours, and what sbatch would be given."""
-    there = slurm.queued(slurm.jobs_folder(results, status.configs[0].sweep)) if resources else {}
+    """What would be launched, line by line: runs, FLOPs, hours, and what that means where they run.
+
+    `there` are the runs that are queued already.
+    """
     configs = [
         config
-        for config, folder, state in zip(*status, strict=True)
+        for config, folder, state in found.runs()
         if state not in (*DONE, "running") and folder.absolute() not in there
     ]
-    states = ", ".join(f"{count} {state}" for state, count in status.counts().items())
-    yield (f"runs: {len(status.configs)} ({states}), of which {len(configs)} would be trained")
+    states = ", ".join(f"{count} {state}" for state, count in found.counts().items())
+    yield f"runs: {len(found.configs)} ({states}), of which {len(configs)} would be trained"
     flops = predicted_flops(configs)
-    rate = flops_per_second(results, status.configs[0].sweep)
-    yield (f"training: {flops:.3g} FLOPs")
+    rate = flops_per_second(results, found.configs[0].sweep)
+    yield f"training: {flops:.3g} FLOPs"
     if rate:
         hours = flops / rate / 3600
         yield (
@@ -67,10 +68,5 @@ def describe(
             f", {hours / at_once:.1f} with {at_once} runs at once"
         )
     else:
-        yield ("time: not known before a run of this sweep is done")
-    if resources is not None and configs:
-        jobs = math.ceil(len(configs) / resources.runs_per_job)
-        limit = slurm.array_limit()
-        yield (f"jobs: {jobs}, in {math.ceil(jobs / limit)} arrays of {limit} at most")
-        jobs_there = slurm.jobs_folder(results, status.configs[0].sweep)
-        yield (slurm.sbatch_text(resources, jobs_there, min(jobs, limit)))
+        yield "time: not known before a run of this sweep is done"
+    yield from scheduler.describe(len(configs))

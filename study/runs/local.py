@@ -1,49 +1,69 @@
-"""Training with workers on this machine."""
+"""Training with workers on this machine: a scheduler whose jobs are processes."""
 
+import contextlib
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from study.runs import workers as launch
-from study.runs.progress import Progress
-from study.settings.config import ENVIRONMENT
+from study.runs.workers import LOOK_S, Dispatcher, Notice, Train
 
 
-def run_here(
-    status: Progress,
-    train: launch.Train,
-    show: Callable[[Progress], None],
-    workers: int,
-    gpus: Sequence[str],
-    retries: int,
-    max_failures: int,
-) -> None:
-    """Train what is open with workers on this machine, showing how it goes.
+class Workers:
+    """A `driver.Scheduler`: so many workers, which share the GPUs given.
 
-    Runs that another process has at work are waited for, and trained here should they be lost.
+    To be used within `here`, which waits for them.
     """
-    with launch.Notice(signal.SIGINT, signal.SIGTERM) as notice:
 
-        def watch() -> None:
-            nonlocal status
-            status = status.now()
-            show(status)
-            launch.stop_if_broken(status.states, max_failures)
+    look_s = LOOK_S
 
-        environment = ENVIRONMENT[status.configs[0].arithmetic]
-        tried: list[Path] = []
-        while not notice.given:
-            watch()
-            missing = status.open(retries)
-            if missing and missing != tried:
-                tried = missing
-                dispatcher = launch.Dispatcher(
-                    missing, train, notice, workers, retries, gpus, environment
-                )
-                dispatcher.carry(watch)
-            elif "running" in status.states:
-                time.sleep(launch.LOOK_S)
-            else:
-                return
-    raise KeyboardInterrupt
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
+
+    def submit(self, folders: Sequence[Path]) -> None:
+        """Have these runs trained when a worker is free."""
+        self.dispatcher.add(folders)
+
+    def queued(self) -> Mapping[Path, str]:
+        """The runs that wait or are at work."""
+        folders = (*self.dispatcher.waiting, *self.dispatcher.at_work.values())
+        return dict.fromkeys((folder.absolute() for folder in folders), "here")
+
+    def cancel(self) -> int:
+        """Nothing more begins; leaving `here` ends what is at work."""
+        count = len(self.dispatcher.waiting)
+        self.dispatcher.waiting.clear()
+        return count
+
+    def describe(self, count: int) -> Iterator[str]:
+        """How many workers there would be."""
+        yield f"workers: {min(self.dispatcher.at_once, count)} on this machine"
+
+    def pause(self, seconds: float) -> None:
+        """See to the workers meanwhile; KeyboardInterrupt after Ctrl-C, once they have left."""
+        self.dispatcher.serve(seconds)
+        if self.dispatcher.notice.given:
+            while self.dispatcher.is_busy():
+                self.dispatcher.serve(LOOK_S)
+            raise KeyboardInterrupt
+
+    def last_words(self) -> str:
+        """Why no worker could take a run stands above, in its own words."""
+        return "the lines above say why"
+
+
+@contextlib.contextmanager
+def here(
+    train: Train,
+    at_once: int,
+    retries: int,
+    gpus: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Workers]:
+    """Workers on this machine; whatever ends the block, they checkpoint, leave, and are awaited.
+
+    `environment` is what theirs says beside this process's.
+    """
+    with Notice(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as notice:
+        dispatcher = Dispatcher(train, notice, at_once, retries, gpus, environment or {})
+        with dispatcher.closing():
+            yield Workers(dispatcher)

@@ -1,20 +1,21 @@
-"""SLURM's side: runs become jobs, jobs become arrays, and submitit hands them to sbatch.
+"""SLURM: a scheduler whose jobs carry runs, go out as arrays, and are handed to sbatch by submitit.
 
 Progress is judged by the runs' files and by squeue alone: clusters without accounting are served,
-and a job that was killed from outside is noticed.
+and a job that was killed from outside is noticed. What each job carries lies in an order, a folder
+of the sweep's jobs/ that has the jobs' name, so that whoever finds them in the queue can look it
+up, should this process die.
 """
 
-import difflib
+import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import tomllib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,15 +26,27 @@ from submitit.helpers import DelayedSubmission
 
 from study import files
 from study.errors import StudyError
-from study.runs import workers as launch
+from study.runs.claim import JOB, JOB_START, is_later_start, last_claim, latest
+from study.runs.driver import NotNow
 from study.runs.folder import state_of
-from study.runs.progress import Progress
-from study.settings import shipped
-from study.settings.config import ENVIRONMENT
+from study.runs.orders import (
+    Order,
+    cancellations,
+    last_words,
+    read_order,
+    was_taken,
+    write_order,
+)
+from study.runs.resources import Resources
+from study.runs.workers import Dispatcher, Notice, Train, stop_if_broken, visible_gpus
 
 TIMEOUT_S = 60
 LOOK_S = 5.0
-RESOURCES_FOLDER = shipped.SLURM
+NO_ANSWER = r"timed? ?out|unable to contact|connect|communication|transport|temporar|try again|busy"
+"""What SLURM's commands say when asking again may help."""
+
+
+# ---- in the job ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -42,31 +55,31 @@ class Job:
 
     order: Path
     index: int
-    train: launch.Train
+    train: Train
     at_once: int
     retries: int
     max_failures: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    """What the workers' environment says beside the job's."""
 
     def __call__(self) -> None:
         """Train the job's runs; after a warning leave them in order and go back into the queue."""
-        order = read_order(self.order)
+        os.environ.update(identity())
+        order = read_order(self.order).jobs
+        mine = order[self.index]
 
         def watch() -> None:
-            if any(state_of(folder) == "failed" for folder in order[self.index]):
+            if any(is_given_up(folder) for folder in mine):
+                raise StudyError("this job has been started again elsewhere: this start gives way")
+            if any(state_of(folder) == "failed" for folder in mine):
                 states = (state_of(folder) for job in order for folder in job)
-                launch.stop_if_broken(states, self.max_failures)
+                stop_if_broken(states, self.max_failures)
 
-        with launch.Notice(signal.SIGUSR2) as notice:
-            launch.Dispatcher(
-                order[self.index],
-                self.train,
-                notice,
-                self.at_once,
-                self.retries,
-                launch.visible_gpus(),
-                self.environment,
-            ).carry(watch)
+        with Notice(signal.SIGUSR2) as notice:
+            gpus = visible_gpus()
+            Dispatcher(
+                self.train, notice, self.at_once, self.retries, gpus, self.environment
+            ).carry(mine, watch)
             if notice.given:
                 notice.pass_on(signal.SIGUSR2)  # requeues this job and exits
 
@@ -75,76 +88,17 @@ class Job:
         return DelayedSubmission(self)
 
 
-def read_order(folder: Path) -> list[list[Path]]:
-    """The runs of each job of an array; StudyError where this machine cannot see them."""
-    order = files.read_json(folder / "order.json")
-    if order is None:
-        raise StudyError(
-            f"{folder}/order.json cannot be read on {socket.gethostname()}: the results folder "
-            "must lie on a disk that the nodes share, under one path; STUDY_RESULTS names it"
-        )
-    return [[Path(name) for name in job] for job in order["jobs"]]
+def identity() -> dict[str, str]:
+    """What a claim says of this job: its number, and how often it had gone back into the queue."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    number = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+    return {JOB: number, JOB_START: os.environ.get("SLURM_RESTART_COUNT", "0")}
 
 
-# ---- resources -----------------------------------------------------------------------------------
-
-
-class Resources(NamedTuple):
-    """What slurm/<cluster>.toml says."""
-
-    runs_per_job: int
-    runs_at_once: int
-    max_jobs: int
-    constructor: dict[str, Any]
-    """AutoExecutor's own arguments."""
-    parameters: dict[str, Any]
-    """What AutoExecutor.update_parameters takes."""
-
-    @property
-    def runs_together(self) -> int:
-        """Runs at one time, where the cluster has room for every job."""
-        return self.max_jobs * self.runs_at_once
-
-    @property
-    def device(self) -> str:
-        """Where runs train in such a job: "cuda" where it asks for a GPU."""
-        asked = [f"{key}={value}" for key, value in self.parameters.items() if value]
-        gpu = any(re.match(r"(slurm_)?gpus|slurm_gres=gpu", each) for each in asked)
-        return "cuda" if gpu else "cpu"
-
-
-OURS = {"runs_per_job": 1, "runs_at_once": 1, "max_jobs": 100}
-CONSTRUCTOR = ("slurm_python", "slurm_max_num_timeout")
-
-
-def read_resources(path: Path) -> Resources:
-    """Read a file of slurm/; StudyError on an unknown file, key or value."""
-    try:
-        given = tomllib.loads(path.read_text())
-    except OSError as error:
-        there = ", ".join(sorted(each.name for each in RESOURCES_FOLDER.glob("*.toml")))
-        raise StudyError(f"{path}: {error.strerror}; slurm/ has: {there}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{path}: not valid TOML: {error}") from error
-    known = sorted({*OURS, *CONSTRUCTOR, *executor_keys()})
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(known)}"
-            raise StudyError(f"{path}: unknown key '{key}'; {hint}")
-    numbers = {key: given.pop(key, default) for key, default in OURS.items()}
-    for key, value in numbers.items():
-        if type(value) is not int or value < 1:
-            raise StudyError(f"{path}: {key} = {value!r}: must be a whole number, 1 or more")
-    constructor = {key: given.pop(key) for key in CONSTRUCTOR if key in given}
-    return Resources(**numbers, constructor=constructor, parameters=given)
-
-
-def executor_keys() -> set[str]:
-    """What submitit's AutoExecutor takes for SLURM, as the installed submitit says."""
-    slurm = {f"slurm_{key}" for key in submitit.SlurmExecutor._valid_parameters()}
-    ours = {"name", "slurm_job_name", "slurm_array_parallelism"}
-    return {*submitit.AutoExecutor._valid_parameters(), *slurm} - ours
+def is_given_up(folder: Path) -> bool:
+    """Whether a later start of this job has the run."""
+    last = last_claim(folder)
+    return last is not None and is_later_start(last.read())
 
 
 # ---- SLURM's commands ----------------------------------------------------------------------------
@@ -176,48 +130,233 @@ def one_line(message: str) -> str:
     return "; ".join(dict.fromkeys(line for line in lines if line))
 
 
+def require() -> None:
+    """StudyError unless SLURM can be asked and given jobs from here."""
+    for command in ("sbatch", "srun", "scancel"):
+        if shutil.which(command) is None:
+            raise StudyError(
+                f"no '{command}' on this machine's PATH: work where SLURM is, or use CLUSTER=local"
+            )
+    queue()
+
+
 def array_limit() -> int:
-    """How many jobs one array may have."""
+    """How many jobs one array may have; 1 where the cluster has no arrays."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.M)
-    return min(int(found[1]), 1000) if found else 1000
+    return max(min(int(found[1]), 1000), 1) if found else 1000
 
 
-def queue() -> dict[str, list[str]]:
-    """Name -> numbers of this user's jobs that wait or run; needs no accounting."""
-    text = ask("squeue", "--me", "--noheader", "--array", "--format=%j|%i")
-    found: dict[str, list[str]] = {}
+class Queued(NamedTuple):
+    """A job in the queue."""
+
+    number: str
+    state: str
+    reason: str
+
+    @property
+    def task(self) -> int:
+        """Its place in its array."""
+        return int(self.number.split("_")[1]) if "_" in self.number else 0
+
+
+def queue() -> dict[str, list[Queued]]:
+    """Name -> this user's jobs of that name that wait or run; needs no accounting."""
+    text = ask("squeue", "--me", "--noheader", "--array", "--format=%j|%i|%T|%r")
+    found: dict[str, list[Queued]] = {}
     for line in text.splitlines():
-        name, number = line.strip().rsplit("|", 1)
-        found.setdefault(name, []).append(number)
+        name, *fields = line.strip().rsplit("|", 3)
+        if len(fields) == len(Queued._fields):
+            found.setdefault(name, []).append(Queued(*fields))
     return found
 
 
 # ---- into the queue, and out of it ---------------------------------------------------------------
 
 
-def submit(
-    folders: Sequence[Path], resources: Resources, jobs: Path, job: Callable[[Path, int], Job]
-) -> list[str]:
-    """Put runs into the queue, in arrays under the cluster's limit; returns the jobs' numbers.
+class Jobs:
+    """A `driver.Scheduler`: the jobs of one sweep, whose orders lie in the folder `jobs`."""
 
-    What each job carries is written down before SLURM is asked, in a folder of `jobs` that has the
-    jobs' name: whoever finds them in the queue can look it up, should this process die.
-    """
-    size = array_limit() * resources.runs_per_job
-    numbers: list[str] = []
-    for part in in_parts(folders, size):
-        folder = jobs / f"study-{uuid.uuid4().hex[:8]}"
-        carried = in_parts(part, resources.runs_per_job)
-        order = {"jobs": [[str(each) for each in one] for one in carried]}
-        files.write_json(folder / "order.json", order)
-        try:
-            array = executor(folder, resources, after=numbers[-1] if numbers else None)
-            submitted = array.submit_array([job(folder, index) for index in range(len(carried))])
-        except (FailedJobError, RuntimeError) as error:
-            shutil.rmtree(folder)
-            raise StudyError(f"sbatch refused: {one_line(str(error))}") from error
-        numbers += [each.job_id for each in submitted]
-    return numbers
+    look_s = LOOK_S
+
+    def __init__(
+        self,
+        jobs: Path,
+        resources: Resources,
+        train: Train,
+        retries: int,
+        max_failures: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.jobs, self.resources, self.train = jobs, resources, train
+        self.retries, self.max_failures = retries, max_failures
+        self.environment = environment or {}
+        self.orders: dict[str, Order] = {}
+        self.mark = cancellations(jobs)
+        self.held: Counter[str] = Counter()
+        self.words = "its jobs said nothing"
+
+    def submit(self, folders: Sequence[Path]) -> None:
+        """Put what is not yet in the queue into it, in jobs and arrays, and say how many."""
+        files.require_writable(self.jobs)
+        with files.alone(self.jobs):  # two drivers at once submit nothing twice
+            there = self.carried()
+            missing = [path for path in (each.absolute() for each in folders) if path not in there]
+            numbers = self.send(missing)
+        print(
+            f"{len(missing)} runs submitted in {len(numbers)} jobs; {len(there)} were in the queue"
+        )
+
+    def send(self, folders: Sequence[Path]) -> list[str]:
+        """Hand runs to sbatch in arrays under the cluster's limit; the jobs' numbers."""
+        size = array_limit() * self.resources.runs_per_job
+        numbers: list[str] = []
+        for part in in_parts(folders, size):
+            folder = self.jobs / f"study-{uuid.uuid4().hex[:8]}"
+            folder.mkdir(mode=0o700)  # what lies there is unpickled by the job
+            carried = [list(each) for each in in_parts(part, self.resources.runs_per_job)]
+            attempts = {each: latest(each) for each in part}
+            order = Order(carried, attempts, sent=False, warning=self.resources.warning)
+            try:
+                write_order(folder, order)
+                array = executor(folder, self.resources, numbers[-1] if numbers else None)
+                made = array.submit_array([self.job(folder, each) for each in range(len(carried))])
+            except (FailedJobError, RuntimeError) as error:
+                message = one_line(str(error))
+                if re.search(NO_ANSWER, message, re.I):  # it may have been taken all the same
+                    raise NotNow(f"sbatch: {message}") from error
+                shutil.rmtree(folder)
+                raise StudyError(f"sbatch refused: {message}") from error
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            write_order(folder, order._replace(sent=True))
+            numbers += [each.job_id for each in made]
+        return numbers
+
+    def job(self, order: Path, index: int) -> Job:
+        """One job of an order."""
+        at_once, limits = self.resources.runs_at_once, (self.retries, self.max_failures)
+        return Job(order, index, self.train, at_once, *limits, self.environment)
+
+    def queued(self) -> Mapping[Path, str]:
+        """Run folder -> the number of the job in the queue that carries it.
+
+        NotNow where SLURM does not answer; StudyError where somebody has cancelled the sweep, or
+        jobs have ended without a word.
+        """
+        if cancellations(self.jobs) != self.mark:
+            raise StudyError("the sweep was cancelled; `make sweep` goes on from here")
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        with files.alone(self.jobs):
+            there = queue_now()
+            silent = self.settle(there)
+            if silent:
+                raise StudyError(silence(silent, self.jobs))
+            self.say_what_is_held(there)
+            return self.carried(there)
+
+    def carried(self, there: dict[str, list[Queued]] | None = None) -> dict[Path, str]:
+        """Run folder -> the number of the job in the queue that carries it."""
+        carried: dict[Path, str] = {}
+        for name, found in (queue() if there is None else there).items():
+            order = self.order(name)
+            for each in found if order else ():
+                if order and each.task < len(order.jobs):
+                    carried |= dict.fromkeys(order.jobs[each.task], each.number)
+        return carried
+
+    def order(self, name: str) -> Order | None:
+        """The order of the jobs of that name; None where they are others' jobs. Read once."""
+        if name not in self.orders:
+            if not (self.jobs / name / "order.json").exists():
+                return None
+            self.orders[name] = read_order(self.jobs / name)
+        return self.orders[name]
+
+    def settle(self, there: dict[str, list[Queued]]) -> int:
+        """Close the orders whose jobs have all left the queue, and hear what these had to say.
+
+        Returns how many jobs have left without even a log: SLURM opens it in the folder of the
+        order, and where that cannot be seen on the node the job ends without a word.
+        """
+        count = 0
+        for path in self.jobs.glob("study-*/order.json"):
+            name = path.parent.name
+            order = None if name in there else self.order(name)
+            if order is not None:
+                logs = list(path.parent.glob("*_log.out"))
+                if order.sent:
+                    count += max(len(order.jobs) - len(logs), 0)
+                if logs and not any(was_taken(each, n) for each, n in order.attempts.items()):
+                    self.words = last_words(path.parent)
+                path.unlink()
+        return count
+
+    def report_former(self) -> None:
+        """Say on stderr what has become of jobs that ended while nobody waited."""
+        if not self.jobs.is_dir():
+            return
+        files.require_writable(self.jobs)
+        before = self.words
+        with files.alone(self.jobs):
+            silent = self.settle(queue())
+        if silent:
+            print(f"last time {silence(silent, self.jobs)}", file=sys.stderr)
+        if self.words != before:
+            print(f"last time no run of some jobs was taken: {self.words}", file=sys.stderr)
+
+    def say_what_is_held(self, there: dict[str, list[Queued]]) -> None:
+        """Say on stderr which jobs wait for somebody, whenever their number changes."""
+        ours = [each for name, found in there.items() if self.order(name) for each in found]
+        held = Counter(each.reason for each in ours if re.search("held", each.reason, re.I))
+        if held != self.held and held:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in held.items())
+            print(f"held jobs wait until `scontrol release`: {reasons}", file=sys.stderr)
+        self.held = held
+
+    def cancel(self) -> int:
+        """Take this sweep's jobs out of the queue; how many there were."""
+        numbers = sorted(set(self.carried().values()))
+        for start in range(0, len(numbers), 500):
+            ask("scancel", *numbers[start : start + 500])
+        return len(numbers)
+
+    def describe(self, count: int) -> Iterator[str]:
+        """How many jobs and arrays there would be, and what sbatch would be given."""
+        if count:
+            jobs = -(-count // self.resources.runs_per_job)
+            limit = array_limit()
+            yield f"jobs: {jobs}, in {-(-jobs // limit)} arrays of {limit} at most"
+            yield sbatch_text(self.resources, self.jobs, min(jobs, limit))
+
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass."""
+        time.sleep(seconds)
+
+    def last_words(self) -> str:
+        """How the log of a job ends that took no run."""
+        return self.words
+
+
+def queue_now() -> dict[str, list[Queued]]:
+    """The queue; NotNow where SLURM does not answer."""
+    try:
+        return queue()
+    except StudyError as error:
+        if shutil.which("squeue") is None:
+            raise
+        raise NotNow(str(error)) from error
+
+
+def cancel(jobs: Path) -> int:
+    """Take a sweep's jobs out of the queue, and stop drivers that wait for them; how many jobs."""
+    if not jobs.is_dir():
+        return 0
+    files.require_writable(jobs)
+    with files.alone(jobs):
+        files.write_json(jobs / "cancelled", uuid.uuid4().hex)
+        nothing = Resources(1, 1, 1, {}, {})
+        return Jobs(jobs, nothing, lambda *_: "", 0, 0).cancel()
 
 
 def in_parts(folders: Sequence[Path], size: int) -> list[Sequence[Path]]:
@@ -248,130 +387,10 @@ def sbatch_text(resources: Resources, jobs: Path, count: int) -> str:
     return str(slurm._make_submission_file_text(slurm._submitit_command_str, "NAME"))
 
 
-def queued(jobs: Path) -> dict[Path, str]:
-    """Run folder -> the number of the job in the queue that carries it."""
-    carried: dict[Path, str] = {}
-    for name, numbers in queue().items():
-        order = files.read_json(jobs / name / "order.json")
-        for number in numbers if order else ():
-            task = int(number.split("_")[1]) if "_" in number else 0
-            carried |= dict.fromkeys(read_order(jobs / name)[task], number)
-    return carried
-
-
-def cancel(jobs: Path) -> int:
-    """Take the jobs whose orders lie in `jobs` out of the queue; how many there were."""
-    numbers = sorted(set(queued(jobs).values()))
-    for start in range(0, len(numbers), 500):
-        ask("scancel", *numbers[start : start + 500])
-    return len(numbers)
-
-
-def silent(jobs: Path) -> int:
-    """How many jobs have left the queue without even a log; each is told once.
-
-    SLURM opens a job's log in the folder of its order: where that cannot be seen on the node, the
-    job ends without a word.
-    """
-    there, count = queue(), 0
-    for order in jobs.glob("study-*/order.json"):
-        if order.parent.name not in there:
-            logs = list(order.parent.glob("*_log.out"))
-            count += max(len(read_order(order.parent)) - len(logs), 0)
-            order.unlink()
-    return count
-
-
-# ---- a sweep's jobs ------------------------------------------------------------------------------
-
-
-def jobs_folder(results: Path, sweep: str) -> Path:
-    """Where the orders and logs of a sweep's SLURM jobs lie."""
-    return (results / "runs" / sweep / "jobs").absolute()
-
-
-def run_on_slurm(
-    status: Progress,
-    train: launch.Train,
-    show: Callable[[Progress], None],
-    results: Path,
-    resources: Resources,
-    retries: int,
-    max_failures: int,
-    wait: bool,
-) -> None:
-    """Submit what is missing; with `wait`, stay until every run has come to an end."""
-    jobs = jobs_folder(results, status.configs[0].sweep)
-    count = silent(jobs)
-    if count:
-        print(f"last time {silence(count, results)}", file=sys.stderr)
-    send(status, train, jobs, resources, retries, max_failures)
-    if wait:
-        follow(status, train, show, results, resources, retries, max_failures)
-    else:
-        print("`make status` tells how it goes; `python -m study cancel` takes the jobs back")
-
-
-def send(
-    status: Progress,
-    train: launch.Train,
-    jobs: Path,
-    resources: Resources,
-    retries: int,
-    max_failures: int,
-) -> int:
-    """Submit what is open and not yet in the queue; returns how many jobs that makes."""
-    files.require_writable(jobs)
-    with files.alone(jobs):  # two drivers at once submit nothing twice
-        there = queued(jobs)
-        missing = [path.absolute() for path in status.open(retries)]
-        missing = [path for path in missing if path not in there]
-
-        environment = ENVIRONMENT[status.configs[0].arithmetic]
-
-        def job(order: Path, index: int) -> Job:
-            at_once = resources.runs_at_once
-            return Job(order, index, train, at_once, retries, max_failures, environment)
-
-        numbers = submit(missing, resources, jobs, job)
-    print(f"{len(missing)} runs submitted in {len(numbers)} jobs; {len(there)} were in the queue")
-    return len(numbers)
-
-
-def follow(
-    status: Progress,
-    train: launch.Train,
-    show: Callable[[Progress], None],
-    results: Path,
-    resources: Resources,
-    retries: int,
-    max_failures: int,
-) -> None:
-    """Wait until the jobs have ended, and submit again what they leave open."""
-    jobs = jobs_folder(results, status.configs[0].sweep)
-    while True:
-        status = status.now()
-        show(status)
-        try:
-            launch.stop_if_broken(status.states, max_failures)
-        except StudyError:
-            cancel(jobs)
-            raise
-        count = silent(jobs)
-        if count:
-            raise StudyError(silence(count, results))
-        if not queued(jobs) and "running" not in status.states:
-            status = status.now()
-            if not status.open(retries):
-                return
-            send(status, train, jobs, resources, retries, max_failures)
-        time.sleep(LOOK_S)
-
-
-def silence(count: int, results: Path) -> str:
+def silence(count: int, jobs: Path) -> str:
     """What it means that so many jobs have ended without a word."""
     return (
         f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes do "
-        f"not see {results.absolute()}; results must lie on a disk that the nodes share "
+        f"not see {jobs}; results must lie on a disk that the nodes share "
         "(STUDY_RESULTS names the folder); the same command submits them again"
     )

@@ -6,6 +6,7 @@ results/README.md describes every column.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from study import files
 from study.errors import StudyError
-from study.runs.folder import folders_of, read_result
+from study.runs.folder import DONE, folders_of, read_result
 from study.settings.config import NAME, NAME_RULE, read_config
 
 HYPERPARAMETERS = [
@@ -58,19 +59,37 @@ def table_path(results: Path, sweep: str) -> Path:
 
 
 def read_table(results: Path, sweep: str) -> pd.DataFrame:
-    """A sweep's table; empty where there is none, or none that can be read (said on stderr)."""
+    """A sweep's table; empty where there is none.
+
+    StudyError where there is one that cannot be read: it is kept, and nothing takes its place.
+    """
     path = table_path(results, sweep)
-    if not path.exists():
+    if not os.path.lexists(path):
         return pd.DataFrame(columns=COLUMNS)
     try:
         table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        print(f"{path} cannot be read ({error}); it is made again from the runs", file=sys.stderr)
-        return pd.DataFrame(columns=COLUMNS)
+        require_columns(table)
+    except Exception as error:  # whatever a file from other hands makes the readers raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise StudyError(
+            f"{path} cannot be read: {reason[0][:200]}; it is kept as it is: bring back a whole "
+            "one (git checkout), or move it away to have it made again from the runs"
+        ) from error
     require_names(path, table)
     if "normalisation" not in table:  # before there were three, `batch_norm` said it
         table["normalisation"] = np.where(table["batch_norm"], "batch", "none")
     return table
+
+
+def require_columns(table: pd.DataFrame) -> None:
+    """ValueError where a table lacks what every row says, or says it in another type."""
+    for name in (*KEY, "status", "fid", "wall_s", "definition", "config"):
+        if name not in table:
+            raise ValueError(f"no table of results: it has no column {name}")
+        if name in DTYPES and not (table.empty or table[name].dtype == DTYPES[name]):
+            raise ValueError(f"no table of results: {name} is {table[name].dtype}")
+    if not table["status"].isin(DONE).all():
+        raise ValueError("no table of results: a status is neither ok nor diverged")
 
 
 def require_names(path: Path, table: pd.DataFrame) -> None:
@@ -95,17 +114,26 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
     A folder whose config.json is that of another place is named on stderr and gives no rows.
     """
-    result = read_result(folder)
-    if result is None:
-        return []
+    path = folder / "result.json"
     try:
+        result = read_result(folder)
+        if result is None:
+            if os.path.lexists(path):
+                print(f"{path} cannot be read; the run is left out", file=sys.stderr)
+            return []
         configuration = read_config(folder / "config.json")
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(f"{error}; the run is left out", file=sys.stderr)
         return []
     if folder.parts[-4:] != configuration.path.parts:
         print(
             f"{folder}: its config.json is that of {configuration.path}; the run is left out",
+            file=sys.stderr,
+        )
+        return []
+    if result["config"] != configuration.hash:
+        print(
+            f"{folder}: its result.json is of another configuration; the run is left out",
             file=sys.stderr,
         )
         return []
@@ -140,6 +168,8 @@ def merge(results: Path, sweep: str, folders: Sequence[Path]) -> pd.DataFrame:
     """Bring the finished runs among `folders` into the sweep's table, write and return it."""
     fresh = pd.DataFrame([row for folder in folders for row in rows_of(folder)])
     old = read_table(results, sweep)
+    if not fresh.empty and not old.empty:
+        fresh = fresh[~is_stale(fresh, old)]
     if not fresh.empty:
         runs = KEY[:-1]
         again = old.set_index(runs).index.isin(fresh.set_index(runs).index)
@@ -173,6 +203,28 @@ def record_untrained(results: Path, rows: list[dict[str, Any]]) -> None:
         table = pd.concat([pd.read_parquet(path), table]).drop_duplicates(key, keep="last")
     table = table.sort_values(key, ignore_index=True)
     files.write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
+
+
+def is_stale(fresh: pd.DataFrame, old: pd.DataFrame) -> "pd.Series[bool]":
+    """Which fresh rows must not take the place of the table's, which are named on stderr.
+
+    A row gives way to one of the same configuration, or of a newer definition.
+    """
+    runs = KEY[:-1]
+    recorded = old.drop_duplicates(runs).set_index(runs)[["definition", "config"]]
+    both = fresh[runs].join(recorded, on=runs)
+    stale = (
+        both["config"].notna()
+        & (both["config"] != fresh["config"])
+        & (both["definition"] >= fresh["definition"])
+    )
+    for run in fresh[stale][runs].drop_duplicates().itertuples(index=False):
+        print(
+            f"{run.sweep}/{run.loss}/{run.dataset}/{run.number:03d}: the table holds it with "
+            "another configuration of the same or a newer definition; the folder's is left out",
+            file=sys.stderr,
+        )
+    return stale
 
 
 def write_table(results: Path, sweep: str, table: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Worker processes, and the dispatcher that hands them runs: the same here and in a SLURM job.
+"""Worker processes, and the dispatcher that hands them runs: the same here and in a cluster's job.
 
 A run's claim decides who trains it, so dispatchers, jobs and machines need not know of each other.
 """
@@ -8,25 +8,30 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, Self
+from typing import IO, Self
 
 from study import files
 from study.errors import StudyError
 from study.runs.claim import TakenOver, heartbeat, last_claim
 from study.runs.folder import State, is_open, take
+from study.runs.steps import Steps
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has started threads hangs
-SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.5
+STILLBORN = 3
+"""Workers that may end one after another without having taken a run."""
 
 Train = Callable[[Path, Callable[[], bool], Callable[[], None]], str]
 """study.training.loop.train: given, since it takes seconds to import."""
@@ -48,7 +53,8 @@ class Notice:
         self.given = True
 
     def __enter__(self) -> Self:
-        self.former = {number: signal.signal(number, self.note) for number in self.signals}
+        ignored = [n for n in self.signals if signal.getsignal(n) is signal.SIG_IGN]  # by nohup, &
+        self.former = {n: signal.signal(n, self.note) for n in self.signals if n not in ignored}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -57,7 +63,7 @@ class Notice:
 
     def pass_on(self, number: signal.Signals) -> None:
         """Do what would have been done when the signal came."""
-        former = self.former[number]
+        former = self.former.get(number)
         if callable(former):
             former(number, None)
 
@@ -68,7 +74,7 @@ def work(orders: Connection, train: Train, parent: int, retries: int, gpu: str |
     A worker whose dispatcher has died leaves at its next step, as if it had been told to. One whose
     run has failed makes room for a new process: an error may leave a GPU unusable for its own.
     """
-    with Notice(signal.SIGUSR2, signal.SIGINT) as notice:
+    with Notice(signal.SIGUSR2, signal.SIGINT, signal.SIGHUP) as notice:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the dispatcher's to judge
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if gpu is not None:
@@ -96,10 +102,11 @@ def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries
         mine = take(folder, retries)
         if mine is None:
             return True
+        steps = Steps(folder)
         with heartbeat(mine), log_of(folder):
             files.log(folder, f"attempt {mine.number} starts, process {os.getpid()}")
             try:
-                outcome = train(folder, interrupted, mine.require_held)
+                outcome = train(folder, steps.counting(interrupted), mine.require_held)
             except TakenOver as notice:
                 files.log(folder, f"{notice}; it writes nothing more")
                 return True
@@ -107,6 +114,10 @@ def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries
                 mine.end("failed", f"{type(error).__name__}: {error}".splitlines()[0])
                 files.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
                 return False
+            if outcome == "interrupted":
+                steps.write()
+            else:
+                steps.forget()
             mine.end("released" if outcome == "interrupted" else "finished")
             files.log(folder, f"attempt {mine.number} ends: {outcome}")
         return True
@@ -120,18 +131,28 @@ def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries
 def log_of(folder: Path) -> Iterator[None]:
     """Send what Python prints to the run's log."""
     with (
-        (folder / "log.txt").open("a", buffering=1) as log,
+        files.open_log(folder) as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
         yield
 
 
-class Worker(NamedTuple):
+@dataclass
+class Worker:
     """A worker process, as its dispatcher knows it."""
 
     place: int
     process: BaseProcess
+    words: IO[bytes]
+    """What it says outside of a run's log: why it could not start, or could not claim."""
+    heard: int = 0
+
+    def said(self) -> str:
+        """What it has said since the last time."""
+        words = os.pread(self.words.fileno(), 2**20, self.heard)  # the offset is the worker's
+        self.heard += len(words)
+        return words.decode(errors="replace").strip()
 
 
 @dataclass
@@ -141,7 +162,6 @@ class Dispatcher:
     A run that failed or whose worker died is handed out again, `retries` times at most.
     """
 
-    folders: Sequence[Path]
     train: Train
     notice: Notice
     at_once: int
@@ -149,35 +169,66 @@ class Dispatcher:
     gpus: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the workers' environment says beside ours: read when they load torch."""
+    waiting: deque[Path] = field(default_factory=deque)
     workers: dict[Connection, Worker] = field(default_factory=dict)
     at_work: dict[Connection, Path] = field(default_factory=dict)
+    handed: Counter[Path] = field(default_factory=Counter)
+    stillborn: int = 0
 
-    def __post_init__(self) -> None:
-        self.waiting = deque(self.folders)
-        self.handed: Counter[Path] = Counter()
+    def add(self, folders: Iterable[Path]) -> None:
+        """Have these runs trained, after those that wait already."""
+        for folder in folders:
+            self.waiting.append(folder)
+            self.handed[folder] = 0
 
-    def carry(self, watch: Callable[[], None]) -> None:
+    def is_busy(self) -> bool:
+        """Whether anything is at work, or waits and may still begin."""
+        return bool(self.workers or (self.waiting and not self.notice.given))
+
+    def carry(self, folders: Sequence[Path], watch: Callable[[], None]) -> None:
         """Train the runs; `watch` is called now and then, and stops everything by an exception.
 
         After a notice nothing new begins, and the workers leave at their next step.
         """
         due = 0.0
-        try:
-            while self.workers or (self.waiting and not self.notice.given):
-                if self.notice.given:
-                    self.send_away()
-                while not self.notice.given and self.lacks_workers():
-                    self.start_worker()
-                for line in wait(list(self.workers), timeout=LOOK_S):
-                    assert isinstance(line, Connection)
-                    self.serve(line)
+        self.add(folders)
+        with self.closing():
+            while self.is_busy():
+                self.serve(LOOK_S)
                 if (started := time.monotonic()) >= due:
                     watch()
                     due = started + LOOK_S + 20 * (time.monotonic() - started)  # 5 % of a core
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Whatever ends the block: the workers checkpoint, leave, and are waited for."""
+        try:
+            yield
         finally:
+            for line in self.workers:
+                line.close()  # ends the wait of those that are at no run
             self.send_away()
             for worker in self.workers.values():
                 worker.process.join()
+                pass_on(worker.said())
+
+    def serve(self, seconds: float) -> None:
+        """See to the workers for about so long: start them, hand them runs, note their ends."""
+        end = time.monotonic() + seconds
+        while True:
+            if self.notice.given:
+                self.send_away()
+            while not self.notice.given and self.lacks_workers():
+                self.start_worker()
+            left = end - time.monotonic()
+            if self.workers:
+                for line in wait(list(self.workers), timeout=max(min(left, LOOK_S), 0)):
+                    assert isinstance(line, Connection)
+                    self.heed(line)
+            elif left > 0 and not self.notice.given:
+                time.sleep(min(left, LOOK_S))
+            if time.monotonic() >= end or not self.is_busy():
+                return
 
     def lacks_workers(self) -> bool:
         """Whether there is work for one worker more."""
@@ -193,30 +244,48 @@ class Dispatcher:
         process = SPAWN.Process(
             target=work, args=(theirs, self.train, os.getpid(), self.retries, gpu)
         )
+        words = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with its worker)
+        resource_tracker.ensure_running()  # started with the worker, it would unblock its signals
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can heed them
-        with files.environment(self.environment):
+        with standard_error_to(words), files.environment(self.environment):
             process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()  # so that its death ends the line
-        self.workers[ours] = Worker(place, process)
+        self.workers[ours] = Worker(place, process, words)
 
-    def serve(self, line: Connection) -> None:
+    def heed(self, line: Connection) -> None:
         """A worker asks for its next run, or has ended."""
         folder = self.at_work.pop(line, None)
+        worker = self.workers[line]
         try:
             line.recv()
         except (EOFError, ConnectionError):
-            process = self.workers.pop(line).process
-            process.join()
-            if folder is not None and process.exitcode:
-                note_death(folder, process)
+            del self.workers[line]
+            worker.process.join()
+            if folder is not None and worker.process.exitcode:
+                note_death(folder, worker.process)
             asks = False
         else:
+            self.stillborn = 0
             asks = True
+        said = worker.said()
+        if not asks and folder is None and worker.process.exitcode:
+            self.note_stillbirth(worker.process, said)
+        else:
+            pass_on(said)
         if folder is not None and self.goes_again(folder):
             self.waiting.append(folder)
         if asks:
             self.hand_out(line)
+
+    def note_stillbirth(self, process: BaseProcess, said: str) -> None:
+        """StudyError once several workers in a row have ended before they could take a run."""
+        self.stillborn += 1
+        if self.stillborn >= STILLBORN and not self.notice.given:
+            last = said.splitlines()[-1] if said else "it said nothing"
+            raise StudyError(
+                f"{self.stillborn} workers ended {manner(process)} before they took a run: {last}"
+            )
 
     def goes_again(self, folder: Path) -> bool:
         """Whether a run that came back is to be handed out once more."""
@@ -238,18 +307,43 @@ class Dispatcher:
                 os.kill(worker.process.pid or 0, signal.SIGUSR2)
 
 
+@contextlib.contextmanager
+def standard_error_to(file: IO[bytes]) -> Iterator[None]:
+    """Processes that are started in the block write their standard error there."""
+    sys.stderr.flush()
+    former = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(former, 2)
+        os.close(former)
+
+
+def pass_on(words: str) -> None:
+    """Say what a worker has said."""
+    if words:
+        with contextlib.suppress(OSError):
+            print(words, file=sys.stderr)
+
+
 def note_death(folder: Path, process: BaseProcess) -> None:
     """Say in a run's claim how the process that trained it has died."""
-    last = last_claim(folder)
-    content = (last and files.read_json(last.path)) or {}
-    if last is None or content.get("pid") != process.pid or content.get("state") != "running":
-        return
-    code = process.exitcode or 0
-    end = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-    error = f"its process ended {end}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
     with contextlib.suppress(OSError):
+        last = last_claim(folder)
+        record = last and last.read()
+        if not last or not record or record.pid != process.pid or record.state != "running":
+            return
+        error = f"its process ended {manner(process)}"
+        error += " (out of memory?)" if process.exitcode == -signal.SIGKILL else ""
         last.end("failed", error)
         files.log(folder, f"attempt {last.number} failed: {error}")
+
+
+def manner(process: BaseProcess) -> str:
+    """How a process has ended."""
+    code = process.exitcode or 0
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
 
 
 def stop_if_broken(states: Iterable[State], max_failures: int) -> None:

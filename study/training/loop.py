@@ -13,6 +13,8 @@ import math
 import os
 import platform
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
@@ -333,7 +335,11 @@ def checkpoint(
 
 
 def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) -> dict[str, Any]:
-    """The state to go on from: the checkpoint's, or the beginning where there is none to read."""
+    """The state to go on from: the checkpoint's, or the beginning where there is none.
+
+    A file that is no whole checkpoint is kept under another name, and the log tells. Whatever else
+    keeps one from being read (the disk, the memory) is raised: it may be whole.
+    """
     streams = {name: stream(config.seed, name) for name in ("z", "penalty")}
     state: dict[str, Any] = {
         "step": 0,
@@ -349,9 +355,12 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
     try:
         saved = torch.load(path, weights_only=True, map_location=config.device)
     except Exception as error:
-        run.log(folder, f"{path.name} cannot be read ({error!r}); starting from the beginning")
+        if isinstance(error, OSError | MemoryError) or is_whole_archive(path):
+            raise
+        aside = run.set_aside(path)
+        run.log(folder, f"{path.name} is no checkpoint ({error!r}); it is kept as {aside.name}")
         return state
-    if saved["config"] != config.hash:
+    if not isinstance(saved, dict) or saved.get("config") != config.hash:
         raise StudyError(f"{path} belongs to another configuration; delete it to start anew")
     loss.load_state_dict(saved["loss"])
     players.generator.load_state_dict(saved["generator"])
@@ -360,7 +369,18 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
     players.d_optimizer.load_state_dict(saved["d_optimizer"])
     for name, generator in streams.items():
         generator.set_state(saved["streams"][name].cpu())
+    run.log(folder, f"goes on at step {saved['step']}")
+    run.write_json(folder / "progress.json", {"step": saved["step"]})  # whoever counts begins there
     return {name: saved[name] for name in state} | {"streams": streams}
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether a file that torch.save has written has all its bytes, by their checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
 
 
 def write_records(

@@ -12,6 +12,8 @@ from study.errors import StudyError
 
 BETA2 = 0.999
 EPSILON = 1e-8
+LONG_AGO = 10_000_000
+"""So many updates after which the kernel's own bias correction is exactly 1."""
 
 
 def float32(x: float) -> float:
@@ -97,13 +99,22 @@ class Adam:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict` of an optimiser of the same parameters."""
-        for name, value in state.items():
+        """Go on from a `state_dict` of an optimiser of the same parameters, of either kind."""
+        for name, value in self.in_own_words(state).items():
             if isinstance(value, list):
                 for own, saved in zip(getattr(self, name), value, strict=True):
                     own.copy_(saved)
             else:
                 setattr(self, name, value)
+
+    def in_own_words(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state as this kind of optimiser keeps it; what `GraphAdam` saves has no counts."""
+        if "powers" not in state:
+            return state
+        power1, power2 = (float(power) for power in state["powers"])
+        counts = [torch.full_like(count, LONG_AGO) for count in state["counts"]]
+        own = {"beta1_power": power1, "beta2_power": power2, "updates": LONG_AGO, "counts": counts}
+        return {name: value for name, value in state.items() if name != "powers"} | own
 
 
 class GraphAdam(Adam):
@@ -119,6 +130,14 @@ class GraphAdam(Adam):
             count.fill_(float("inf"))
         device = self.counts[0].device
         self.powers = [torch.tensor(beta, device=device) for beta in (self.beta1, self.beta2)]
+
+    def in_own_words(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state as this kind of optimiser keeps it."""
+        if "powers" in state:
+            return state
+        powers = [torch.tensor(state[name]) for name in ("beta1_power", "beta2_power")]
+        counts = [torch.full_like(count, float("inf")) for count in state["counts"]]
+        return state | {"powers": powers, "counts": counts}
 
     def step(self) -> None:
         """One update, by device operations alone."""

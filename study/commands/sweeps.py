@@ -1,0 +1,312 @@
+"""Commands about sweeps: train, cancel, status, collect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from study import files, terminal
+from study.errors import StudyError
+from study.runs import orders, slurm
+from study.runs import progress as runs
+from study.runs import status as stands
+from study.runs import table as store
+from study.runs import workers as launch
+from study.runs.claim import forgive, last_claim
+from study.runs.driver import Scheduler, Show, drive
+from study.runs.folder import DONE, results_folder, state_of, sweeps_with_runs
+from study.runs.resources import RESOURCES_FOLDER, Resources, read_resources
+from study.settings.config import ENVIRONMENT, load_sweep, read_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from study.settings.config import RunConfig
+
+
+class Cluster(StrEnum):
+    """Where a sweep's runs are trained."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEVICE_HELP = "cpu or cuda; default: what there is."
+
+
+def sweep(
+    loss: Annotated[list[str], typer.Option(help="Only this loss (may be repeated).")] = [],
+    sweep: Annotated[str, typer.Option(help="A file of sweeps/, without .toml.")] = "quick",
+    dataset: Annotated[list[str], typer.Option(help="Only this data set.")] = [],
+    trials: Annotated[int | None, typer.Option(min=1, help="Settings a loss.")] = None,
+    cluster: Annotated[Cluster, typer.Option(help="Where to train.")] = Cluster.LOCAL,
+    resources: Annotated[
+        Path, typer.Option(help="With slurm: what a job may use.")
+    ] = RESOURCES_FOLDER / "one_machine.toml",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With slurm: stay until all is done.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once on this machine.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="On a GPU: replay the step as a CUDA graph.")
+    ] = False,
+    retries: Annotated[int, typer.Option(min=0, help="Further attempts at a failed run.")] = 1,
+    max_failures: Annotated[int, typer.Option(min=1, help="Stop at so many failed runs.")] = 20,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+) -> None:
+    """Train what is missing of a sweep, collect it, and show where it stands."""
+    from study.runs import checks, forecast
+    from study.runs.sweep import plan
+
+    config = load_sweep(sweep)
+    given = read_resources(resources) if cluster == Cluster.SLURM else None
+    device = device or (given.device if given else checks.default_device())
+    results = results_folder()
+    if config.name == "quick" and not dataset:
+        dataset = ["fashion_mnist"]
+    configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
+    if given:
+        slurm.require()
+        say_about_jobs(given, device, resources)
+    else:
+        checks.require_device(device)
+    gpus = checks.local_gpus() if device == "cuda" and not given else []
+    workers = workers or len(gpus) or len(os.sched_getaffinity(0))
+    at_once = given.runs_together if given else workers
+    found = runs.progress(configs, results)
+    jobs = orders.jobs_folder(results, sweep)
+    limits = (retries, max_failures)
+    environment = ENVIRONMENT[config.arithmetic]
+    with scheduler_for(given, jobs, workers, gpus, limits, environment) as scheduler:
+        if dry_run:
+            there = scheduler.carried() if isinstance(scheduler, slurm.Jobs) else {}
+            for line in forecast.describe(found, results, scheduler, there, at_once):
+                print(line)
+            return
+        if found.left():
+            checks.require_inputs(configs)
+        found = runs.prepare(configs, results)
+        for each in terminal.left_in_order(found):
+            print(f"{each.run}: goes on at step {each.step:,}")
+        try:
+            with terminal.live(results, at_once) as show:
+                train_all(found, scheduler, show, retries, max_failures, wait)
+        finally:
+            table = collect_one(results, sweep)
+    if not given or wait:
+        finish(configs, table, results)
+
+
+def train_all(
+    found: runs.Progress,
+    scheduler: Scheduler,
+    show: Show,
+    retries: int,
+    max_failures: int,
+    wait: bool,
+) -> None:
+    """Have what is missing trained: to the end here, and on a cluster where one is to wait."""
+    if isinstance(scheduler, slurm.Jobs):
+        scheduler.report_former()
+        if not wait:
+            scheduler.submit(found.open(retries))
+            print("`make status` tells how it goes; `make cancel` takes the jobs back")
+            return
+    if found.left():
+        try:
+            drive(found, scheduler, show, retries, max_failures)
+        except KeyboardInterrupt:
+            for each in terminal.left_in_order(found.now()):
+                print(f"{each.run}: stopped at step {each.step:,}, kept", file=sys.stderr)
+            raise
+
+
+@contextmanager
+def scheduler_for(
+    resources: Resources | None,
+    jobs: Path,
+    workers: int,
+    gpus: list[str],
+    limits: tuple[int, int],
+    environment: Mapping[str, str],
+) -> Iterator[Scheduler]:
+    """What trains the runs: the queue of a cluster where there are `resources`, or workers here."""
+    from study.runs.local import here
+    from study.training.loop import train
+
+    if resources is not None:
+        yield slurm.Jobs(jobs, resources, train, *limits, environment)
+    else:
+        with here(train, workers, limits[0], gpus, environment) as scheduler:
+            yield scheduler
+
+
+def say_about_jobs(resources: Resources, device: str, path: Path) -> None:
+    """Say where the runs will train, and what is wrong with the jobs."""
+    asked = "ask for a GPU" if resources.asks_for_gpu else "ask for no GPU by any option of sbatch"
+    print(f"jobs {asked}; runs train on {device} (`device = ...` in {path} states it)")
+    if resources.warning:
+        print(f"{path}: {resources.warning}", file=sys.stderr)
+
+
+def finish(configs: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
+    """Show what came of a sweep; exit status 1 where runs are left."""
+    terminal.report(configs, table, results)
+    left = runs.progress(configs, results).left()
+    if left:
+        states = ", ".join(f"{count} {state}" for state, count in left.items())
+        print(
+            f"{left.total()} of {len(configs)} runs are not done ({states}); `make status` "
+            "says more, and the same command goes on from here",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+    name = configs[0].sweep
+    search = load_sweep(name).ranges is not None
+    print(
+        f"next: make report SWEEP={name} (a page with figures)"
+        + (f", make verdict SWEEP={name}" if search else "")
+        + f", make sweep LOSS=... SWEEP={name} (`make losses` lists them)"
+    )
+
+
+def collect_one(results: Path, sweep: str) -> pd.DataFrame:
+    """Bring a sweep's finished runs into its table and its Optuna storage; returns the table."""
+    from study.analysis import dashboard
+    from study.settings.config import sweep_names
+
+    table = store.collect(results, sweep)
+    if len(table) and sweep in sweep_names():
+        dashboard.record(results, load_sweep(sweep), table)
+    return table
+
+
+def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = []) -> None:
+    """Take the SLURM jobs of the sweeps out of the queue; their runs can be sent again."""
+    results = results_folder()
+    for name in sweep:
+        stands.require_sweep(name, results)
+    for name in sweep or sweeps_with_runs(results):
+        print(f"{name}: {slurm.cancel(orders.jobs_folder(results, name))} jobs cancelled")
+
+
+def status(
+    sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = [],
+    as_json: Json = False,
+) -> None:
+    """What is to do, running, done, failed and lost, from the files alone."""
+    results = results_folder()
+    for name in sweep:
+        stands.require_sweep(name, results)
+    found = stands.status(results, sweep)
+    if as_json:
+        content = found._asdict() | {"running": [each._asdict() for each in found.running]}
+        print(json.dumps(content, indent=1))
+        return
+    for name in dict.fromkeys(entry["sweep"] for entry in found.groups):
+        print(f"sweep {name}")
+        groups = [entry for entry in found.groups if entry["sweep"] == name]
+        terminal.console.print(terminal.overview(groups, terminal.console.width), highlight=False)
+    if found.running:
+        shown = terminal.runs_at_work(found.running, terminal.console.width)
+        terminal.console.print(shown, highlight=False)
+    for failure in found.failures:
+        print(f"{failure['run']} failed: {failure['error']}; log: {failure['log']}")
+    for line in found.warnings:
+        print(line)
+    if not found.groups:
+        print("no runs and no table yet; `make sweep` trains some")
+
+
+def collect(
+    sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = [],
+    common: Annotated[
+        bool, typer.Option("--common", help="Keep only the first settings, which all losses have.")
+    ] = False,
+    winners: Annotated[
+        bool,
+        typer.Option(
+            "--winners",
+            help="Of re-runs, keep only those of what is still the best; move others' folders to "
+            "overtaken/.",
+        ),
+    ] = False,
+) -> None:
+    """Bring finished runs into results/<sweep>.parquet, and a few of their files beside it."""
+    results = results_folder()
+    for name in sweep:
+        stands.require_sweep(name, results)
+    failed = False
+    for name in sweep or sweeps_with_runs(results):
+        try:
+            print(collected(results, name, common, winners))
+        except StudyError as error:
+            if sweep:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # each sweep stands for itself
+            failed = True
+    if failed:
+        raise typer.Exit(2)
+
+
+def collected(results: Path, name: str, common: bool, winners: bool) -> str:
+    """Collect one sweep; what its table then holds."""
+    from study.analysis import examples, scores
+    from study.analysis.tables import of_the_winners
+    from study.runs.sweep import best_settings
+    from study.settings.config import sweep_names
+
+    search = load_sweep(name).best_of if winners else None
+    if search is not None:
+        runs.set_overtaken_aside(results, name, best_settings(search))
+    table = collect_one(results, name)
+    if common:
+        table = scores.common_settings(table)
+    if search is not None:
+        table = of_the_winners(table, store.read_table(results, search))
+    if common or search is not None:
+        store.write_table(results, name, table)
+    if name in sweep_names():
+        examples.keep(results, name)
+    count = table["config"].nunique()
+    return f"{store.table_path(results, name)}: {count} runs, {len(table)} rows"
+
+
+def train(run_dir: Path) -> None:
+    """Train the one run whose config.json lies in RUN_DIR, from its checkpoint if it has one."""
+    config = read_config(run_dir / "config.json")
+    os.environ.update(ENVIRONMENT[config.arithmetic])
+    from study.runs import checks
+    from study.training.loop import train as train_run  # loads torch, which reads the environment
+
+    files.commit()
+    checks.require_device(config.device)
+    checks.require_inputs([config])
+    state = state_of(run_dir)
+    last = last_claim(run_dir)
+    if state == "running" and last is not None:
+        record = last.read()
+        raise StudyError(f"{run_dir} is at work: process {record.pid} on {record.host} trains it")
+    forgive(run_dir)
+    with launch.Notice(*launch.SIGNALS) as notice:
+        launch.attempt(run_dir, train_run, lambda: notice.given, retries=0)
+    state = state_of(run_dir)
+    print(f"{run_dir}: {state}; {run_dir / 'log.txt'}")
+    if notice.given and state not in DONE:
+        raise KeyboardInterrupt
+    if state == "failed":
+        raise typer.Exit(1)

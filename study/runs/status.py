@@ -1,0 +1,228 @@
+"""Where every sweep stands, by its files and tables. Imports no torch: it answers at once."""
+
+import difflib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from study import files
+from study.errors import StudyError
+from study.runs import orders
+from study.runs import table as store
+from study.runs.claim import claims
+from study.runs.folder import (
+    DONE,
+    State,
+    planned_runs,
+    read_result,
+    state_of,
+    sweeps_with_runs,
+)
+from study.runs.steps import reached
+from study.settings.config import RunConfig, sweep_names
+
+STATES: tuple[State, ...] = ("to do", "running", "ok", "diverged", "failed", "lost")
+RESTLESS = 3
+"""Attempts, each left before its first step was done, of which the status tells."""
+
+
+class Status(NamedTuple):
+    """What is true of some sweeps."""
+
+    groups: list[dict[str, Any]]
+    """One a sweep, loss and data set."""
+    failures: list[dict[str, Any]]
+    """Runs that have failed, with the error."""
+    running: list["AtWork"]
+    """Runs in training, with how far they are."""
+    warnings: list[str]
+    """What is odd, a line each."""
+
+
+class AtWork(NamedTuple):
+    """A run in training, by its own files."""
+
+    run: str
+    step: int
+    steps: int
+    rate: float | None
+    """Steps a second."""
+    best: float | None
+    """The smallest distance so far."""
+    left_s: float | None
+
+
+def at_work(config: RunConfig, folder: Path) -> AtWork:
+    """How far a run in training is."""
+    step, rate = reached(folder)
+    left_s = (config.d_steps - step) / rate if rate else None
+    return AtWork(str(config.path), step, config.d_steps, rate, best_so_far(folder), left_s)
+
+
+def best_so_far(folder: Path) -> float | None:
+    """The smallest distance among a run's evaluations; None before the first."""
+    try:
+        lines = files.read_bytes(folder / "metrics.jsonl").splitlines()
+        distances = [float(json.loads(line)["fid"]) for line in lines]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return min(distances, default=None)
+
+
+class Cost(NamedTuple):
+    """What a finished run came to."""
+
+    fid: float
+    wall_s: float
+
+
+def cost_of(status: str, distances: Iterable[float], wall_s: float) -> Cost:
+    """The cost of a run that is done: its smallest distance, infinity where it diverged."""
+    return Cost(min(distances) if status == "ok" else float("inf"), wall_s)
+
+
+class Costs:
+    """What finished runs came to, from their sweep's table or their folders; each is read once."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.known: dict[str, Cost] = {}
+        self.tables: dict[str, pd.DataFrame] = {}
+
+    def table(self, sweep: str) -> pd.DataFrame:
+        """The first row of each of the runs that a sweep's table holds, by hash; costs noted."""
+        if sweep not in self.tables:
+            rows = store.read_table(self.results, sweep)
+            by_run = rows.groupby("config", sort=False)
+            first = by_run[["sweep", "loss", "dataset", "status", "features"]].first()
+            numbers = zip(first["status"], by_run["fid"].min(), by_run["wall_s"].max(), strict=True)
+            costs = [cost_of(status, [fid], wall_s) for status, fid, wall_s in numbers]
+            self.known |= dict(zip(map(str, first.index), costs, strict=True))
+            self.tables[sweep] = first
+        return self.tables[sweep]
+
+    def of(self, config: RunConfig, folder: Path) -> Cost | None:
+        """What one run came to; None where nobody knows."""
+        self.table(config.sweep)
+        identity = config.hash
+        if identity not in self.known:
+            result = read_result(folder)
+            if result is not None and result["config"] == identity:
+                rows = result["evaluations"]
+                distances = [row["fid"] for row in rows]
+                self.known[identity] = cost_of(result["status"], distances, rows[-1]["wall_s"])
+        return self.known.get(identity)
+
+
+class Groups:
+    """Loss x data set: how many runs are in each state, the best distance, time spent and left."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = max(workers, 1)
+        self.groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+
+    def add(
+        self, key: tuple[str, str, str], features: str, state: State, cost: Cost | None
+    ) -> None:
+        """Count a run of (sweep, loss, data set)."""
+        empty = {"best": None, "spent_s": 0.0, "runs": 0, "features": features}
+        group = self.groups.setdefault(key, empty | dict.fromkeys(STATES, 0))
+        group[state] += 1
+        group["runs"] += 1
+        if cost is not None:
+            group["spent_s"] += cost.wall_s
+            if cost.fid < (group["best"] or float("inf")):
+                group["best"] = cost.fid
+
+    def entries(self) -> list[dict[str, Any]]:
+        """One entry a group."""
+        for group in self.groups.values():
+            done = group["ok"] + group["diverged"]
+            left = group["runs"] - done
+            group["left_s"] = group["spent_s"] / done * left / self.workers if done else None
+        names = ("sweep", "loss", "dataset")
+        return [dict(zip(names, key, strict=True)) | group for key, group in self.groups.items()]
+
+
+def groups_of(
+    costs: Costs, workers: int, configs: list[RunConfig], folders: list[Path], states: list[State]
+) -> list[dict[str, Any]]:
+    """The groups of some runs, which so many workers train."""
+    groups = Groups(workers)
+    for config, folder, state in zip(configs, folders, states, strict=True):
+        cost = costs.of(config, folder) if state in DONE else None
+        groups.add((config.sweep, config.loss, config.dataset), config.features, state, cost)
+    return groups.entries()
+
+
+def sweeps_there(results: Path) -> list[str]:
+    """The sweeps that have run folders or a table."""
+    tables = {path.stem for path in results.glob("*.parquet")} & set(sweep_names())
+    return sorted({*sweeps_with_runs(results), *tables})
+
+
+def require_sweep(name: str, results: Path) -> None:
+    """StudyError where nothing has such a name: no file of sweeps/, no run, no table."""
+    known = sorted({*sweep_names(), *sweeps_there(results)})
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
+        raise StudyError(f"unknown sweep '{name}'; {hint}")
+
+
+def status(results: Path, sweeps: list[str] | None = None) -> Status:
+    """What is true of the sweeps: of every planned run, and of those that only a table holds.
+
+    What cannot be read is named on stderr, and the rest is told.
+    """
+    found = Status([], [], [], [])
+    for name in sweeps or sweeps_there(results):
+        try:
+            add_sweep(found, results, name)
+        except (StudyError, OSError) as error:
+            print(error, file=sys.stderr)
+    return found
+
+
+def add_sweep(found: Status, results: Path, sweep: str) -> None:
+    """Add what is true of one sweep."""
+    costs, groups = Costs(results), Groups(1)
+    seen = set()
+    for folder, config in zip(*planned_runs(sweep, results), strict=True):
+        try:
+            state = state_of(folder, config.hash)
+            cost = costs.of(config, folder) if state in DONE else None
+            seen.add(config.hash)
+            groups.add((sweep, config.loss, config.dataset), config.features, state, cost)
+            if state == "running":
+                found.running.append(at_work(config, folder))
+            add_run(found, folder, state)
+        except OSError as error:
+            print(f"{folder}: {error}", file=sys.stderr)
+    table = costs.table(sweep)
+    for hash_, row in table[~table.index.isin(seen)].iterrows():
+        key = (sweep, row["loss"], row["dataset"])
+        groups.add(key, row["features"], row["status"], costs.known[str(hash_)])
+    found.groups.extend(groups.entries())
+    found.warnings.extend(orders.warnings(orders.jobs_folder(results, sweep)))
+
+
+def add_run(found: Status, folder: Path, state: State) -> None:
+    """Add what is to be told of one run: why it failed, or that it never gets anywhere."""
+    if state in DONE:
+        return
+    attempts = claims(folder)
+    if state == "failed":
+        error, log = attempts[-1].read().error, str(folder / "log.txt")
+        found.failures.append({"run": str(folder), "error": error, "log": log})
+    elif len(attempts) > RESTLESS and reached(folder).step == 0:
+        left = sum(each.read().state == "released" for each in attempts)
+        if left >= RESTLESS:
+            found.warnings.append(
+                f"{folder}: {left} attempts ended before a step was done; is a job's warning "
+                "(slurm_signal_delay_s) longer than its life?"
+            )
