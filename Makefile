@@ -13,7 +13,7 @@ PYTHON := .venv/bin/python
 STUDY  := $(PYTHON) -m study
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep status cancel collect figures behaviour report test faults lint bench dashboard clean
+.PHONY: help sweep status cancel collect figures behaviour report check test faults lint bench dashboard clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -50,6 +50,9 @@ report: .venv/ready  ## write analysis/<sweep>.html: verdict, tables, figures on
 
 test: .venv/ready  ## run the tests (no download, no GPU)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+
+check: .venv/ready  ## try what runs rely on, on this machine: DEVICE=cuda CLUSTER=slurm RESOURCES= FLAGS='--json check.json'
+	$(strip $(STUDY) check --cluster $(CLUSTER) $(DEVICE:%=--device %) $(RESOURCES:%=--resources %) $(FLAGS))
 
 faults: .venv/ready  ## kill 200 processes at random during a tiny sweep, and see that nothing is lost
 	OMP_NUM_THREADS=1 $(PYTHON) tests/faults.py --kills 200

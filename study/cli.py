@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from study import terminal
-from study.commands import sweeps
+from study.commands import proof, sweeps
 from study.errors import StudyError
 from study.runs.folder import results_folder
 
@@ -33,7 +33,10 @@ app = typer.Typer(
 )
 
 
-for command in (sweeps.sweep, sweeps.status, sweeps.cancel, sweeps.collect, sweeps.train):
+for command in (
+    *(sweeps.sweep, sweeps.status, sweeps.cancel, sweeps.collect, sweeps.train),
+    proof.check,
+):
     app.command()(command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,47 @@
+"""Commands that prove: what holds on this machine, and whether committed rows come out again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study import files
+from study.commands.sweeps import DEVICE_HELP, Cluster
+from study.runs.folder import results_folder
+from study.runs.resources import RESOURCES_FOLDER, read_resources
+
+
+def check(
+    part: Annotated[list[str] | None, typer.Argument(help="Only these; default: all.")] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    cluster: Annotated[
+        Cluster, typer.Option(help="slurm: look at the cluster as well.")
+    ] = Cluster.LOCAL,
+    resources: Annotated[
+        Path, typer.Option(help="With slurm: what a job may use.")
+    ] = RESOURCES_FOLDER / "one_machine.toml",
+    to: Annotated[
+        Path | None, typer.Option("--json", help="Write the rows to this file, for a bug report.")
+    ] = None,
+) -> None:
+    """Try what this package relies on, on this machine: a row each, status 1 where one is off."""
+    from study.check import report
+    from study.check.rows import Machine, chosen, row_of
+    from study.runs import checks
+
+    device = device or checks.default_device()
+    checks.require_device(device)
+    found = read_resources(resources) if cluster == Cluster.SLURM else None
+    machine = Machine(device, results_folder(), found)
+    rows = []
+    for each in chosen(report.CHECKS, part or []):
+        rows.append(row_of(each, machine))
+        print(report.line(rows[-1]), flush=True)
+    print(report.summary(rows))
+    if to is not None:
+        files.write_atomically(to, lambda path: path.write_text(report.as_json(rows, machine)))
+        print(to)
+    if any(row.status == "off" for row in rows):
+        raise typer.Exit(1)

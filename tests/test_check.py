@@ -1,0 +1,383 @@
+"""`study check`: what holds is ok, and a fault planted for each kind of row is found."""
+
+import errno
+import json
+import os
+import queue
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import emulated_graph
+import pytest
+import torch
+from test_slurm import running_cluster
+from typer.testing import CliRunner
+
+from study import cli, features, files
+from study.check import cluster, disk, distances, graphs, replay, report, speed, training
+from study.check.rows import Check, Machine, NotTried, Off, chosen, require_within, row_of
+from study.errors import StudyError
+from study.runs.resources import RESOURCES_FOLDER, read_resources
+from study.training import cuda_graph
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine("cpu", tmp_path / "results")
+
+
+def rows(checks, machine, *names):
+    found = [row_of(check, machine) for check in checks if not names or check.name in names]
+    assert found
+    return {row.name: row for row in found}
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def test_a_row_says_what_was_found_whatever_happened(machine):
+    def fall(machine):
+        raise ZeroDivisionError("by\nnought")
+
+    def refuse(machine):
+        raise StudyError("no such thing")
+
+    def skip(machine):
+        raise NotTried("no CUDA here")
+
+    found = [row_of(Check("a", "b", run), machine)[:4] for run in (str, fall, refuse, skip)]
+    assert found == [
+        ("a", "b", "ok", str(machine)),
+        ("a", "b", "off", "ZeroDivisionError: by nought"),
+        ("a", "b", "off", "no such thing"),
+        ("a", "b", "not tried", "no CUDA here"),
+    ]
+
+
+def test_a_number_is_told_with_its_bound():
+    assert require_within("apart by", 0.5, 1) == "apart by 0.5 (at most 1)"
+    for bad in (1.5, float("nan"), float("inf")):
+        with pytest.raises(Off, match=f"apart by {bad:.2g}, more than 1"):
+            require_within("apart by", bad, 1)
+
+
+def test_parts_are_chosen_by_name():
+    parts = ["disk", "runs", "steps", "losses", "graphs", "distances", "cluster", "speed"]
+    assert sorted({check.part for check in report.CHECKS}) == sorted(parts)
+    assert chosen(report.CHECKS, ["disk"]) == disk.CHECKS
+    assert chosen(report.CHECKS, []) == report.CHECKS
+    with pytest.raises(StudyError, match=r"unknown part 'disc' of check; did you mean 'disk'\?"):
+        chosen(report.CHECKS, ["disc"])
+    names = [(check.part, check.name) for check in report.CHECKS]
+    assert len(set(names)) == len(names)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def check(tmp_path, *words):
+    done = CliRunner().invoke(
+        cli.app,
+        ["check", *words, "--device", "cpu", "--json", str(tmp_path / "check.json")],
+        env={"STUDY_RESULTS": str(tmp_path / "results")},
+    )
+    text = (tmp_path / "check.json").read_text()
+    return done, json.loads(text, parse_constant=pytest.fail)
+
+
+def test_the_command_says_what_holds_and_writes_it_down(tmp_path):
+    done, written = check(tmp_path, "disk")
+    assert done.exit_code == 0, done.output
+    assert "5 ok, 0 off, 0 not tried" in done.output
+    assert [row["status"] for row in written["rows"]] == ["ok"] * 5
+    assert torch.__version__.startswith(written["machine"]["versions"]["torch"])
+    assert written["machine"]["disk"]
+    assert not list((tmp_path / "results").iterdir())
+
+
+def test_status_1_where_something_is_off(tmp_path, monkeypatch):
+    def refuse(*places):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    done, written = check(tmp_path, "disk")
+    assert done.exit_code == 1
+    assert "4 ok, 1 off, 0 not tried; off: disk: hard links" in done.output
+    (off,) = (row for row in written["rows"] if row["status"] == "off")
+    assert off["detail"].startswith(
+        f"no hard links on {tmp_path}/results (Operation not permitted): "
+    )
+
+
+# ---- the disk ------------------------------------------------------------------------------------
+
+
+def test_a_disk_where_a_link_replaces_a_file_is_off(machine, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda one, other: other.write_bytes(one.read_bytes()))
+    assert "two workers could hold one run" in rows(disk.CHECKS, machine)["hard links"].detail
+
+
+def test_a_disk_that_writes_in_place_is_off(machine, monkeypatch):
+    monkeypatch.setattr(files, "write_atomically", lambda path, write: write(path))
+    found = rows(disk.CHECKS, machine)["files are replaced whole"]
+    assert found.status == "off"
+    assert "an open file read 'new'" in found.detail
+
+
+def test_a_disk_without_locks_is_off(machine, monkeypatch):
+    monkeypatch.setattr(files, "alone", lambda folder: nullcontext())
+    found = rows(disk.CHECKS, machine)["locks"]
+    assert found.status == "off"
+    assert "two drivers could write one table" in found.detail
+
+
+def test_a_disk_that_creates_a_file_twice_is_off(machine, monkeypatch):
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": opened(path, mode.replace("x", "w")))
+    assert rows(disk.CHECKS, machine, "exclusive creation")["exclusive creation"].status == "off"
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [([0, 0], "the second is no newer"), ([-900, -899], "900, more than 60")],
+)
+def test_a_clock_that_stands_or_is_minutes_away_is_off(machine, monkeypatch, times, message):
+    ahead = iter(times)
+    start = time.time()
+    monkeypatch.setattr(disk, "stamp", lambda path: start + next(ahead))
+    found = rows(disk.CHECKS, machine, "clock")["clock"]
+    assert found.status == "off"
+    assert message in found.detail.replace("9e+02", "900")
+
+
+def test_a_results_folder_that_cannot_be_written_to_is_off(tmp_path):
+    (tmp_path / "file").touch()
+    found = rows(disk.CHECKS, Machine("cpu", tmp_path / "file"))
+    assert {row.status for row in found.values()} == {"off"}
+    assert "cannot write to the results folder" in found["locks"].detail
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+
+def test_runs_are_equal_here(machine):
+    found = rows(training.CHECKS, machine, "the same run twice", "a run resumed")
+    assert [row.status for row in found.values()] == ["ok", "ok"]
+
+
+def test_a_resumed_run_that_is_not_equal_is_off(machine, monkeypatch):
+    """The checkpoint loses the last bit of one weight."""
+    plain = training.train
+
+    def forgetful(folder, *given):
+        path = folder / "checkpoint.pt"
+        if path.exists():
+            saved = torch.load(path, weights_only=True)
+            weight = saved["generator"]["fc1.weight"]
+            weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(1.0))
+            torch.save(saved, path)
+        return plain(folder, *given)
+
+    monkeypatch.setattr(training, "train", forgetful)
+    found = rows(training.CHECKS, machine, "a run resumed")["a run resumed"]
+    assert found.status == "off"
+    assert "a whole run and a resumed one differ in " in found.detail
+
+
+def test_a_run_that_does_not_repeat_itself_is_off(machine, monkeypatch):
+    seeds, plain = iter(range(9)), training.config
+    monkeypatch.setattr(
+        training, "config", lambda loss, device: plain(loss, device, seed=next(seeds))
+    )
+    found = rows(training.CHECKS, machine, "the same run twice")["the same run twice"]
+    assert found.status == "off"
+    assert "two runs differ in evaluations, curves, weights: last distance" in found.detail
+
+
+def test_a_run_that_goes_on_when_asked_to_stop_is_off(machine, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda folder, *given: "ok")
+    found = rows(training.CHECKS, machine, "a run resumed")["a run resumed"]
+    assert (found.status, found.detail) == ("off", "a run that was asked to stop went on")
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+def test_every_loss_is_tried_and_one_that_breaks_is_off(machine, monkeypatch):
+    assert rows(training.CHECKS, machine, "hinge")["hinge"].status == "ok"
+    plain = training.curves
+
+    def broken(wanted):
+        found = plain(wanted)
+        if wanted.normalisation == "spectral":
+            found["g_loss"][3] = float("nan")
+        return found
+
+    monkeypatch.setattr(training, "curves", broken)
+    found = rows(training.CHECKS, machine, "hinge")["hinge"]
+    assert found.detail == "g_loss is not finite with normalisation spectral"
+    monkeypatch.setattr(training, "curves", lambda wanted: {"d_loss": torch.ones(20)})
+    found = rows(training.CHECKS, machine, "hinge")["hinge"]
+    assert found.detail == "d_loss does not move with normalisation none"
+
+
+def test_bf16_that_is_too_coarse_is_off(machine, monkeypatch):
+    assert rows(training.CHECKS, machine, "bf16")["bf16"].status == "ok"
+    plain = training.curves
+
+    def coarse(wanted):
+        found = plain(wanted)
+        return {k: v * 1.1 for k, v in found.items()} if wanted.precision == "bf16" else found
+
+    monkeypatch.setattr(training, "curves", coarse)
+    assert rows(training.CHECKS, machine, "bf16")["bf16"].status == "off"
+
+
+def test_what_needs_a_gpu_says_so(machine):
+    for row in rows(training.CHECKS, machine, "TF32", "CUDA graph, ns").values():
+        assert (row.status, row.detail) == ("not tried", "no CUDA here")
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """A recorder in a CUDA graph's place, and a CPU that is taken for a GPU."""
+    monkeypatch.setattr(cuda_graph, "record", emulated_graph.record)
+    monkeypatch.setattr(cuda_graph, "aside", lambda work: work())
+    monkeypatch.setattr(training, "require_gpu", lambda machine: None)
+
+
+@pytest.mark.parametrize("loss", ["ns", "began"])
+def test_a_graphs_step_is_the_plain_one(machine, pretended_gpu, loss, monkeypatch):
+    name = f"CUDA graph, {loss}"
+    assert rows(training.CHECKS, machine, name)[name].status == "ok"
+    build = training.build
+
+    def counts_in_python(wanted, *given):
+        return build(wanted.model_copy(update={"cuda_graph": False}), *given)
+
+    monkeypatch.setattr(training, "build", counts_in_python)
+    assert rows(training.CHECKS, machine, name)[name].status == "off"
+
+
+def test_steps_keep_to_their_device():
+    """On `meta` a tensor of another device raises; nothing does before values are asked for."""
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta tensor"):
+        training.curves(training.config("dragan", "meta"))
+
+
+# ---- the released graphs -------------------------------------------------------------------------
+
+
+def test_a_changed_weight_is_off(machine, monkeypatch):
+    plain = replay.weight
+
+    def changed(name, shape, truncated):
+        value = plain(name, shape, truncated)
+        if name == "encoder/en_conv2/w":
+            value[0, 0, 0, 0] += 1e-3
+        return value
+
+    monkeypatch.setattr(replay, "weight", changed)
+    found = rows(graphs.CHECKS, machine, "vae in float64")["vae in float64"]
+    assert found.status == "off"
+    assert "(at most 1e-06)" in found.detail
+
+
+def test_float32_is_told_from_another_arithmetic(machine, monkeypatch):
+    assert rows(graphs.CHECKS, machine, "vae in float32")["vae in float32"].status == "ok"
+    found = replay.recorded("vae")
+    monkeypatch.setattr(replay, "replay", lambda *given: found._replace(images=found.images + 0.03))
+    assert rows(graphs.CHECKS, machine, "vae in float32")["vae in float32"].status == "off"
+    monkeypatch.setattr(graphs, "on_the_cpu", lambda name: found)
+    beside = row_of(Check("graphs", "x", graphs.CHECKS[-1].run), machine._replace(device="cuda"))
+    assert beside.detail.startswith("pixels beside the CPU's float32: within 0.03, more than 0.02")
+
+
+# ---- distances -----------------------------------------------------------------------------------
+
+
+def test_a_wrong_extractor_is_off(machine, monkeypatch):
+    name = "random is the study's"
+    assert rows(distances.CHECKS, machine, name)[name].status == "ok"
+    plain = features.load
+
+    def other(name, device):
+        extractor = plain(name, device)
+        extractor.network[0].weight[0] *= 2
+        return extractor
+
+    monkeypatch.setattr(features, "load", other)
+    found = rows(distances.CHECKS, machine, name)[name]
+    assert found.status == "off"
+    assert found.detail.endswith("these are other features than the study's random")
+
+
+def test_the_distance_is_torch_fidelitys(machine, monkeypatch):
+    check = Check("distances", "x", lambda m: distances.beside_torch_fidelity("random", m))
+    assert row_of(check, machine).status == "ok"
+    plain = distances.frechet_distance
+    monkeypatch.setattr(distances, "frechet_distance", lambda *given: 1.001 * plain(*given))
+    assert row_of(check, machine).status == "off"
+
+
+def test_inception_is_not_tried_without_its_weights(machine, monkeypatch):
+    monkeypatch.setenv("STUDY_INCEPTION", "/nowhere")
+    name = "inception beside torch-fidelity"
+    found = rows(distances.CHECKS, machine, name)[name]
+    assert (found.status, found.detail[:26]) == ("not tried", "no Inception weights here;")
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+def test_speed_is_measured_where_there_are_cores(machine, monkeypatch):
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+    found = queue.Queue()
+    wanted = speed.paper_run("cpu", False)
+    assert (wanted.width, wanted.loss, wanted.d_steps) == (1.0, "ns", 15625)
+    speed.measure(wanted.model_copy(update={"width": 1 / 16}), threading.Barrier(1), found)
+    rate, memory = found.get()
+    assert rate > 0
+    assert memory > 0.05
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    name = "4 at once"
+    assert rows(speed.CHECKS, machine, name)[name].detail == "2 cores here"
+
+
+def test_speed_is_told_with_runs_an_hour(machine, monkeypatch):
+    monkeypatch.setattr(speed, "speed", lambda *given: speed.Speed(100.0, 1.5))
+    said = speed.at_once(1, machine)
+    assert said == "plain: 100 steps/s in all, 23 runs an hour, 1.5 GiB each"
+    on_gpu = speed.at_once(16, machine._replace(device="cuda"))
+    assert on_gpu.count("23 runs an hour") == 2
+    monkeypatch.setattr(speed, "count_flops", lambda *given: (10**9, 10**9))
+    monkeypatch.setattr(speed, "predicted_flops", lambda runs: 2 * 10**11 * 86_400)
+    said = speed.cost(machine._replace(device="cuda"))
+    assert "1 days of training on this GPU at NS GAN's 200 GFLOP/s" in said
+
+
+# ---- the cluster ---------------------------------------------------------------------------------
+
+
+def test_no_cluster_named_is_not_tried(machine):
+    for row in rows(cluster.CHECKS, machine).values():
+        assert row.status == "not tried"
+
+
+def test_a_cluster_that_does_not_answer_is_off(machine, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    resources = read_resources(RESOURCES_FOLDER / "one_machine.toml")
+    for row in rows(cluster.CHECKS, machine._replace(resources=resources)).values():
+        assert row.status == "off"
+        assert "on this machine's PATH" in row.detail
+
+
+@pytest.mark.slurm
+def test_a_real_slurm_passes(tmp_path_factory, machine):
+    resources = read_resources(RESOURCES_FOLDER / "one_machine.toml")
+    with running_cluster(tmp_path_factory.mktemp("cluster"), 17400):
+        found = rows(cluster.CHECKS, machine._replace(resources=resources))
+    assert [row.status for row in found.values()] == ["ok"] * 3, found
+    assert "finished its run in 2 attempts" in found["a warned job"].detail
