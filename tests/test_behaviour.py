@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,12 @@ def small(monkeypatch, tmp_path):
         images[np.arange(n) % 10 < 5, :, :14] += 100
         return images, folder
 
+    def labels(split, folder):
+        return (np.arange(sizes[split]) % 10).astype(np.uint8)
+
     sizes = {"train": 600, "held_out": 200}
-    monkeypatch.setitem(data.SETS, "mnist", data.DataSet((1, 28, 28), sizes, read, "no"))
-    monkeypatch.setitem(
-        data.LABELS, "mnist", lambda split, folder: (np.arange(sizes[split]) % 10).astype(np.uint8)
-    )
+    toy = replace(data.SETS["mnist"], sizes=sizes, read=read, labels=labels)
+    monkeypatch.setitem(data.SETS, "mnist", toy)
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     monkeypatch.setattr(behaviour, "SIZES", (40, 80, 100, 200, 400))
     monkeypatch.setattr(behaviour, "NUM_IMAGES", 50)
@@ -110,7 +112,7 @@ def test_more_draws_change_none_that_were_made(small, table):
 
 
 def test_without_classes_nothing_is_dropped(small, monkeypatch):
-    monkeypatch.delitem(data.LABELS, "mnist")
+    monkeypatch.setitem(data.SETS, "mnist", replace(data.SETS["mnist"], labels=None))
     table = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=2)
     assert "classes" not in set(table["experiment"])
     assert len(damage(table).axes) == 6

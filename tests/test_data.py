@@ -8,6 +8,7 @@ import struct
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,10 +22,11 @@ from scipy.ndimage import map_coordinates
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 from study import datasets as data
-from study.datasets import triangles
+from study.datasets import celeba, fashion_mnist, mnist, triangles
 from study.errors import StudyError
 
-FETCHERS = data.FETCHERS
+IDX = {"fashion_mnist": fashion_mnist.FILES, "mnist": mnist.FILES}
+FETCHERS = {name: files.fetchers for name, files in IDX.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +34,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data folder, and neither Debian's files nor any way to fetch."""
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("STUDY_CELEBA", raising=False)
-    assert data.IDX_FOLDERS["fashion_mnist"][-1] == data.DEBIAN
-    places = (*data.IDX_FOLDERS["fashion_mnist"][:-1], tmp_path / "debian")
-    monkeypatch.setitem(data.IDX_FOLDERS, "fashion_mnist", places)
-    monkeypatch.setattr(data, "FETCHERS", {"fashion_mnist": (), "mnist": ()})
+    assert fashion_mnist.FILES.places[-1] == fashion_mnist.DEBIAN
+    places = (*fashion_mnist.FILES.places[:-1], tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist.FILES, "places", places)
+    for files in IDX.values():
+        monkeypatch.setattr(files, "fetchers", ())
     return tmp_path / "data"
 
 
@@ -49,7 +52,7 @@ def idx(images: np.ndarray) -> bytes:
 
 
 def expect(monkeypatch: pytest.MonkeyPatch, name: str, **sizes: int) -> None:
-    monkeypatch.setitem(data.SETS, name, data.SETS[name]._replace(sizes=sizes))
+    monkeypatch.setitem(data.SETS, name, replace(data.SETS[name], sizes=sizes))
 
 
 def md5(content: bytes) -> str:
@@ -60,8 +63,8 @@ def md5(content: bytes) -> str:
 
 
 def test_names_shapes_and_sizes_are_the_papers() -> None:
-    assert data.NAMES == ("celeba", "cifar10", "fashion_mnist", "mnist", "noise", "triangles")
-    known = {name: (data.image_shape(name), *data.sizes(name)) for name in data.NAMES}
+    assert data.names() == ["celeba", "cifar10", "fashion_mnist", "mnist", "noise", "triangles"]
+    known = {name: (data.image_shape(name), *data.sizes(name)) for name in data.names()}
     assert known == {
         "celeba": ((3, 64, 64), 162_770, 10_000),
         "cifar10": ((3, 32, 32), 50_000, 10_000),
@@ -104,7 +107,7 @@ def small_idx(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     hashes = {split: hashlib.sha256(idx(part)).hexdigest() for split, part in images.items()}
     for name in ("fashion_mnist", "mnist"):
         expect(monkeypatch, name, train=7, held_out=3)
-        monkeypatch.setitem(data.IDX_SHA256, name, hashes)
+        monkeypatch.setattr(IDX[name], "sha256", hashes)
     return images
 
 
@@ -137,9 +140,7 @@ def test_labels_of_idx(
     folder: Path, small_idx: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     classes = np.array([3, 1, 4, 1, 5, 9, 2], np.uint8)
-    monkeypatch.setitem(
-        data.IDX_SHA256[name], "train labels", hashlib.sha256(idx(classes)).hexdigest()
-    )
+    monkeypatch.setitem(IDX[name].sha256, "train labels", hashlib.sha256(idx(classes)).hexdigest())
     path = write(folder / name / "train-labels-idx1-ubyte.gz", idx(classes))
     labels = data.labels(name, "train")
     assert labels.dtype == torch.uint8
@@ -149,11 +150,13 @@ def test_labels_of_idx(
         data.labels(name, "train")
 
 
-@pytest.mark.skipif(not data.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(
+    not fashion_mnist.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed"
+)
 def test_the_real_fashion_mnist_has_as_many_of_each_class(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(data.IDX_FOLDERS, "fashion_mnist", (data.DEBIAN,))
+    monkeypatch.setattr(fashion_mnist.FILES, "places", (fashion_mnist.DEBIAN,))
     labels = data.labels("fashion_mnist", "held_out")
     assert labels.bincount().tolist() == [1000] * 10
     assert labels[:3].tolist() == [9, 2, 1]
@@ -177,16 +180,17 @@ def test_the_data_folder_goes_before_debian_and_debian_before_fetching(
 
 
 def test_torchvision_is_asked_before_debians_mirror() -> None:
-    fashion_mnist = (data.torchvision_fashion_mnist, data.debian_fashion_mnist)
-    assert FETCHERS["fashion_mnist"] == fashion_mnist
-    assert FETCHERS["mnist"] == (data.torchvision_mnist,)
+    assert FETCHERS["fashion_mnist"] == (fashion_mnist.torchvision, fashion_mnist.debian)
+    assert FETCHERS["mnist"] == (mnist.torchvision,)
 
 
-@pytest.mark.skipif(not data.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(
+    not fashion_mnist.DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed"
+)
 def test_the_real_fashion_mnist_has_its_published_mean(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(data.IDX_FOLDERS, "fashion_mnist", (data.DEBIAN,))
+    monkeypatch.setattr(fashion_mnist.FILES, "places", (fashion_mnist.DEBIAN,))
     assert data.load("fashion_mnist", "held_out").shape == (10_000, 1, 28, 28)
     train = data.load("fashion_mnist", "train")
     assert train.shape == (60_000, 1, 28, 28)
@@ -198,7 +202,7 @@ def test_corrupt_idx_names_file_and_both_hashes(
 ) -> None:
     content = idx(small_idx["train"][::-1])
     path = write(folder / "mnist/train-images-idx3-ubyte", content)
-    found, wanted = hashlib.sha256(content).hexdigest(), data.IDX_SHA256["mnist"]["train"]
+    found, wanted = hashlib.sha256(content).hexdigest(), mnist.FILES.sha256["train"]
     with pytest.raises(StudyError) as error:
         data.load("mnist", "train")
     assert str(error.value).startswith(
@@ -255,7 +259,7 @@ def test_the_next_source_serves_where_one_fails_or_is_corrupt(
         write(scratch / "usr/train-images-idx3-ubyte.gz", idx(small_idx["train"]))
         write(scratch / "usr/t10k-images-idx3-ubyte.gz", idx(small_idx["held_out"]))
 
-    monkeypatch.setitem(data.FETCHERS, "fashion_mnist", (fails, corrupt, whole))
+    monkeypatch.setattr(fashion_mnist.FILES, "fetchers", (fails, corrupt, whole))
     for split, images in small_idx.items():
         np.testing.assert_array_equal(data.load("fashion_mnist", split)[:, 0].numpy(), images)
     assert asked == ["corrupt", "whole"]  # the second split was there already
@@ -265,7 +269,7 @@ def test_the_next_source_serves_where_one_fails_or_is_corrupt(
 
 
 def test_failures_of_all_sources_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(data.FETCHERS, "mnist", (fails, lambda scratch: None))
+    monkeypatch.setattr(mnist.FILES, "fetchers", (fails, lambda scratch: None))
     with pytest.raises(StudyError) as error:
         data.load("mnist", "held_out")
     assert "(fails: no network; " in str(error.value)
@@ -279,7 +283,7 @@ def test_processes_at_once_do_not_trip_over_each_other(
         write(scratch / "train-images-idx3-ubyte", idx(small_idx["train"]))
         write(scratch / "t10k-images-idx3-ubyte", idx(small_idx["held_out"]))
 
-    monkeypatch.setitem(data.FETCHERS, "mnist", (fetch,))
+    monkeypatch.setattr(mnist.FILES, "fetchers", (fetch,))
     with ThreadPoolExecutor(8) as pool:
         loaded = list(pool.map(lambda _: data.load("mnist", "train"), range(32)))
     assert all(np.array_equal(part[:, 0], small_idx["train"]) for part in loaded)
@@ -305,7 +309,7 @@ def test_torchvisions_download_is_used(
     paths = [write(tmp_path / "mirror" / file, content) for file, content in contents.items()]
     monkeypatch.setattr(kind, "mirrors", [f"{server}/mirror/"])
     monkeypatch.setattr(kind, "resources", [(p.name, md5(p.read_bytes())) for p in paths])
-    monkeypatch.setitem(data.FETCHERS, name, FETCHERS[name][:1])
+    monkeypatch.setattr(IDX[name], "fetchers", FETCHERS[name][:1])
     np.testing.assert_array_equal(data.load(name, "train")[:, 0].numpy(), small_idx["train"])
 
 
@@ -323,7 +327,7 @@ def test_debians_package_is_unpacked_without_root(
         path = write(tmp_path / "bin" / name, f"#!/bin/sh\n{line}\n".encode())
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    monkeypatch.setitem(data.FETCHERS, "fashion_mnist", (data.debian_fashion_mnist,))
+    monkeypatch.setattr(fashion_mnist.FILES, "fetchers", (fashion_mnist.debian,))
     loaded = data.load("fashion_mnist", "held_out")
     np.testing.assert_array_equal(loaded[:, 0].numpy(), small_idx["held_out"])
 
@@ -332,8 +336,8 @@ def test_what_apt_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     apt = write(tmp_path / "bin/apt-get", b"#!/bin/sh\necho E: no such package >&2; exit 100\n")
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    monkeypatch.setitem(data.FETCHERS, "fashion_mnist", (data.debian_fashion_mnist,))
-    with pytest.raises(StudyError, match="debian_fashion_mnist: apt-get: E: no such package"):
+    monkeypatch.setattr(fashion_mnist.FILES, "fetchers", (fashion_mnist.debian,))
+    with pytest.raises(StudyError, match="debian: apt-get: E: no such package"):
         data.load("fashion_mnist", "train")
 
 
@@ -341,7 +345,7 @@ def test_what_apt_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_unwritable_data_folder_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setitem(data.FETCHERS, "mnist", (fails,))
+    monkeypatch.setattr(mnist.FILES, "fetchers", (fails,))
     folder.write_text("a file stands where the folder should be")
     with pytest.raises(StudyError, match=rf"cannot write into the data folder {folder} .*STUDY_"):
         data.load(name, "train")
@@ -437,7 +441,8 @@ def celeba_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         picture = np.full((218, 178, 3), 20 * i, np.uint8)
         Image.fromarray(picture).save(source / f"img_align_celeba/{i:06}.jpg", quality=95)
     digest = md5((source / "list_eval_partition.txt").read_bytes())
-    monkeypatch.setattr(data, "CELEBA_PARTITION_MD5", digest)
+    monkeypatch.setattr(celeba, "PARTITION_MD5", digest)
+    monkeypatch.setattr(celeba, "SIZES", {"train": 2, "held_out": 2})
     expect(monkeypatch, "celeba", train=2, held_out=2)
     monkeypatch.setenv("STUDY_CELEBA", str(source))
     return source
@@ -477,12 +482,12 @@ def test_celeba_crop_is_bilinear_at_two_and_a_half_pixels() -> None:
     at = 2.5 * np.arange(64)
     grid = np.meshgrid(29 + at, 9 + at, indexing="ij")
     channels = [map_coordinates(photo[..., c].astype(float), grid, order=1) for c in range(3)]
-    np.testing.assert_array_equal(data.celeba_crop(photo), np.rint(channels))
+    np.testing.assert_array_equal(celeba.crop(photo), np.rint(channels))
     column, row = np.arange(178), np.arange(218)
     ramp = np.broadcast_to(column[None, :, None], (218, 178, 3)).astype(np.uint8)
-    assert data.celeba_crop(ramp)[0, 5, :5].tolist() == [9, 12, 14, 16, 19]  # 9 + 2.5 j, to even
+    assert celeba.crop(ramp)[0, 5, :5].tolist() == [9, 12, 14, 16, 19]  # 9 + 2.5 j, to even
     ramp = np.broadcast_to(row[:, None, None], (218, 178, 3)).astype(np.uint8)
-    assert data.celeba_crop(ramp)[2, :5, 5].tolist() == [29, 32, 34, 36, 39]
+    assert celeba.crop(ramp)[2, :5, 5].tolist() == [29, 32, 34, 36, 39]
 
 
 def test_bad_celeba_files_are_named(
@@ -561,3 +566,4 @@ def test_summary_counts_every_part(folder: Path) -> None:
     path = folder / "triangles-v1-held_out.npy"
     assert summary["held_out"] == f"5 images, mean {mean:.2f} of 255, from {path}"
     assert "sha256" in summary["verified"]
+    assert "authors" in summary["source"]

@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def toy_set():
         rng = np.random.default_rng(split == "train")
         return rng.integers(0, 256, (100, 1, 28, 28), np.uint8), folder
 
-    return data.DataSet((1, 28, 28), {"train": 100, "held_out": 100}, read, "no")
+    return replace(data.SETS["mnist"], sizes={"train": 100, "held_out": 100}, read=read)
 
 
 def test_the_first_images_of_both_sides(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study import datasets
 from study.errors import StudyError
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
@@ -40,13 +41,6 @@ HYPERPARAMETERS = {
 LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
 CHOICES = {"disc_iters", "batch_norm"}
 F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
-_DATASETS = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "celeba": "CelebA",
-    "triangles": "Triangles",
-}
 _TITLES = {
     "mm": "MM GAN",
     "ns": "NS GAN",
@@ -180,7 +174,7 @@ def by_loss(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def dataset_title(name: str) -> str:
     """A data set's name as figures and sentences write it."""
-    return _DATASETS.get(name, name)
+    return datasets.title(name)
 
 
 def title(loss: str) -> str:
@@ -189,9 +183,8 @@ def title(loss: str) -> str:
 
 
 def dataset_order(runs: pd.DataFrame) -> list[str]:
-    """The data sets of a table in the paper's order; new ones follow alphabetically."""
-    present = set(runs["dataset"])
-    return [name for name in _DATASETS if name in present] + sorted(present - set(_DATASETS))
+    """The data sets of a table in the paper's order; others follow alphabetically."""
+    return sorted(set(runs["dataset"]), key=datasets.place)
 
 
 # Tables

@@ -6,12 +6,11 @@ of any other network are Fréchet distances in those features, never FID.
 
 import importlib
 import pkgutil
-from difflib import get_close_matches
 from typing import cast
 
 import torch
 
-from study.errors import StudyError
+from study.errors import StudyError, meant
 from study.features.base import Extractor
 from study.features.inception import weights_path
 
@@ -27,9 +26,8 @@ def names() -> list[str]:
 def load(name: str, device: str = "cpu") -> Extractor:
     """The extractor of that name; an unknown name, missing or damaged weights: StudyError."""
     if name not in names():
-        near = get_close_matches(name, names(), n=1)
-        meant = f"; did you mean '{near[0]}'?" if near else ""
-        raise StudyError(f"unknown features '{name}'{meant} There are: {', '.join(names())}")
+        allowed = ", ".join(names())
+        raise StudyError(f"unknown features '{name}';{meant(name, names())} allowed: {allowed}")
     module = importlib.import_module(f"study.features.{name}")
     return cast(Extractor, module.extractor(torch.device(device)))
 

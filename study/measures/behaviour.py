@@ -73,7 +73,7 @@ def measure_all(
         "blur": (blur(train, features, extractor, rng) for rng in streams(3, draws)),
         "memorised": (memorised(features, rng) for rng in streams(4, draws)),
     }
-    if dataset in data.LABELS:
+    if data.find(dataset).labels:
         classes = data.labels(dataset, "train").numpy()
         drop = (mode_dropping(features, classes, rng) for rng in streams(5, draws))
         experiments["classes"] = drop

@@ -71,7 +71,7 @@ def load_images(source: str, num_images: int | None = None, device: str = "cpu")
     neither a data set's part nor a path, or holds no images: StudyError.
     """
     name, _, split = source.partition(":")
-    if name in data.NAMES and not Path(source).exists():
+    if name in data.names() and not Path(source).exists():
         if not split:
             raise StudyError(f"{source} is a data set; name a part: {name}:held_out, {name}:train")
         return data.load(name, split)
@@ -85,7 +85,7 @@ def load_images(source: str, num_images: int | None = None, device: str = "cpu")
     raise StudyError(
         f"{source}: no such folder or array; give a folder of images, an .npy or .npz file, a "
         f"run's folder, or a part of a data set such as fashion_mnist:held_out "
-        f"(data sets: {', '.join(data.NAMES)})"
+        f"(data sets: {', '.join(data.names())})"
     )
 
 

@@ -39,8 +39,7 @@ def plan(
     for dataset in datasets:
         if dataset not in sweep.datasets:
             allowed = ", ".join(sweep.datasets)
-            if dataset not in data.NAMES:
-                raise StudyError(f"unknown data set '{dataset}'; allowed: {', '.join(data.NAMES)}")
+            data.find(dataset)
             raise StudyError(f"sweep {sweep.name} has no data set '{dataset}'; it has: {allowed}")
     for loss in losses:
         load_loss(loss)
