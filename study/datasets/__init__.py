@@ -29,8 +29,10 @@ __all__ = [
     "load",
     "names",
     "place",
+    "sizes",
+    "summary",
+    "title",
 ]
-__all__ += ["sizes", "summary", "title"]
 
 SETS: dict[str, DataSet] = {
     module.name: importlib.import_module(f"study.datasets.{module.name}").DATA_SET
