@@ -23,6 +23,7 @@ from study.analysis.statistics.curves import (
     quantile_at_min,
     quantile_at_min_interval,
 )
+from study.analysis.statistics.interim import Look, block_winners, capital, looks
 from study.analysis.statistics.ranks import expected_ranks, rank_interval
 from study.analysis.statistics.samples import SETTINGS_A_BUDGET, Estimate, judged
 from study.analysis.statistics.shares import (
@@ -37,6 +38,9 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Judgement",
+    "Look",
+    "block_winners",
+    "capital",
     "cost_curve",
     "diverged_share",
     "expected_at_min",
@@ -46,6 +50,7 @@ __all__ = [
     "holm",
     "judge",
     "judged",
+    "looks",
     "min_quantile",
     "min_quantile_interval",
     "performance_profile",

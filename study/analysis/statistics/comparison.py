@@ -3,22 +3,18 @@
 Scores as everywhere: one a setting, lower is better, +inf for a diverged run. *Paired*: x[i] and
 y[i] are of one and the same setting (and seed). *Unpaired*: each loss drew its own settings.
 
-Under "the loss does not matter" the two labels of a pair may be swapped, and those of all scores
-together dealt anew. Everything depends on the order of the scores alone, so that infinities are
-ordinary values, and on no order of the rows: null distributions are drawn for the pattern of ties
-(most often none) and remembered, for they serve every pair of losses of a table.
+The tests depend on the order of the scores alone, so that infinities are ordinary values, and on no
+order of the rows.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
-from itertools import combinations
-from math import comb
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from study.analysis.statistics.curves import expanded, subset_weights, weighted
+from study.analysis.statistics.relabelling import null_of, observed
 from study.analysis.statistics.samples import (
     Array,
     Estimate,
@@ -33,11 +29,6 @@ from study.analysis.statistics.samples import (
 )
 
 Bools = NDArray[np.bool_]
-Labels = NDArray[Any]
-"""Rows of labels: paired, which decided pairs X wins; unpaired, the places of X's scores."""
-
-_EQUAL = 1e-12  # statistics nearer than this are equal, but for rounding
-_ROWS = 2_000  # relabellings held at a time
 
 
 class Comparison(NamedTuple):
@@ -76,9 +67,9 @@ def win_chance(x: ArrayLike, y: ArrayLike, budget: ArrayLike, paired: bool = Fal
     W_k = sum over i of 1[x_i < y_i] C(n - i, k - 1) / C(n, k), where no two m are equal; equal ones
     are handled exactly. Unpaired at k = 1: Mann-Whitney's U / (n m). Both diverged is a tie.
     """
-    pattern, observed = _observed(x, y, paired)
+    pattern, labels = observed(x, y, paired)
     budgets = budgets_of(budget, pattern.fewest)
-    return shaped(pattern.excess(observed, budgets)[0] + 0.5, budget)
+    return shaped(pattern.excess(labels, budgets)[0] + 0.5, budget)
 
 
 def told_apart(
@@ -99,10 +90,10 @@ def told_apart(
     where both losses have 8 k settings. The test is of the sharp null hypothesis, under which the
     loss changes no score.
     """
-    pattern, observed = _observed(x, y, paired)
+    pattern, labels = observed(x, y, paired)
     tried = tuple(budgets_of(budgets, pattern.fewest))
-    excess = pattern.excess(observed, list(tried))[0]
-    null = _null(pattern, tried, draws, seed)
+    excess = pattern.excess(labels, list(tried))[0]
+    null = null_of(pattern, tried, draws, seed)
     held = judged(tried, pattern.fewest)
     count = null.at_least(abs(excess))
     counted = 0 if null.complete else 1  # a drawn sample holds the observed labels once more
@@ -258,146 +249,3 @@ def _ratio(above: Array, below: Array, undefined: float) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = above / below
     return np.where(np.isnan(ratio), undefined, ratio)
-
-
-class _Pairs(NamedTuple):
-    """The pattern of paired scores: pairs in levels of equal min(x, y), the least first."""
-
-    n: int
-    decided: tuple[int, ...]
-    """Pairs of unlike scores in each level that has any."""
-    before: tuple[int, ...]
-    """All pairs in the levels below."""
-    size: tuple[int, ...]
-    """All pairs in the level."""
-
-    @property
-    def fewest(self) -> int:
-        return self.n
-
-    @property
-    def relabellings(self) -> int:
-        return int(2 ** sum(self.decided))
-
-    def every(self) -> Labels:
-        d = sum(self.decided)
-        return ((np.arange(2**d)[:, None] >> np.arange(d)) & 1).astype(bool)
-
-    def draw(self, rows: int, generator: np.random.Generator) -> Labels:
-        return generator.integers(0, 2, size=(rows, sum(self.decided)), dtype=np.int8).astype(bool)
-
-    def excess(self, wins: Labels, budgets: list[int]) -> Array:
-        """W_k - 1/2 (rows, budgets), given which decided pairs X wins (rows, decided).
-
-        A level decides where no lower one was drawn. X wins it if only pairs that it wins were
-        drawn of it: of C(rest + a, k) - C(rest, k) subsets, a the pairs that X wins there.
-        """
-        survival = np.array([without(self.n, k) for k in budgets]) / 2
-        end = np.array(self.before, int) + np.array(self.size, int)
-        decided = np.array(self.decided, int)
-        starts = np.concatenate([[0], np.cumsum(decided)])[:-1]
-        single = decided == 1
-        gain = survival[:, end[single] - 1] - survival[:, end[single]]
-        total = (2.0 * wins[:, starts[single]] - 1) @ gain.T
-        for level in np.flatnonzero(~single):
-            d, last = decided[level], end[level]
-            a = wins[:, starts[level] : starts[level] + d].sum(axis=1)
-            total += (survival[:, last - a] - survival[:, last - (d - a)]).T
-        return np.asarray(total)
-
-
-class _Pooled(NamedTuple):
-    """The pattern of unpaired scores: how many there are of each value, the least first."""
-
-    n: int
-    m: int
-    sizes: tuple[int, ...]
-
-    @property
-    def fewest(self) -> int:
-        return min(self.n, self.m)
-
-    @property
-    def relabellings(self) -> int:
-        return comb(self.n + self.m, self.n)
-
-    def every(self) -> Labels:
-        return np.array(list(combinations(range(self.n + self.m), self.n)), dtype=np.int64)
-
-    def draw(self, rows: int, generator: np.random.Generator) -> Labels:
-        """Places of X among the pooled scores, sorted: (rows, n)."""
-        size = (rows, self.n + self.m)
-        keys = generator.integers(2**32, size=size, dtype=np.uint32)
-        return np.sort(np.argpartition(keys, self.n, axis=1)[:, : self.n], axis=1)
-
-    def excess(self, places: Labels, budgets: list[int]) -> Array:
-        """P(best of k of X < best of k of Y) - 1/2, (rows, budgets), given the places of X.
-
-        The j-th score of X is its best with chance S(j - 1) - S(j); Y's best is above it with the
-        chance S of as many scores of Y as lie below, halfway where some lie at it.
-        """
-        if len(self.sizes) == self.n + self.m:
-            below = through = places - np.arange(self.n)  # no ties: those of Y that lie before
-        else:
-            of_x = np.zeros((len(places), self.n + self.m + 1), dtype=np.int64)
-            np.put_along_axis(of_x, places + 1, 1, axis=1)
-            np.cumsum(of_x, axis=1, out=of_x)
-            end = np.cumsum(self.sizes)
-            start: IntArray = np.repeat(end - np.array(self.sizes), self.sizes)[places]
-            stop = np.repeat(end, self.sizes)[places]
-            below = start - np.take_along_axis(of_x, start, axis=1)
-            through = stop - np.take_along_axis(of_x, stop, axis=1)
-        columns = []
-        for k in budgets:
-            best, above = -np.diff(without(self.n, k)), without(self.m, k)
-            middle = above[below] if below is through else (above[below] + above[through]) / 2
-            columns.append(middle @ best - 0.5)
-        return np.stack(columns, axis=1)
-
-
-class _Null:
-    """The statistic of many relabellings at each budget, and their ranks among themselves."""
-
-    def __init__(self, statistics: Array, complete: bool) -> None:
-        self.draws, self.complete = len(statistics), complete
-        self.sorted = np.sort(statistics, axis=0)
-        self.ranks = self.at_least(statistics)
-
-    def at_least(self, statistics: Array) -> IntArray:
-        """In how many relabellings each budget's statistic is at least this, (..., budgets)."""
-        columns = [
-            self.draws - np.searchsorted(column, value - _EQUAL, side="left")
-            for column, value in zip(self.sorted.T, statistics.T, strict=True)
-        ]
-        return np.stack(columns, axis=-1)
-
-
-@lru_cache(maxsize=8)
-def _null(pattern: _Pairs | _Pooled, budgets: tuple[int, ...], draws: int, seed: int) -> _Null:
-    if pattern.relabellings <= draws:
-        return _Null(abs(pattern.excess(pattern.every(), list(budgets))), True)
-    generator = np.random.default_rng(seed)
-    rows = [min(_ROWS, draws - start) for start in range(0, draws, _ROWS)]
-    drawn = [abs(pattern.excess(pattern.draw(r, generator), list(budgets))) for r in rows]
-    return _Null(np.concatenate(drawn), False)
-
-
-def _observed(x: ArrayLike, y: ArrayLike, paired: bool) -> tuple[_Pairs | _Pooled, Labels]:
-    """The pattern of two losses' scores, and the labels that were observed, one row."""
-    if paired:
-        first, second = pairs_of(x, y)
-        least = np.minimum(first, second)
-        order = np.lexsort((first > second, first == second, least))
-        first, second, least = first[order], second[order], least[order]
-        _, begin, size = np.unique(least, return_index=True, return_counts=True)
-        decided = np.add.reduceat((first != second).astype(int), begin)
-        kept = decided > 0
-        levels = (decided[kept], begin[kept], size[kept])
-        pattern = _Pairs(len(least), *(tuple(part.tolist()) for part in levels))
-        return pattern, (first < second)[first != second][None]
-    first, second = scores_of(x), scores_of(y)
-    pooled = np.concatenate([first, second])
-    order = np.argsort(pooled, kind="stable")
-    sizes = np.unique(pooled, return_counts=True)[1]
-    places = np.flatnonzero(order < len(first))[None]
-    return _Pooled(len(first), len(second), tuple(sizes.tolist())), places
