@@ -131,15 +131,24 @@ def draw_figures(
 @app.command("verdict")
 def print_verdict(
     sweep: Annotated[str, typer.Option(help="A search that has a table.")] = "mini",
+    reference: Annotated[str, typer.Option(help="The loss that the others are to beat.")] = "ns",
+    interim: Annotated[
+        bool, typer.Option("--interim", help="Also what holds at any look, however early.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Print what the study finds: each question, its answer in words, and the numbers behind it."""
-    from study.analysis import report
+    from study.analysis import verdict
     from study.analysis.tables import read_tables
 
     tables = read_tables(results_folder(), sweep)
-    for finding in report.findings(tables):
+    if as_json:
+        found = verdict.as_json(tables, reference, at_any_look=interim)
+        print(json.dumps(found, indent=1, allow_nan=False))
+        return
+    for finding in verdict.findings(tables, reference, at_any_look=interim):
         terminal.console.print(f"\n[bold]{finding.question}[/bold]")
-        terminal.console.print(finding.answer, highlight=False)
+        terminal.console.print(finding.answer, highlight=False, markup=False)
         if len(finding.table):
             print(f"\n{finding.table.round(3).to_string()}")
 

@@ -7,7 +7,6 @@ stands in the docstrings.
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 

@@ -13,7 +13,7 @@ from PIL import Image
 from test_plots import make
 from typer.testing import CliRunner
 
-from study.analysis import examples, figures, report, scores
+from study.analysis import examples, figures, report, scores, verdict
 from study.analysis.tables import read_tables, searches
 from study.cli import app
 from study.errors import StudyError
@@ -161,7 +161,7 @@ def test_the_report_is_one_page_with_everything_in_it(one_set):
     text = report.page(tables)
     assert text.count("<img ") == len(figures.of(tables.frames()))
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
-    for finding in report.findings(tables):
+    for finding in verdict.findings(tables):
         assert finding.question in text
     assert "2 settings each, on Fashion-MNIST" in text
     assert "not FID" in text
@@ -173,7 +173,7 @@ def test_the_commands(one_set, tmp_path, monkeypatch):
     monkeypatch.setenv("STUDY_RESULTS", str(one_set))
     result = CliRunner().invoke(app, ["verdict"])
     assert result.exit_code == 0
-    assert "Does any loss beat NS GAN?" in result.stdout
+    assert "Which losses beat NS GAN?" in result.stdout
 
 
 # Examples

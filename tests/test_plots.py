@@ -54,6 +54,8 @@ def evaluation(loss, dataset, number, step, **more):
         "disc_iters": 1 + 4 * (number % 2),
         "batch_norm": number % 3 == 0,
         "clip": 0.01 * (number + 1) if loss == "wgan" else np.nan,
+        "definition": 1,
+        "config": f"{loss}-{dataset}-{number}",
     } | more
 
 

@@ -1,13 +1,36 @@
 """The verdict's numbers on tables whose answer is known, and the words made from them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from test_plots import PAPER, evaluation, make
+from typer.testing import CliRunner
 
+from study import cli
+from study.analysis import statistics as st
 from study.analysis import verdict
+from study.analysis.tables import Tables
+from study.analysis.verdict import against, agreement, interim, reruns, search, variance
 from study.errors import StudyError
+from study.settings import config
+
+INF = np.inf
+SWEEP = """
+title = "A search for the tests"
+ranges = "wide"
+trials = {trials}
+width = 0.25
+features = "lite0"
+num_images = 5000
+{more}
+[datasets.fashion_mnist]
+d_steps = 2000
+evaluate_every = 1000
+"""
+PAIRED = 'draws = "shared"\nseed = "number"'
 
 
 def table(scores, dataset="fashion_mnist", **more):
@@ -22,32 +45,195 @@ def table(scores, dataset="fashion_mnist", **more):
     return pd.DataFrame(rows)
 
 
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Makes the Tables of a search of the sweep "mini", whose TOML states so many settings."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path / "sweeps")
+
+    def make_tables(rows, trials=None, more="", seeds=None, full=None):
+        stated = trials or rows["number"].nunique()
+        (tmp_path / "sweeps" / "mini.toml").write_text(SWEEP.format(trials=stated, more=more))
+        rows.to_parquet(tmp_path / "results" / "mini.parquet")
+        none = pd.DataFrame()
+        seeds, full = (none if part is None else part for part in (seeds, full))
+        return Tables(tmp_path / "results", "mini", rows, seeds, none, full, none)
+
+    return make_tables
+
+
+def compared(tables, reference="ns"):
+    """Loss -> the numbers of its comparison, of one data set."""
+    panels = against.panels_of(tables.search, config.load_sweep("mini"), reference)
+    return {row["loss"]: row for panel in panels for row in against.comparisons(panel)}
+
+
+def said(tables):
+    return {finding.question: finding.answer for finding in verdict.findings(tables)}
+
+
+def five_kinds(n=80):
+    rng = np.random.default_rng(0)
+    return {
+        "ns": 40 + rng.normal(size=n),
+        "ls": 20 + rng.normal(size=n),  # always better
+        "mm": 60 + rng.normal(size=n),  # always worse
+        "wgan": 40 + rng.normal(size=n),  # alike
+        "vae": np.where(np.arange(n) % 4, 60, 20.0),  # worse, until one of four is drawn
+    }
+
+
+# Which losses beat the reference?
+
+
+def test_better_and_worse_and_at_which_budgets(study):
+    rows = compared(study(table(five_kinds())))
+    at = {loss: (row["better_at"], row["worse_at"]) for loss, row in rows.items()}
+    every = [1, 2, 5, 10]
+    assert at.pop("vae") == ([5, 10], [1])
+    assert at == {"ls": (every, []), "mm": ([], every), "wgan": ([], [])}
+    verdicts = {loss: row["verdict"] for loss, row in rows.items()}
+    assert verdicts == {
+        "ls": "better",
+        "mm": "worse",
+        "wgan": "not told apart",
+        "vae": "better and worse",
+    }
+
+
+def test_the_numbers_are_those_of_the_rule(study):
+    fids = five_kinds()
+    rows = compared(study(table(fids)))
+    found = st.judge(fids["ns"], {n: fids[n] for n in fids if n != "ns"}, [1, 2, 5, 10])
+    for loss, row in rows.items():
+        assert_allclose(row["p_holm"], found[loss].p_holm)
+        assert_allclose(row["p"], found[loss].comparison.p)
+        assert_allclose(row["chance"], st.win_chance(fids[loss], fids["ns"], [1, 2, 5, 10]))
+        ratio = st.ratio_interval(fids[loss], fids["ns"], [1, 2, 5, 10])
+        assert_allclose([r["low"] for r in row["ratio"]], ratio.low)
+        assert row["n"] == 80
+
+
+def test_a_paired_sweep_is_judged_by_pairs(study):
+    rng = np.random.default_rng(1)
+    setting = rng.lognormal(3, 1, size=40)
+    fids = {"ns": setting, "ls": setting * 0.97, "mm": setting * rng.lognormal(0, 0.1, size=40)}
+    rows = compared(study(table(fids), more=PAIRED))
+    assert rows["ls"]["verdict"] == "better"  # 3 % everywhere: only pairs show it
+    assert rows["mm"]["verdict"] == "not told apart"
+    assert rows["ls"]["ratio"][0]["high"] < 0.98
+    assert compared(study(table(fids)))["ls"]["verdict"] == "not told apart"
+    (line, *_) = verdict.headline(study(table(fids), more=PAIRED))
+    assert line == (
+        "Fashion-MNIST, better than NS GAN with as many settings tried: "
+        "LS GAN (budgets 1, 2 and 5: chance 100 %, p < 0.001)."
+    )
+
+
+def test_rows_in_another_order_say_the_same(study):
+    rows = table(five_kinds(24))
+    first = verdict.as_json(study(rows))
+    again = verdict.as_json(study(rows.sample(frac=1, random_state=3)))
+    assert first["comparisons"] == again["comparisons"]
+    assert first["sentences"] == again["sentences"]
+
+
+@pytest.mark.parametrize("more", ["", PAIRED])
+def test_before_all_stated_settings_are_there_nobody_is_named(study, more):
+    tables = study(table(five_kinds(40)), trials=80, more=more)
+    (line,) = verdict.headline(tables)
+    assert "nobody is named yet" in line
+    assert "of the 80 settings a loss that the sweep states all 5 losses lack 40" in line
+    assert "--interim" in line
+    for row in compared(tables).values():
+        assert row["verdict"] == "not judged"
+        assert row["p"] is row["p_any"] is row["p_holm"] is None
+        assert row["missing"] == 40
+
+
+def test_one_loss_that_lacks_one_setting_holds_all_back(study):
+    rows = table(five_kinds(16))
+    lacking = rows[~((rows["loss"] == "wgan") & (rows["number"] == 7))]
+    (line,) = verdict.headline(study(lacking, more=PAIRED))
+    assert "of the 16 settings a loss that the sweep states WGAN lacks 1" in line
+    assert compared(study(lacking, more=PAIRED))["wgan"]["n"] == 15
+    stated = study(table({"ns": [1.0] * 8, "ls": [2.0] * 8}), more='losses = ["ns", "ls", "mm"]')
+    assert "MM GAN lacks 8" in verdict.headline(stated)[0]
+
+
+def test_settings_beyond_the_stated_ones_change_nothing(study):
+    fids = five_kinds(48)
+    all_of_them = compared(study(table(fids), trials=40))
+    first = compared(study(table({loss: fid[:40] for loss, fid in fids.items()}), trials=40))
+    assert all_of_them == first
+
+
+def test_too_few_settings_for_any_budget(study):
+    (line,) = verdict.headline(study(table(five_kinds(7))))
+    assert "7 settings a loss are too few for any budget" in line
+
+
+def test_another_reference(study):
+    tables = study(table(five_kinds(16)))
+    assert verdict.headline(tables, "ls")[1].startswith("Worse: MM GAN")
+    with pytest.raises(StudyError, match=r"no rows of 'hinge'; the table has mm, ns, ls, wgan"):
+        verdict.headline(tables, "hinge")
+
+
+def test_what_holds_at_any_look(study):
+    tables = study(table(five_kinds(40)), trials=80)
+    panel = next(against.panels_of(tables.search, config.load_sweep("mini"), "ns"))
+    rows = {row["loss"]: row for row in interim.looks(panel)}
+    assert rows["ls"]["verdict"] == "better"
+    assert rows["mm"]["verdict"] == "worse"
+    assert rows["wgan"]["verdict"] == "not told apart"
+    assert rows["ls"]["blocks"] == [40, 20, 8, 4]
+    assert rows["ls"]["wins"] == [40, 20, 8, 4]
+    questions = [f.question for f in verdict.findings(tables, at_any_look=True)]
+    assert questions[:2] == ["Which losses beat NS GAN?", "What holds at any look?"]
+
+
+def test_a_gap_ends_what_an_interim_look_may_use(study):
+    rows = table({"ns": np.arange(20.0) + 5, "ls": np.arange(20.0) + 1})
+    gap = rows[~((rows["loss"] == "ls") & (rows["number"] == 12))]
+    panel = next(against.panels_of(study(gap).search, config.load_sweep("mini"), "ns"))
+    assert interim.looks(panel)[0]["n"] == 12
+
+
+# The other questions
+
+
 def test_runs_by_status():
-    result = verdict.runs_by_status(make(n=8))
+    result = search.runs_by_status(make(n=8))
     assert result.loc["fashion_mnist", "mm"][["settings", "ok", "diverged"]].tolist() == [8, 6, 2]
     assert result.loc[("fashion_mnist", "ns"), "share"] == 0
 
 
-def test_better_and_worse_than_ns_and_at_which_budgets():
-    rng = np.random.default_rng(0)
-    fids = {
-        "ns": 40 + rng.normal(size=40),
-        "ls": 20 + rng.normal(size=40),  # always better
-        "mm": 60 + rng.normal(size=40),  # always worse
-        "wgan": 40 + rng.normal(size=40),  # alike
-        "vae": np.where(
-            np.arange(40) % 4, 60, 20.0
-        ),  # first worse, then better: five of forty decide
-    }
-    result = verdict.against(table(fids)).loc["fashion_mnist"]
-    assert result["better"].to_dict() == {"mm": "", "ls": "1, 2, 5", "wgan": "", "vae": ""}
-    assert result["worse"].to_dict() == {"mm": "1, 2, 5", "ls": "", "wgan": "", "vae": "1"}
-    with pytest.raises(StudyError, match="no rows of 'ns' on fashion_mnist"):
-        verdict.against(table({"mm": [1.0, 2], "ls": [2.0, 3]}))
+def test_runs_no_better_than_an_untrained_generator():
+    rows = table({"ns": [70.0, 61.0, 56.0, 20.0, INF], "mm": [10.0, 20, 30, 40, 50]})
+    start = pd.DataFrame(
+        {
+            "dataset": "fashion_mnist",
+            "loss": ["ns"] * 3 + ["mm", "ns"],
+            "features": ["lite0"] * 4 + ["inception"],
+            "num_images": 5000,
+            "width": 0.25,
+            "fid": [62.0, 60.0, 61.0, 60.0, 400.0],
+        }
+    )
+    result = search.beside_untrained(rows, start).loc["fashion_mnist"]
+    assert result.loc["ns", ["untrained", "no_better", "near"]].tolist() == [61, 3, 4]  # 0.9 * 61
+    assert result.loc["mm", ["no_better", "near"]].tolist() == [0, 0]
+    answer = search.untrained(rows, start).answer
+    assert "3 of 10 runs (30%) are no better, 4 (40%) at 90% of that or above" in answer
+    assert search.untrained(rows, start.iloc[:0]) is None
 
 
 def test_defaults():
-    result = verdict.defaults(table({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]}))
+    result = search.defaults_beside_search(
+        table({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]})
+    )
     assert result.loc["fashion_mnist", "ns"].tolist() == [30, 10, 3, 0.5]
     assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
 
@@ -62,15 +248,14 @@ def at_length(loss, fids):
 
 
 def test_the_defaults_at_full_length():
-    search = table({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
+    rows = table({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
     runs = {"ns": [40.0, 10, 11], "ls": [12.0, 9, 8], "wgan": [44.0, 30, 22]}
     full = pd.DataFrame([row for loss, fids in runs.items() for row in at_length(loss, fids)])
-    result = verdict.at_full_length(search, full).loc["fashion_mnist"]
+    result = search.at_full_length(rows, full).loc["fashion_mnist"]
     assert result.loc["ns"].tolist() == [60, 4000, 40, 10, 4]
     assert result.loc["ls"].tolist() == [30, 4000, 12, 8, 1.5]
     assert result.loc["wgan"].tolist() == [70, 4000, 44, 22, 2]
-    said = {f.question: f.answer for f in verdict.findings(search, full=full)}
-    answer = said["What do full width and length change?"]
+    answer = search.full_length(rows, full).answer
     assert "12,000 D steps at width 1: the defaults end at 8 (LS GAN) to 22 (WGAN)" in answer
     assert (
         "distance falls by a factor of 1.5 (LS GAN) to 4 (NS GAN) from the first evaluation"
@@ -81,30 +266,104 @@ def test_the_defaults_at_full_length():
 
 
 def test_a_default_that_diverged_at_full_length_has_no_fall():
-    search = table({"ns": [60.0, 10], "mm": [50.0, 8]})
+    rows = table({"ns": [60.0, 10], "mm": [50.0, 8]})
     full = pd.DataFrame(at_length("ns", [40.0, 10]) + at_length("mm", [20.0, np.inf]))
     full.loc[full["loss"] == "mm", "status"] = "diverged"
-    result = verdict.at_full_length(search, full).loc["fashion_mnist"]
+    result = search.at_full_length(rows, full).loc["fashion_mnist"]
     assert result.loc["mm"].tolist()[:4] == [50, 4000, 20, np.inf]
     assert np.isnan(result.loc["mm", "fall"])
 
 
+def test_winners_at_the_edge_of_their_ranges(study):
+    fids = {"ns": [3.0, 1, 2], "wgan": [1.0, 2, 3], "mm": [5.0, 4, 6]}
+    rows = table(fids).assign(lr=1e-3, beta1=0.5)
+    rows.loc[rows["loss"] == "ns", "lr"] = [1e-3, 0.0098, 1e-5]  # 0.9971 of three decades
+    rows.loc[rows["loss"] == "mm", "beta1"] = [0.0, 0.985, 0.5]
+    rows.loc[rows["loss"] == "wgan", "clip"] = [1.1e-3, 0.1, 0.1]  # 0.0138 of three decades
+    tables = study(rows)
+    places = search.winners_in_their_ranges(rows, config.load_sweep("mini"))
+    lr = places[places["hyperparameter"] == "lr"].loc[("fashion_mnist", "ns")]
+    assert_allclose(lr["place"], (np.log10(0.0098) + 5) / 3)
+    answer = search.edges(tables.search, config.load_sweep("mini")).answer
+    assert "3 of 3 winners lie within 2% of an end of a range" in answer
+    for clause in ("MM GAN (beta1 0.985 of 0 to 1)", "NS GAN (lr 0.0098", "WGAN (clip 0.0011"):
+        assert clause in answer
+
+
+def two_evaluations(loss, halves, ends):
+    return [
+        evaluation(loss, "fashion_mnist", number, step, fid=fid)
+        for number, both in enumerate(zip(halves, ends, strict=True))
+        for step, fid in zip((1000, 2000), both, strict=True)
+    ]
+
+
+def test_what_stopping_the_worse_half_early_had_cost():
+    halves = [50.0, 40, 30, 20, 10, 51, 52, 53, 54, 55]
+    ends = [45.0, 35, 25, 15, 9, 48, 47, 3, 50, 49]  # number 7 would have stopped at 53
+    kept = [45.0, 35, 25, 15, 9, 48, 47, 46, 50, 49]
+    rows = pd.DataFrame(two_evaluations("ns", halves, ends) + two_evaluations("mm", halves, kept))
+    result = search.stopped_early(rows).loc["fashion_mnist"]
+    assert result.loc["ns"].tolist() == [1, 1, 3, 3, 0.25, 0.25]
+    assert result.loc["mm"].tolist() == [1, 0, 1, 1, 0.25, 0.25]
+    assert "1 searches (50%) had lost their best" in search.stopping(rows).answer
+    assert search.stopping(table({"ns": [1.0] * 10})) is None  # nothing at half of the steps
+
+
 def test_noise_of_the_seed_and_of_the_setting():
-    search = table({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
+    rows = table({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
     again = table({"ns": [10.0, 11, 12, 13]}, sweep="seeds")
-    result = verdict.noise(search, again)
+    result = reruns.noise(rows, again)
     assert result.index.tolist() == [("fashion_mnist", "ns")]
-    assert result.iloc[0].tolist() == [10, 4, 11, 1.2, 4]
+    assert result.iloc[0].tolist() == [10, 4, 11.5, 1.2, 4]
+
+
+def with_seeds(scores):
+    rows = table(scores, sweep="seeds")
+    return rows.assign(seed=rows["number"] + 1)
+
+
+def test_who_is_first_when_trained_again():
+    again = with_seeds({"ns": [10.0, 12, 11, 13], "mm": [11.0, 12.5, 11.5, 14], "ls": [30.0] * 4})
+    result = reruns.order_of_winners(again).loc["fashion_mnist"]
+    assert result.index.tolist() == ["ns", "mm", "ls"]
+    ratio = st.ratio_of_reruns([11.0, 12.5, 11.5, 14], [10.0, 12, 11, 13])
+    assert_allclose(result.loc["mm", ["ratio", "low", "high"]].astype(float), ratio)
+    assert result["chance_first"].tolist() == [1, 0, 0]
+    answer = reruns.who_is_first(again).answer
+    assert "NS GAN's winner has the least mean, 11.4, and is first with chance 1.00." in answer
+    assert "Not told from it: none" in answer
+
+
+def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study):
+    rng = np.random.default_rng(0)
+    effect, fids = {"ns": 0.0, "mm": 0.5, "ls": -0.5}, {}
+    lr = 10 ** rng.uniform(-5, -2, size=60)
+    z = (np.log10(lr) + 3.5) / 0.866
+    for loss, shift in effect.items():
+        fids[loss] = np.exp(3 + shift + z + 0.1 * rng.normal(size=60))
+    rows = table(fids)
+    rows["lr"] = lr[rows["number"]]
+    rows["normalisation"] = np.array(["none", "batch", "spectral"])[rows["number"] % 3]
+    result = variance.shares(rows).loc["fashion_mnist", "share"]
+    assert result["lr"] > 0.8
+    assert_allclose(result["loss"], 0.1667 / 1.17, atol=0.03)
+    assert abs(result["normalisation"]) < 0.02
+    assert result["rest"] < 0.03
+    assert "batch_norm" not in result.index
+    assert_allclose(result.sum(), 1)
+    questions = said(study(rows, more=PAIRED))
+    assert "lr 8" in questions["What does the distance go back to?"]
 
 
 def test_agreement_with_the_paper():
     quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
     theirs = quartiles[quartiles["dataset"] == "fashion_mnist"].set_index("loss")
     same = {loss: [row["min"], row["min"] + 500] for loss, row in theirs.iterrows()}
-    both = verdict.beside_the_paper(table(same), quartiles)
+    both = agreement.beside_the_paper(table(same), quartiles)
     assert_allclose(both["minimum"], both["paper_minimum"])
     assert both.loc[("fashion_mnist", "began"), "paper_median"] == np.inf  # beyond the axis
-    result = verdict.agreement_with_paper(table(same), quartiles)
+    result = agreement.agreement_with_paper(table(same), quartiles)
     assert_allclose(result.loc["fashion_mnist", "minimum"], [7, 1, 0.658, 1], atol=1e-3)
 
 
@@ -112,57 +371,124 @@ def test_agreement_between_two_data_sets():
     rising = np.arange(6.0) + 1
     one = table({"ns": rising, "mm": rising, "vae": [1.0, 1, 1, 1, 1, 1]}, "mnist")
     other = table({"ns": 9 * rising, "mm": rising[::-1], "vae": rising}, "triangles")
-    result = verdict.agreement_between(pd.concat([one, other]), "mnist", "triangles")
+    result = agreement.agreement_between(pd.concat([one, other]), "mnist", "triangles")
     assert_allclose(result["correlation"], [-1, 1, np.nan])
     assert_allclose(result["settings"], 6)
     with pytest.raises(StudyError, match="no rows of 'celeba'; the table has mnist, triangles"):
-        verdict.agreement_between(pd.concat([one, other]), "mnist", "celeba")
+        agreement.agreement_between(pd.concat([one, other]), "mnist", "celeba")
 
 
 @pytest.mark.parametrize(("settings", "early"), [(9, True), (10, False)])
 def test_words_on_two_data_sets_say_when_settings_are_too_few(settings, early):
     both = [table({"ns": np.arange(1.0, settings + 1)}, name) for name in ("mnist", "triangles")]
-    said = {f.question: f.answer for f in verdict.findings(pd.concat(both))}
-    answer = said["Does a setting that is good on one data set help on another?"]
-    assert "1.00 in the median over losses." in answer
-    assert ("With 9 settings a loss that is too early to say." in answer) == early
+    (finding,) = agreement.between_datasets(pd.concat(both))
+    assert "1.00 in the median over losses." in finding.answer
+    assert ("With 9 settings a loss that is too early to say." in finding.answer) == early
+
+
+def test_agreement_with_another_measure_of_the_same_images():
+    fids = {"ns": [1.0, 2, 3], "mm": [4.0, 5, INF], "ls": [7.0, 8, 9]}
+    rows = table(fids).assign(fid_second=lambda rows: 10 * rows["fid"], kid=np.nan)
+    rows.loc[rows["loss"] == "ls", "fid_second"] = [0.1, 0.2, 0.3]
+    finding = agreement.between_measures(rows)
+    assert finding.table.index.tolist() == [("fashion_mnist", "fid_second")]
+    by_hand = st.spearman([1, 2, 3, 4, 5, INF, 7, 8, 9], [10, 20, 30, 40, 50, INF, 0.1, 0.2, 0.3])
+    assert finding.table["correlation"].iloc[0] == by_hand.value
+    assert agreement.between_measures(table(fids)) is None
+
+
+def test_agreement_between_two_studies():
+    one = table({"ns": [1.0, 2, 3], "mm": [4.0, 5, 6], "ls": [7.0, 8, 9], "vae": [1.0, 1, 1]})
+    other = table({"ns": [9.0, 8], "mm": [5.0, 6], "ls": [1.0, 2]}, sweep="other")
+    finding = agreement.between_studies(one, {"other": other})
+    assert finding.table.loc[("fashion_mnist", "other"), ["losses", "correlation"]].tolist() == [
+        3,
+        -1,
+    ]
 
 
 def test_flattery_takes_the_selected_run():
     rows = table({"ns": [10.0, 20, 30]}).assign(fid_report=[12.0, 20, 33])
-    assert_allclose(verdict.flattery(rows).iloc[0], [10, 12, 1.2, 1.1])
+    assert_allclose(search.flattery_of_choice(rows).iloc[0], [10, 12, 1.2, 1.1])
 
 
-def test_words_hold_the_numbers():
+def test_words_hold_the_numbers(study):
     rng = np.random.default_rng(0)
     fids = {"ns": 40 + rng.normal(size=12), "ls": 20 + rng.normal(size=12), "mm": [np.inf] * 12}
-    search = table(fids).assign(fid_report=lambda rows: rows["fid"])
-    again = table({"ns": [39.0, 40, 41, 42]}, sweep="seeds")
-    quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
-    said = {f.question: f.answer for f in verdict.findings(search, again, quartiles)}
-    assert "Fashion-MNIST: 12 of 36 runs." in said["How many runs diverged?"]
-    beats = said["Does any loss beat NS GAN?"]
-    assert "12 settings a loss: better than NS GAN: LS GAN (budget 1); worse: MM GAN" in beats
-    assert "Diverged with its defaults: MM GAN" in " ".join(said.values())
-    assert "a factor of 1.05" in said["Is it the seed or the setting?"]
-    assert "of each of 3 losses" in said["Do the losses rank as in the paper?"]
-    assert "1 times those" in said["Does the choice flatter the winner?"]
+    rows = table(fids).assign(fid_report=lambda rows: rows["fid"])
+    again = with_seeds({"ns": [39.0, 40, 41, 42]})
+    answers = said(study(rows, seeds=again))
+    assert "Fashion-MNIST: 12 of 36 runs." in answers["How many runs diverged?"]
+    assert "LS GAN (budget 1: chance 100 %, p < 0.001)" in answers["Which losses beat NS GAN?"]
+    assert "Worse: MM GAN (budget 1: chance 0 %" in answers["Which losses beat NS GAN?"]
+    assert "Diverged with its defaults: MM GAN" in " ".join(answers.values())
+    assert "a factor of 1.05" in answers["Is it the seed or the setting?"]
+    assert "of each of 3 losses" in answers["Do the losses rank as in the paper?"]
+    assert "1 times those" in answers["Does the choice flatter the winner?"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_settings_are_no_reason_to_fail(n):
-    questions = [finding.question for finding in verdict.findings(make(("ns", "vae"), n=n))]
-    assert len(questions) == 3
+def test_few_settings_are_no_reason_to_fail(study, n):
+    assert len(said(study(make(("ns", "vae"), n=n)))) == 4
+
+
+def test_one_loss_alone_has_a_verdict_too(study):
+    questions = said(study(make(("ns",), n=3)))
+    assert "Which losses beat NS GAN?" not in questions
+    assert "How many runs diverged?" in questions
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (make(n=1).iloc[:0], "no rows"),
         (make(("mm",), n=2), "all 2 runs diverged"),
         (pd.concat([make(n=2), make(("ns",), n=3, features="inception")]), "differ in features"),
     ],
 )
-def test_refused(rows, message):
+def test_refused(study, rows, message):
     with pytest.raises(StudyError, match=message):
-        list(verdict.findings(rows))
+        list(verdict.findings(study(rows)))
+
+
+# For programs
+
+
+def test_json_is_strict_and_whole(study, monkeypatch):
+    fids = five_kinds(24) | {"began": np.array([INF] * 24)}
+    tables = study(table(fids))
+    monkeypatch.setattr("study.cli.results_folder", lambda: tables.results)
+    result = CliRunner().invoke(cli.app, ["verdict", "--json", "--interim"])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert content["sentences"] == verdict.headline(tables)
+    row = next(row for row in content["comparisons"] if row["loss"] == "ls")
+    assert row["dataset"] == "fashion_mnist"
+    assert (row["reference"], row["n"], row["verdict"]) == ("ns", 24, "better")
+    for name in ("budgets", "chance", "p", "ratio"):
+        assert len(row[name]) == 2
+    assert row["p_any"] <= row["p_holm"] <= 0.05
+    infinite = next(row for row in content["comparisons"] if row["loss"] == "began")
+    assert infinite["ratio"][0]["value"] is None
+    assert {look["loss"] for look in content["looks"]} == set(fids) - {"ns"}
+    assert content["questions"][0]["question"] == "Which losses beat NS GAN?"
+
+
+def test_the_terminal_says_the_same_sentences(study, monkeypatch):
+    tables = study(table(five_kinds(16)))
+    monkeypatch.setattr("study.cli.results_folder", lambda: tables.results)
+    result = CliRunner().invoke(cli.app, ["verdict"])
+    printed = " ".join(result.stdout.split())
+    for line in verdict.headline(tables):
+        assert line in printed
+
+
+def test_no_figure_library_is_loaded():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from study.analysis import verdict; "
+        "print([m for m in ('matplotlib', 'seaborn', 'torch', 'scipy.stats') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -139,15 +139,10 @@ def _settings(runs: pd.DataFrame) -> str:
 
 
 def _verdict(tables: Tables) -> Iterator[str]:
-    for finding in findings(tables):
+    for finding in verdict.findings(tables):
         yield f"<h3>{_text(finding.question)}</h3><p>{_text(finding.answer)}</p>"
         if len(finding.table):
             yield f"<details><summary>The numbers</summary>{_html(finding.table)}</details>"
-
-
-def findings(tables: Tables) -> Iterator[verdict.Finding]:
-    """The verdict of a sweep's tables."""
-    return verdict.findings(tables.search, tables.seeds, paper("wide_quartiles"), tables.full)
 
 
 def _tables(tables: Tables) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What searches found, how sure that is, and which of two losses wins: numbers in, numbers out.
 
 `curves`: one loss's search against its budget. `comparison`: two losses, with tests and ratio.
-`ranks`: all of them. `shares`: shares and rank correlation. `interim`: what holds at any look.
+`interim`: what holds at any look. `ranks`: all losses. `reruns`: one setting with several seeds.
+`shares`: shares and rank correlation. `variance`: what the scores' variance goes back to.
 """
 
 from study.analysis.statistics.comparison import (
@@ -25,6 +26,7 @@ from study.analysis.statistics.curves import (
 )
 from study.analysis.statistics.interim import Look, block_winners, capital, looks
 from study.analysis.statistics.ranks import expected_ranks, rank_interval
+from study.analysis.statistics.reruns import chance_to_be_first, ratio_of_reruns
 from study.analysis.statistics.samples import SETTINGS_A_BUDGET, Estimate, judged
 from study.analysis.statistics.shares import (
     diverged_share,
@@ -32,6 +34,7 @@ from study.analysis.statistics.shares import (
     share_interval,
     spearman,
 )
+from study.analysis.statistics.variance import shares_of_variance
 
 __all__ = [
     "SETTINGS_A_BUDGET",
@@ -41,6 +44,7 @@ __all__ = [
     "Look",
     "block_winners",
     "capital",
+    "chance_to_be_first",
     "cost_curve",
     "diverged_share",
     "expected_at_min",
@@ -58,7 +62,9 @@ __all__ = [
     "quantile_at_min_interval",
     "rank_interval",
     "ratio_interval",
+    "ratio_of_reruns",
     "share_interval",
+    "shares_of_variance",
     "spearman",
     "told_apart",
     "win_chance",

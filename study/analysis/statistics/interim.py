@@ -44,7 +44,7 @@ class Look(NamedTuple):
 def block_winners(x: ArrayLike, y: ArrayLike, budget: int) -> Array:
     """1 where X has the lower best of a block of k consecutive settings, 0 where Y, 1/2 where
     neither; shape (whole blocks,). A remainder of fewer than k settings waits."""
-    first, second = scores_of(x), scores_of(y)
+    first, second = (scores_of(s) if np.size(s) else np.zeros(0) for s in (x, y))
     count = min(len(first), len(second)) // budget
     best = [side[: count * budget].reshape(count, budget).min(axis=1) for side in (first, second)]
     return np.asarray((best[0] < best[1]) + 0.5 * (best[0] == best[1]))

@@ -1,0 +1,129 @@
+"""What the study finds, in numbers and in words made from the numbers.
+
+`against` asks the study's question and holds its rule; the other modules ask what else the tables
+can answer. Scores are as in `scores.search`: the least distance of a run, +inf where it diverged.
+README, report and terminal print `headline`.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from study.analysis import scores
+from study.analysis.tables import Tables, other_searches, paper, untrained
+from study.analysis.verdict import against, agreement, interim, reruns, search, variance
+from study.analysis.verdict.against import ALPHA, REFERENCE
+from study.analysis.verdict.words import Finding
+from study.settings.config import load_sweep
+
+__all__ = ["ALPHA", "REFERENCE", "Finding", "as_json", "findings", "headline"]
+
+
+def headline(tables: Tables, reference: str = REFERENCE) -> list[str]:
+    """Who beats the reference: three sentences a data set, or what is missing to say so."""
+    return [line for lines, _ in _judged(tables, reference) for line in lines]
+
+
+def findings(
+    tables: Tables, reference: str = REFERENCE, *, at_any_look: bool = False
+) -> Iterator[Finding]:
+    """The study's questions that these tables can answer, one after another.
+
+    The first is whether any loss beats the reference: judged once, or `at_any_look`. Refused as by
+    the figures: an empty table, unlike rows, all runs diverged.
+    """
+    table, sweep = tables.search, load_sweep(tables.sweep)
+    scores.search(table)
+    judged = _judged(tables, reference)
+    if judged:
+        question = f"Which losses beat {scores.title(reference)}?"
+        numbers = against.table_of([row for _, rows in judged for row in rows])
+        yield Finding(question, " ".join(line for lines, _ in judged for line in lines), numbers)
+    if at_any_look and judged:
+        yield interim.finding(_looks(tables, reference))
+    yield search.diverged(table)
+    asked = [search.untrained(table, untrained(tables.results))]
+    if sweep.draws == "own":
+        asked.append(search.defaults(table))
+        if len(tables.full):
+            asked.append(search.full_length(table, tables.full))
+    else:
+        asked.append(variance.finding(table))
+    asked += [search.edges(table, sweep), search.stopping(table)]
+    if len(tables.seeds):
+        asked += [
+            reruns.seed_or_setting(table, tables.seeds),
+            reruns.who_is_first(tables.seeds),
+        ]
+    asked += [
+        agreement.with_paper(table, paper("wide_quartiles")),
+        *agreement.between_datasets(table),
+        agreement.between_measures(table),
+        agreement.between_studies(table, other_searches(tables)),
+    ]
+    if "fid_report" in table and table["fid_report"].notna().any():
+        asked.append(search.flattery(table))
+    yield from (finding for finding in asked if finding is not None)
+
+
+def as_json(
+    tables: Tables, reference: str = REFERENCE, *, at_any_look: bool = False
+) -> dict[str, Any]:
+    """The verdict's numbers for a program; what is infinite or undefined is None.
+
+    sweep, reference, alpha, paired, sentences, comparisons (see `against.comparisons`), with
+    `at_any_look` also looks (see `interim.looks`), questions (question, answer, rows).
+    """
+    sweep, judged = load_sweep(tables.sweep), _judged(tables, reference)
+    content: dict[str, Any] = {
+        "sweep": tables.sweep,
+        "reference": reference,
+        "alpha": ALPHA,
+        "paired": sweep.draws == "shared" and sweep.seed == "number",
+        "stated_settings": sweep.trials,
+        "sentences": [line for lines, _ in judged for line in lines],
+        "comparisons": [row for _, rows in judged for row in rows],
+    }
+    if at_any_look:
+        content["looks"] = _looks(tables, reference)
+    content["questions"] = [
+        {
+            "question": finding.question,
+            "answer": finding.answer,
+            "rows": finding.table.reset_index().to_dict("records"),
+        }
+        for finding in findings(tables, reference, at_any_look=at_any_look)
+    ]
+    plain: dict[str, Any] = _plain(content)
+    return plain
+
+
+def _judged(tables: Tables, reference: str) -> list[tuple[list[str], list[dict[str, Any]]]]:
+    """Sentences and comparisons of each data set."""
+    if reference != REFERENCE:
+        against.require_reference(tables.search, reference)
+    judged = []
+    for panel in against.panels_of(tables.search, load_sweep(tables.sweep), reference):
+        rows = against.comparisons(panel)
+        judged.append((against.sentences(panel, rows), rows))
+    return judged
+
+
+def _looks(tables: Tables, reference: str) -> list[dict[str, Any]]:
+    panels = against.panels_of(tables.search, load_sweep(tables.sweep), reference)
+    return [row for panel in panels for row in interim.looks(panel)]
+
+
+def _plain(value: Any) -> Any:
+    """Python's own types; None for what JSON has no word for."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value

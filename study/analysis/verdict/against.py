@@ -1,0 +1,216 @@
+"""Which losses beat the reference with a budget of k settings: the question that the study asks.
+
+The rule is that of the paired study's protocol: `statistics.judge`, once, when all settings that
+the sweep states are there for all losses. Before, nobody is named, and `interim` says what holds at
+any look.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from study.analysis import scores
+from study.analysis import statistics as st
+from study.analysis.verdict.words import counted, in_a_row, listed, panels, probability
+from study.errors import StudyError
+from study.settings.config import SweepConfig
+
+REFERENCE = "ns"
+BUDGETS = (1, 2, 5, 10)
+ALPHA = 0.05
+
+
+class Panel(NamedTuple):
+    """One data set of a search, as far as the sweep states it."""
+
+    dataset: str
+    reference: str
+    stated: int
+    """Settings a loss that the sweep states."""
+    fids: dict[str, "pd.Series[float]"]
+    """Scores by number, of each loss that the sweep states or the table has; of the stated
+    settings only those that are there."""
+    paired: bool
+    """Whether a number means the same setting and seed for all losses."""
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many settings a loss lacks, of those that lack any."""
+        lacking = {loss: self.stated - len(fid) for loss, fid in self.fids.items()}
+        return {loss: count for loss, count in lacking.items() if count}
+
+    @property
+    def fewest(self) -> int:
+        """Settings of the loss that has the fewest."""
+        return min(map(len, self.fids.values()))
+
+    def beside_reference(self, loss: str) -> tuple[Any, Any]:
+        """The scores of a loss and of the reference: where paired, of the settings of both."""
+        own, base = self.fids[loss], self.fids[self.reference]
+        if self.paired:
+            both = own.index.intersection(base.index)
+            own, base = own[both], base[both]
+        return own.to_numpy(), base.to_numpy()
+
+    def others(self) -> list[str]:
+        """All losses but the reference."""
+        return [loss for loss in self.fids if loss != self.reference]
+
+
+def judged_budgets(n: int) -> list[int]:
+    """The budgets that are judged with n settings."""
+    return [k for k in BUDGETS if st.judged(k, n)]
+
+
+def panels_of(table: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterator[Panel]:
+    """The data sets of a table that have the reference and another loss."""
+    paired = sweep.draws == "shared" and sweep.seed == "number"
+    for dataset, panel in panels(scores.search(table)):
+        there = scores.losses(panel)
+        losses = there + [loss for loss in sweep.losses if loss not in there]
+        if reference in there and len(losses) > 1:
+            by_number = {
+                loss: panel[panel["loss"] == loss].set_index("number")["fid"].sort_index()
+                for loss in losses
+            }
+            fids = {loss: fid[fid.index < sweep.trials] for loss, fid in by_number.items()}
+            yield Panel(dataset, reference, sweep.trials, fids, paired)
+
+
+def require_reference(table: pd.DataFrame, reference: str) -> None:
+    """StudyError where no row is the reference's."""
+    there = scores.losses(table)
+    if reference not in there:
+        raise StudyError(
+            f"no rows of {reference!r}; the table has {', '.join(there)}: train it, or compare "
+            "with one of these"
+        )
+
+
+def comparisons(panel: Panel) -> list[dict[str, Any]]:
+    """Every other loss of a data set against the reference, the numbers by name.
+
+    loss, dataset, reference, n (the fewer settings of the two), missing (settings of the stated
+    ones that the loss lacks), budgets (those that n allows to judge), chance, ratio (value, low,
+    high) at each; p at each, p_any (over the budgets), p_holm (over the losses, too), better_at and
+    worse_at (budgets), verdict: where the data set is judged; else None, none, "not judged".
+    """
+    tried = judged_budgets(panel.fewest)
+    found = {}
+    if tried and not panel.missing:
+        others = {loss: panel.fids[loss] for loss in panel.others()}
+        base = panel.fids[panel.reference]
+        found = st.judge(base, others, tried, panel.paired, alpha=ALPHA)
+    rows = []
+    for loss in panel.others():
+        x, y = panel.beside_reference(loss)
+        n = min(len(x), len(y))
+        budgets = judged_budgets(n)
+        chance = st.win_chance(x, y, budgets, panel.paired) if budgets else np.zeros(0)
+        ratio = st.ratio_interval(x, y, budgets, panel.paired) if budgets else ((), (), ())
+        row: dict[str, Any] = {
+            "loss": loss,
+            "dataset": panel.dataset,
+            "reference": panel.reference,
+            "n": n,
+            "missing": panel.missing.get(loss, 0),
+            "budgets": budgets,
+            "chance": chance.tolist(),
+            "ratio": [
+                {"value": float(value), "low": float(low), "high": float(high)}
+                for value, low, high in zip(*ratio, strict=True)
+            ],
+        }
+        rows.append(row | _judgement(found.get(loss)))
+    return rows
+
+
+def _judgement(found: st.Judgement | None) -> dict[str, Any]:
+    if found is None:
+        return {
+            **dict.fromkeys(("p", "p_any", "p_holm")),
+            **{"better_at": [], "worse_at": [], "verdict": "not judged"},
+        }
+    said = {(True, False): "better", (False, True): "worse", (False, False): "not told apart"}
+    return {
+        "p": found.comparison.p.tolist(),
+        "p_any": found.comparison.p_any,
+        "p_holm": found.p_holm,
+        "better_at": list(found.better),
+        "worse_at": list(found.worse),
+        "verdict": said.get((bool(found.better), bool(found.worse)), "better and worse"),
+    }
+
+
+def sentences(panel: Panel, rows: list[dict[str, Any]]) -> list[str]:
+    """What README, report and terminal say of a data set: three sentences, or what is missing."""
+    where, reference = scores.dataset_title(panel.dataset), scores.title(panel.reference)
+    if panel.missing:
+        return [_what_is_missing(panel)]
+    if not judged_budgets(panel.fewest):
+        return [
+            f"{where}: nobody is named, {counted(panel.fewest)} a loss are too few for any budget "
+            f"(a budget needs {st.SETTINGS_A_BUDGET} times as many)."
+        ]
+    better, worse = (
+        listed(_claim(row, side) for row in rows if row[side]) for side in ("better_at", "worse_at")
+    )
+    open_ = [scores.title(row["loss"]) for row in rows if row["verdict"] == "not told apart"]
+    kind = (
+        "the same settings and seeds for all, judged once"
+        if panel.paired
+        else "exploration: every loss drew its own settings, and the table was open while it grew"
+    )
+    test = "sign flips of the pairs" if panel.paired else "permutations of the scores"
+    return [
+        f"{where}, better than {reference} with as many settings tried: {better}.",
+        f"Worse: {worse}.",
+        f"Not told apart: {listed(open_)}; n = {panel.fewest} settings a loss, budgets "
+        f"{in_a_row(judged_budgets(panel.fewest))}, {test}, 5 % for all losses and budgets "
+        f"together (Holm); {kind}.",
+    ]
+
+
+def _what_is_missing(panel: Panel) -> str:
+    counts = sorted(set(panel.missing.values()))
+    lacking = (
+        f"all {len(panel.missing)} losses lack {counts[0]}"
+        if len(counts) == 1 and len(panel.missing) == len(panel.fids)
+        else listed(f"{scores.title(loss)} lacks {n}" for loss, n in panel.missing.items())
+    )
+    return (
+        f"{scores.dataset_title(panel.dataset)}: nobody is named yet: of the {panel.stated} "
+        f"settings a loss that the sweep states {lacking}; `verdict --interim` says what holds at "
+        "any look."
+    )
+
+
+def _claim(row: dict[str, Any], side: str) -> str:
+    """VAE (budgets 1, 2 and 5: chance 78 to 85 %, p < 0.001)."""
+    chances = dict(zip(row["budgets"], row["chance"], strict=True))
+    at = [f"{100 * chances[k]:.0f}" for k in row[side]]
+    ends = [min(at, key=int), max(at, key=int)]
+    return (
+        f"{scores.title(row['loss'])} (budget{'s' * (len(at) > 1)} {in_a_row(row[side])}: chance "
+        f"{' to '.join(dict.fromkeys(ends))} %, {probability(row['p_holm'])})"
+    )
+
+
+def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The comparisons as a table: chance and p at each budget, p_holm, verdict, and the ratio of
+    the expected bests at the largest budget."""
+    flat = []
+    for row in rows:
+        line = {name: row[name] for name in ("dataset", "loss", "n")}
+        for name in ("chance", "p"):
+            values = row[name] or [None] * len(row["budgets"])
+            line |= {f"{name}_{k}": v for k, v in zip(row["budgets"], values, strict=True)}
+        last = row["ratio"][-1] if row["ratio"] else dict.fromkeys(("value", "low", "high"))
+        line |= {"p_holm": row["p_holm"], "verdict": row["verdict"], "ratio": last["value"]}
+        flat.append(line | {"low": last["low"], "high": last["high"]})
+    names = [f"{name}_{k}" for name in ("chance", "p") for k in BUDGETS]
+    table = pd.DataFrame(flat).set_index(["dataset", "loss"])
+    shown = ["n", *(n for n in names if n in table), "p_holm", "verdict", "ratio", "low", "high"]
+    return table[shown].infer_objects()

@@ -1,0 +1,189 @@
+"""Do losses and settings rank alike: in the paper, on two data sets, in two extractors, studies?"""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from study.analysis import scores
+from study.analysis.verdict.words import (
+    Finding,
+    between,
+    by_dataset,
+    correlated,
+    correlation,
+    counted,
+    frame,
+    groups,
+    title_of,
+)
+from study.errors import StudyError
+
+COLUMNS = ["correlation", "low", "high"]
+FEW = 10
+"""Fewer settings than this say little of a correlation."""
+MEASURES = {
+    "fid_second": "the distance in a second extractor's features",
+    "kid": "the kernel distance",
+}
+
+
+def beside_the_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
+    """Minimum and median of the wide search beside the paper's (wide_quartiles.csv), by data set
+    and loss. A paper's value beyond its figure's axis, and a median of diverged runs, is +inf."""
+    theirs = quartiles.set_index(["dataset", "loss"])[["min", "median"]].fillna(np.inf)
+    rows = {}
+    for key, own in groups(scores.search(table)):
+        if key in theirs.index:
+            least, middle = theirs.loc[key, "min"], theirs.loc[key, "median"]
+            rows[key] = [own["fid"].min(), least, float(np.median(own["fid"])), middle]
+    return frame(rows, ["minimum", "paper_minimum", "median", "paper_median"])
+
+
+def agreement_with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's correlation over the losses of our minima and medians with the paper's.
+
+    Columns: losses, correlation, low, high. What lies beyond the axis of the paper's figure ties.
+    """
+    rows = {}
+    for dataset, both in by_dataset(beside_the_paper(table, quartiles)):
+        for name in ("minimum", "median"):
+            rows[dataset, name] = correlated(both[name], both[f"paper_{name}"])
+    return frame(rows, ["losses", *COLUMNS], "of")
+
+
+def with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> Finding | None:
+    """Whether the losses rank as in the paper."""
+    both = beside_the_paper(table, quartiles)
+    if len(both) < 3:
+        return None
+    said = [
+        f"{scores.dataset_title(dataset)}, {name} of each of {row['losses']:.0f} losses: "
+        f"{correlation(row)}."
+        for dataset, rows in by_dataset(agreement_with_paper(table, quartiles))
+        for name, row in rows.droplevel("dataset").iterrows()
+    ]
+    compared = table[table["dataset"].isin(both.index.get_level_values("dataset"))]
+    settings = compared.groupby(["dataset", "loss"])["number"].nunique()
+    like_theirs = (
+        "have 100 settings, as the paper's"
+        if (settings == 100).all()
+        else f"have {between(settings)} settings, the paper's 100 (which minima feel)"
+    )
+    text = (
+        f"Spearman's rank correlation. {' '.join(said)} So few losses leave wide intervals; ours "
+        f"{like_theirs}; its values are digitised, and those beyond its axis tie."
+    )
+    return Finding("Do the losses rank as in the paper?", text, both)
+
+
+def agreement_between(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Spearman's correlation, setting by setting, of each loss's scores on two data sets.
+
+    Columns: settings, correlation, low, high.
+    """
+    runs = scores.search(table)
+    wide = runs.pivot_table(index=["loss", "number"], columns="dataset", values="fid")
+    for name in (one, other):
+        if name not in wide:
+            there = ", ".join(scores.dataset_order(runs))
+            raise StudyError(f"no rows of {name!r}; the table has {there}")
+    both = wide[[one, other]].dropna()
+    present = both.index.get_level_values("loss")
+    rows = {
+        (f"{one}, {other}", loss): correlated(*both[present == loss].to_numpy().T)
+        for loss in scores.losses(runs)
+        if loss in present
+    }
+    return frame(rows, ["settings", *COLUMNS])
+
+
+def between_datasets(table: pd.DataFrame) -> Iterator[Finding]:
+    """Whether a setting that is good on one data set helps on another, and the losses' order."""
+    for one, other in combinations(scores.dataset_order(table), 2):
+        result = agreement_between(table, one, other)
+        known = result.dropna().sort_values("correlation", kind="stable")
+        if known.empty:
+            continue
+        least, most = known.iloc[0], known["correlation"].max()
+        titles = f"{scores.dataset_title(one)} and {scores.dataset_title(other)}"
+        text = (
+            f"Setting by setting, {titles}: "
+            f"Spearman's rank correlation from {least['correlation']:.2f} ({title_of(least)}, 95 % "
+            f"interval {least['low']:.2f} to {least['high']:.2f}) to {most:.2f}, "
+            f"{known['correlation'].median():.2f} in the median over losses."
+        )
+        if (fewest := int(result["settings"].min())) < FEW:
+            text += f" With {counted(fewest)} a loss that is too early to say."
+        medians = common_medians(table, one, other)
+        if len(medians) > 2:
+            row = pd.Series(correlated(*medians.to_numpy().T), ["losses", *COLUMNS])
+            text += (
+                f" The order of {len(medians)} losses by their median over the settings of both: "
+                f"{correlation(row)}."
+            )
+        yield Finding("Does a setting that is good on one data set help on another?", text, result)
+
+
+def common_medians(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+    """Each loss's median score on two data sets, over the settings that it has on both."""
+    runs = scores.search(table)
+    wide = runs.pivot_table(index=["loss", "number"], columns="dataset", values="fid")
+    return wide[[one, other]].dropna().groupby("loss").median()
+
+
+def between_measures(table: pd.DataFrame) -> Finding | None:
+    """Whether the losses rank alike by another measure of the same images."""
+    runs, said, rows = scores.search(table), [], {}
+    for measure, words in MEASURES.items():
+        if measure not in table:
+            continue
+        # A run's other measures stand where its best evaluation is.
+        value = table.groupby(scores.RUN)[measure].min().rename("other")
+        both = runs.drop(columns="other", errors="ignore").join(value, on=scores.RUN)
+        measured = scores.dataset_order(both.dropna(subset="other"))
+        both["other"] = both["other"].where(both["status"] == "ok", np.inf)
+        for dataset in measured:
+            own = both[(both["dataset"] == dataset) & both["other"].notna()]
+            medians = own.groupby("loss")[["fid", "other"]].median()
+            over_runs = pd.Series(correlated(own["fid"], own["other"]), ["runs", *COLUMNS])
+            rows[dataset, measure] = over_runs.tolist()
+            text = (
+                f"{scores.dataset_title(dataset)}, {words}: over {len(own)} runs "
+                f"{correlation(over_runs)}"
+            )
+            if len(medians) > 2:
+                order = pd.Series(correlated(*medians.to_numpy().T), ["losses", *COLUMNS])
+                text += f", the order of {len(medians)} losses by their median {correlation(order)}"
+            said.append(f"{text}.")
+    if not rows:
+        return None
+    result = frame(rows, ["runs", *COLUMNS], "measure")
+    text = f"Spearman's rank correlation with the distance. {' '.join(said)}"
+    return Finding("Do other measures rank the losses alike?", text, result)
+
+
+def between_studies(table: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Finding | None:
+    """Whether the losses rank as in other searches: Spearman's correlation of their medians."""
+    runs, said, rows = scores.search(table), [], {}
+    for name, other in others.items():
+        theirs = scores.search(other)
+        for dataset in scores.dataset_order(runs):
+            medians = [
+                own[own["dataset"] == dataset].groupby("loss")["fid"].median()
+                for own in (runs, theirs)
+            ]
+            both = pd.concat(medians, axis=1, join="inner")
+            if len(both) > 2:
+                row = pd.Series(correlated(*both.to_numpy().T), ["losses", *COLUMNS])
+                rows[dataset, name] = row.tolist()
+                said.append(
+                    f"{scores.dataset_title(dataset)}, medians of {len(both)} losses beside those "
+                    f"of {name}: {correlation(row)}."
+                )
+    if not rows:
+        return None
+    text = f"Spearman's rank correlation. {' '.join(said)} Other settings, other seeds."
+    result = frame(rows, ["losses", *COLUMNS], "study")
+    return Finding("Do the losses rank as in other searches?", text, result)

@@ -1,0 +1,89 @@
+"""The winners trained again: is it the seed or the setting, and who is first?"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.analysis import scores
+from study.analysis import statistics as st
+from study.analysis.verdict.words import Finding, by_dataset, frame, groups, named, panels, title_of
+
+
+def noise(table: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+    """Noise of the seed beside that of the setting, as the ratio of upper to lower quartile.
+
+    Columns: best (of the search), reseeds, reseeded_median, seeds_factor, settings_factor. A factor
+    is infinite where more than a quarter of the runs diverged.
+    """
+    again = dict(groups(scores.checked(seeds)))
+    rows = {}
+    for key, own in groups(scores.search(table)):
+        if key in again:
+            fid = again[key]["fid"].to_numpy()
+            factors = _quartile_factor(fid), _quartile_factor(own["fid"].to_numpy())
+            rows[key] = [own["fid"].min(), len(fid), float(np.median(fid)), *factors]
+    return frame(rows, ["best", "reseeds", "reseeded_median", "seeds_factor", "settings_factor"])
+
+
+def _quartile_factor(fid: Any) -> float:
+    low, high = np.quantile(fid, [0.25, 0.75], method="inverted_cdf")
+    return float(high / low) if np.isfinite(high) else np.inf
+
+
+def seed_or_setting(table: pd.DataFrame, seeds: pd.DataFrame) -> Finding:
+    """Whether the seed or the setting makes the difference."""
+    result, said = noise(table, seeds), []
+    for dataset, rows in by_dataset(result):
+        above = (rows["reseeded_median"] > rows["best"]).sum()
+        said.append(
+            f"{scores.dataset_title(dataset)}: trained again with another seed, the middle half of "
+            f"a loss's distances spans a factor of {rows['seeds_factor'].median():.3g} in the "
+            f"median over losses (at most {rows['seeds_factor'].max():.3g}); over settings it is "
+            f"{rows['settings_factor'].median():.3g} (at least "
+            f"{rows['settings_factor'].min():.3g}). For {above} of {len(rows)} losses the median "
+            f"re-run is worse than the run that won the search."
+        )
+    return Finding("Is it the seed or the setting?", " ".join(said), result)
+
+
+def order_of_winners(seeds: pd.DataFrame) -> pd.DataFrame:
+    """The winners by their re-runs on the seeds that all losses have, the least first.
+
+    Columns: seeds, mean (geometric), ratio (to the first's mean, paired by seed), low, high,
+    chance_first (that its mean is the least, were the seeds drawn again).
+    """
+    rows = {}
+    for dataset, panel in panels(scores.checked(seeds)):
+        wide = panel.pivot_table(index="seed", columns="loss", values="fid").dropna()
+        if wide.shape[1] < 2 or wide.empty:
+            continue
+        means = np.exp(np.log(wide).mean()).sort_values(kind="stable")
+        first = st.chance_to_be_first({str(loss): wide[loss] for loss in wide})
+        for loss, mean in means.items():
+            ratio = st.ratio_of_reruns(wide[loss], wide[means.index[0]])
+            rows[dataset, loss] = [len(wide), mean, *map(float, ratio), first[str(loss)]]
+    return frame(rows, ["seeds", "mean", "ratio", "low", "high", "chance_first"])
+
+
+def who_is_first(seeds: pd.DataFrame) -> Finding | None:
+    """Whose winner is first when trained again."""
+    result, said = order_of_winners(seeds), []
+    for dataset, rows in by_dataset(result):
+        first, others = rows.iloc[0], rows.iloc[1:]
+        beside = named(
+            others[others["low"] <= 1],
+            lambda row: (
+                f" ({row['ratio']:.2f} times, 95 % interval {row['low']:.2f} to "
+                f"{row['high']:.2f}; first with chance {row['chance_first']:.2f})"
+            ),
+        )
+        said.append(
+            f"{scores.dataset_title(dataset)}, {first['seeds']:.0f} seeds that all losses share: "
+            f"{title_of(first)}'s winner has the least mean, {first['mean']:.1f}, and is first "
+            f"with chance {first['chance_first']:.2f}. Not told from it: {beside}."
+        )
+    if not said:
+        return None
+    said.append("One setting a loss, each selected by its score: an order of winners, not losses.")
+    return Finding("Whose winner is first when trained again?", " ".join(said), result)

@@ -1,0 +1,306 @@
+"""Questions about one search: what its runs came to, and where its winners lie."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.analysis import scores
+from study.analysis import statistics as st
+from study.analysis.verdict.words import (
+    Finding,
+    between,
+    by_dataset,
+    correlated,
+    correlation,
+    extremes,
+    frame,
+    groups,
+    listed,
+    named,
+    title_of,
+)
+from study.settings.config import SweepConfig
+
+NEAR_UNTRAINED = 0.9
+EDGE = 0.02
+
+
+def runs_by_status(table: pd.DataFrame) -> pd.DataFrame:
+    """Runs of each data set and loss: settings, ok, diverged, share diverged and its interval."""
+    rows = {}
+    for key, own in groups(scores.search(table)):
+        share = st.diverged_share(own["fid"])
+        diverged = int(np.isinf(own["fid"]).sum())
+        rows[key] = [len(own), len(own) - diverged, diverged, *map(float, share)]
+    return frame(rows, ["settings", "ok", "diverged", "share", "low", "high"])
+
+
+def diverged(table: pd.DataFrame) -> Finding:
+    """How many runs diverged."""
+    result = runs_by_status(table)
+    said = [
+        f"{scores.dataset_title(dataset)}: {rows['diverged'].sum()} of "
+        f"{rows['settings'].sum()} runs."
+        for dataset, rows in by_dataset(result)
+    ]
+    answer = " ".join([*said, "Each counts as infinite distance."])
+    return Finding("How many runs diverged?", answer, result)
+
+
+def beside_untrained(table: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
+    """Runs of each data set and loss beside a generator that was not trained.
+
+    Columns: settings, untrained (the median distance over its seeds), no_better (runs at that or
+    above, diverged ones among them), near (at NEAR_UNTRAINED of it or above), share (near /
+    settings) and its interval. Rows of another recipe (features, images, width) are left out.
+    """
+    runs = scores.search(table)
+    recipe = [name for name in ("features", "num_images", "width") if name in untrained]
+    alike = untrained.merge(runs[recipe].drop_duplicates()) if recipe else untrained
+    rows = {}
+    for (dataset, loss), own in groups(runs):
+        start = alike[(alike["dataset"] == dataset) & (alike["loss"] == loss)]["fid"]
+        if len(start):
+            level = float(start.median())
+            near = int((own["fid"] >= NEAR_UNTRAINED * level).sum())
+            share = map(float, st.share_interval(near, len(own)))
+            no_better = int((own["fid"] >= level).sum())
+            rows[dataset, loss] = [len(own), level, no_better, near, *share]
+    return frame(rows, ["settings", "untrained", "no_better", "near", "share", "low", "high"])
+
+
+def untrained(table: pd.DataFrame, start: pd.DataFrame) -> Finding | None:
+    """How many runs are no better than a generator that was not trained."""
+    result = beside_untrained(table, start)
+    if result.empty:
+        return None
+    said = []
+    for dataset, rows in by_dataset(result):
+        count, near, no_better = (rows[name].sum() for name in ("settings", "near", "no_better"))
+        said.append(
+            f"{scores.dataset_title(dataset)}: a generator before training is at "
+            f"{between(rows['untrained'], '.1f')}; {no_better} of {count} runs "
+            f"({no_better / count:.0%}) are no better, {near} ({near / count:.0%}) at "
+            f"{NEAR_UNTRAINED:.0%} of that or above; by loss {_least_and_most(rows, 'share')}."
+        )
+    return Finding("How many runs learned next to nothing?", " ".join(said), result)
+
+
+def _least_and_most(rows: pd.DataFrame, column: str) -> str:
+    ordered = rows.sort_values(column, kind="stable")
+    ends = [f"{row[column]:.0%} ({title_of(row)})" for _, row in ordered.iloc[[0, -1]].iterrows()]
+    return " to ".join(ends)
+
+
+def defaults_beside_search(table: pd.DataFrame) -> pd.DataFrame:
+    """The authors' defaults (setting 0) beside the search: default, best, ratio (default / best),
+    share_better (of the other settings, those below the default)."""
+    rows = {}
+    for key, own in groups(scores.search(table)):
+        if (own["number"] == 0).any():
+            default = float(own.loc[own["number"] == 0, "fid"].iloc[0])
+            searched = own.loc[own["number"] != 0, "fid"]
+            best = own["fid"].min()
+            ratio = default / best if np.isfinite(best) else np.nan
+            rows[key] = [default, best, ratio, (searched < default).mean()]
+    return frame(rows, ["default", "best", "ratio", "share_better"])
+
+
+def defaults(table: pd.DataFrame) -> Finding:
+    """How far the authors' defaults are from the best."""
+    result, said = defaults_beside_search(table), []
+    for dataset, rows in by_dataset(result):
+        finite = rows[np.isfinite(rows["ratio"])]
+        if finite.empty:
+            continue
+        said.append(
+            f"{scores.dataset_title(dataset)}: the defaults' distance is "
+            f"{extremes(finite, 'ratio')} times the best found, "
+            f"{finite['ratio'].median():.2g} times in the median; "
+            f"{rows['share_better'].min():.0%} to {rows['share_better'].max():.0%} of the searched "
+            f"settings beat them."
+        )
+        if len(finite) < len(rows):
+            said.append(f"Diverged with its defaults: {named(rows.drop(finite.index))}.")
+    said.append("One run a default; the best is the least of many, which flatters it.")
+    return Finding("How far are the authors' defaults from the best?", " ".join(said), result)
+
+
+def at_full_length(table: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
+    """The authors' defaults as the search trains them, and at full width and length.
+
+    Columns: search (the default's score there), first_step and first (of the long run's first
+    evaluation), full (its score), fall (first / full). `search` and `full` are of different
+    networks, and may be on different numbers of images: compare their ranks, not their values.
+    """
+    searched = {key: own for key, own in groups(scores.search(table)) if 0 in set(own["number"])}
+    rows = {}
+    for key, own in groups(scores.checked(full)):
+        if key in searched:
+            default = searched[key].set_index("number")["fid"][0]
+            run = full[(full["dataset"] == key[0]) & (full["loss"] == key[1])]
+            first, score = run.sort_values("step").iloc[0], own["fid"].iloc[0]
+            fall = first["fid"] / score if np.isfinite(score) else np.nan
+            rows[key] = [default, first["step"], first["fid"], score, fall]
+    return frame(rows, ["search", "first_step", "first", "full", "fall"])
+
+
+def full_length(table: pd.DataFrame, full: pd.DataFrame) -> Finding:
+    """What full width and length change for the defaults."""
+    result, said = at_full_length(table, full), []
+    for dataset, rows in by_dataset(result):
+        run = full[full["dataset"] == dataset]
+        numbers = correlated(rows["search"], rows["full"])
+        ranks = pd.Series(numbers, ["losses", "correlation", "low", "high"])
+        lacking = [loss for loss in scores.losses(table) if loss not in set(run["loss"])]
+        said.append(
+            f"{scores.dataset_title(dataset)}, {run['step'].max():,} D steps at width "
+            f"{run['width'].max():g}: the defaults end at {extremes(rows, 'full')}; the distance "
+            f"falls by a factor of {extremes(rows, 'fall')} from the first evaluation, at "
+            f"{run['step'].min():,} steps. Spearman's rank correlation of {len(rows)} losses' "
+            f"defaults with those of the search: {correlation(ranks)}. "
+            f"Not trained so: {listed(map(scores.title, lacking))}."
+        )
+    said.append("One default and one seed a loss: it says nothing of the best of a search.")
+    return Finding("What do full width and length change?", " ".join(said), result)
+
+
+def winners_in_their_ranges(table: pd.DataFrame, sweep: SweepConfig) -> pd.DataFrame:
+    """Where the best setting of each loss lies in the range of each numeric hyperparameter.
+
+    Columns: hyperparameter, value, low, high, log (whether the range is drawn on a log scale),
+    place (0 to 1 between the ends, on that scale).
+    """
+    from optuna.distributions import FloatDistribution, IntDistribution  # noqa: PLC0415
+
+    from study.settings.space import space_of  # noqa: PLC0415
+
+    rows: list[list[Any]] = []
+    for (dataset, loss), own in groups(scores.search(table)):
+        best = own.iloc[int(own["fid"].to_numpy().argmin())]
+        for name, drawn in space_of(sweep, loss).items() if np.isfinite(best["fid"]) else ():
+            if not isinstance(drawn, (FloatDistribution, IntDistribution)) or name not in best:
+                continue
+            value, ends = float(best[name]), np.array([drawn.low, drawn.high], dtype=float)
+            low, high = np.log(ends) if drawn.log else ends
+            place = ((np.log(value) if drawn.log else value) - low) / (high - low)
+            rows.append([dataset, loss, name, value, *ends, drawn.log, place])
+    columns = ["dataset", "loss", "hyperparameter", "value", "low", "high", "log", "place"]
+    return pd.DataFrame(rows, columns=columns).set_index(["dataset", "loss"])
+
+
+def edges(table: pd.DataFrame, sweep: SweepConfig) -> Finding:
+    """Which winners lie at the edge of a range."""
+    result = winners_in_their_ranges(table, sweep)
+    at_edge = result[(result["place"] <= EDGE) | (result["place"] >= 1 - EDGE)]
+    said = []
+    for dataset, rows in by_dataset(result):
+        own = at_edge.loc[[dataset]] if dataset in at_edge.index else at_edge.iloc[:0]
+        clauses = named(
+            own,
+            lambda row: (
+                f" ({row['hyperparameter']} {row['value']:.3g} of {row['low']:g} to "
+                f"{row['high']:g})"
+            ),
+        )
+        count = len(rows.index.unique())
+        said.append(
+            f"{scores.dataset_title(dataset)}: {len(own.index.unique())} of {count} winners lie "
+            f"within {EDGE:.0%} of an end of a range, on the scale it is drawn on: {clauses}."
+        )
+    said.append("Beyond an end there may be better settings; a best at the middle is no proof.")
+    return Finding("Do the winners lie at the edge of their ranges?", " ".join(said), result)
+
+
+def flattery_of_choice(table: pd.DataFrame) -> pd.DataFrame:
+    """By how much choosing setting and checkpoint flatters the least distance.
+
+    Columns: best, best_report (the same evaluation, to images on which nothing was selected),
+    ratio (best_report / best), usual_ratio (its median over all runs that are ok: what the other
+    images cost without a choice of the setting).
+    """
+    rows = {}
+    for key, own in groups(scores.search(table, "fid_report")):
+        ok = own[own["status"] == "ok"]
+        if len(ok):
+            best = int(ok["selected"].to_numpy().argmin())
+            selected, reported = ok["selected"].iloc[best], ok["fid"].iloc[best]
+            usual = (ok["fid"] / ok["selected"]).median()
+            rows[key] = [selected, reported, reported / selected, usual]
+    return frame(rows, ["best", "best_report", "ratio", "usual_ratio"])
+
+
+def flattery(table: pd.DataFrame) -> Finding:
+    """Whether the choice flatters the winner."""
+    recorded = table.groupby("dataset")["fid_report"].transform(lambda fid: fid.notna().any())
+    result, said = flattery_of_choice(table[recorded]), []
+    for dataset, rows in by_dataset(result):
+        said.append(
+            f"{scores.dataset_title(dataset)}: on images on which nothing was selected the "
+            f"winners' distances are {rows['ratio'].min():.3g} to {rows['ratio'].max():.3g} times "
+            f"those that they were selected by, over all runs "
+            f"{rows['usual_ratio'].median():.3g} times."
+        )
+    return Finding("Does the choice flatter the winner?", " ".join(said), result)
+
+
+def stopped_early(table: pd.DataFrame, block: int = 10) -> pd.DataFrame:
+    """What it had cost to stop the worse half of a search at half of the steps.
+
+    A search of `block` consecutive settings; those whose least distance up to half of the D steps
+    is above the median stop there, and count with that. From the recorded evaluations, nothing is
+    trained. Columns: searches (blocks of the loss), lost (of which the best found is worse for it),
+    ratio (of the bests found, the mean over blocks), worst, saved (share of the seconds), steps
+    (share of the D steps). Blocks with a run that has no evaluation at half its steps or before,
+    and those in which all diverged, are left out.
+    """
+    length = table.groupby(scores.RUN)["step"].transform("max")
+    half = table[table["step"] <= length / 2]
+    reached = half.groupby(scores.RUN)[["d_steps", "wall_s"]].max().add_suffix("_half")
+    before = half[half["status"] == "ok"].groupby(scores.RUN)["fid"].min().rename("at_half")
+    runs = scores.search(table).join(reached, on=scores.RUN).join(before, on=scores.RUN)
+    runs["at_half"] = runs["at_half"].fillna(np.inf)
+    rows = {}
+    for key, own in groups(runs):
+        blocks = [
+            part
+            for _, part in own.groupby(own["number"] // block)
+            if len(part) == block and part["wall_s_half"].notna().all()
+        ]
+        found = [_stop_half(part) for part in blocks if np.isfinite(part["fid"].min())]
+        if found:
+            ratio, seconds, steps = np.array(found).T
+            lost = int((ratio > 1).sum())
+            means = ratio.mean(), ratio.max(), seconds.mean(), steps.mean()
+            rows[key] = [len(found), lost, *map(float, means)]
+    return frame(rows, ["searches", "lost", "ratio", "worst", "saved", "steps"])
+
+
+def _stop_half(block: pd.DataFrame) -> list[float]:
+    """(best found / best of all, share of seconds saved, share of D steps saved) of one search."""
+    worse = block["at_half"].rank(method="first") > len(block) // 2
+    found = block["fid"].where(~worse, block["at_half"])
+    saved = [
+        1 - block[cost].where(~worse, block[f"{cost}_half"]).sum() / block[cost].sum()
+        for cost in ("wall_s", "d_steps")
+    ]
+    return [found.min() / block["fid"].min(), *saved]
+
+
+def stopping(table: pd.DataFrame) -> Finding | None:
+    """What stopping the worse half early would have cost and saved."""
+    result, said = stopped_early(table), []
+    if result.empty:
+        return None
+    for dataset, rows in by_dataset(result):
+        searches, lost = rows["searches"].sum(), rows["lost"].sum()
+        mean = (rows["ratio"] * rows["searches"]).sum() / searches
+        said.append(
+            f"{scores.dataset_title(dataset)}, {searches} searches of ten consecutive settings: "
+            f"stopping the five that are worse at half of the steps had saved "
+            f"{rows['steps'].mean():.0%} of the D steps and {rows['saved'].mean():.0%} of the "
+            f"seconds; {lost} searches ({lost / searches:.0%}) had lost their best, the best found "
+            f"would be {mean:.3g} times as large in the mean, {extremes(rows, 'worst')} at worst."
+        )
+    return Finding("What had stopping the worse half early cost?", " ".join(said), result)
