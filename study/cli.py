@@ -35,7 +35,7 @@ app = typer.Typer(
 
 for command in (
     *(sweeps.sweep, sweeps.status, sweeps.cancel, sweeps.collect, sweeps.train),
-    proof.check,
+    *(proof.check, proof.verify),
 ):
     app.command()(command)
 

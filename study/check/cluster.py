@@ -53,7 +53,7 @@ def answers(machine: Machine) -> str:
 def sent(machine: Machine, wanted: list[RunConfig]) -> Iterator[Sent]:
     """Runs on the results disk, one job each, sent to the queue; taken back afterwards."""
     resources = resources_of(machine)._replace(runs_per_job=1, runs_at_once=1)
-    with scratch(machine) as root:
+    with scratch(machine.results) as root:
         folders = [
             planned((root / "runs" / each.path.parent / f"{number:03d}").absolute(), each)
             for number, each in enumerate(wanted)

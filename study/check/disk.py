@@ -19,16 +19,16 @@ PAUSE_S = 0.05
 
 
 @contextmanager
-def scratch(machine: Machine) -> Iterator[Path]:
+def scratch(results: Path) -> Iterator[Path]:
     """A folder of its own on the results disk, gone afterwards."""
-    files.require_writable(machine.results)
-    with tempfile.TemporaryDirectory(prefix=".check-", dir=machine.results) as folder:
+    files.require_writable(results)
+    with tempfile.TemporaryDirectory(prefix=".check-", dir=results) as folder:
         yield Path(folder)
 
 
 def renames(machine: Machine) -> str:
     """A file is replaced whole: whoever has the old one open goes on reading the old one."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         path = folder / "file"
         files.write_atomically(path, lambda temporary: temporary.write_text("old"))
         with path.open() as reader:
@@ -42,7 +42,7 @@ def renames(machine: Machine) -> str:
 
 def links(machine: Machine) -> str:
     """A hard link is made once, and not over another file: so a run is claimed."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         for name in ("one", "two"):
             (folder / name).write_text(name)
         try:
@@ -61,7 +61,7 @@ def links(machine: Machine) -> str:
 
 def exclusive(machine: Machine) -> str:
     """A file is created once where it must not be there yet."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         path = folder / "file"
         path.open("x").close()
         try:
@@ -73,7 +73,7 @@ def exclusive(machine: Machine) -> str:
 
 def locks(machine: Machine) -> str:
     """A lock keeps another process out."""
-    with scratch(machine) as folder, files.alone(folder):
+    with scratch(machine.results) as folder, files.alone(folder):
         asked = [sys.executable, "-c", TAKE_LOCK, str(folder / ".lock")]
         said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     if said != "held":
@@ -95,7 +95,7 @@ except OSError as error:
 
 def clock(machine: Machine) -> str:
     """The file system's clock is this machine's, to a minute, and does not stand still."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         first, second = (stamp(folder / name) for name in ("first", "second"))
         apart = abs(second - time.time())
         if second <= first:

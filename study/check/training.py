@@ -95,7 +95,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 def twice(machine: Machine) -> str:
     """The same configuration, the same numbers."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         one, other = (planned(folder / name, config("ns", machine.device)) for name in ("a", "b"))
         train(one)
         train(other)
@@ -104,7 +104,7 @@ def twice(machine: Machine) -> str:
 
 def resumed(machine: Machine) -> str:
     """A run that was interrupted twice, at a curve's point and beside one, ends as a whole one."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         wanted = config("dragan", machine.device)
         whole, parts = (planned(folder / name, wanted) for name in ("whole", "parts"))
         train(whole)
@@ -117,7 +117,7 @@ def resumed(machine: Machine) -> str:
 
 def side_by_side(machine: Machine) -> str:
     """Two processes that train at once on one device come to what one alone comes to."""
-    with scratch(machine) as folder:
+    with scratch(machine.results) as folder:
         wanted = config("ns", machine.device)
         folders = [planned(folder / name, wanted) for name in ("alone", "left", "right")]
         train(folders[0])

@@ -9,6 +9,7 @@ import typer
 
 from study import files
 from study.commands.sweeps import DEVICE_HELP, Cluster
+from study.errors import StudyError
 from study.runs.folder import results_folder
 from study.runs.resources import RESOURCES_FOLDER, read_resources
 
@@ -44,4 +45,33 @@ def check(
         files.write_atomically(to, lambda path: path.write_text(report.as_json(rows, machine)))
         print(to)
     if any(row.status == "off" for row in rows):
+        raise typer.Exit(1)
+
+
+def verify(
+    table: Annotated[Path, typer.Argument(help="A table, as results/mini.parquet.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many of its runs.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Which of them: drawn by this seed.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Default: the row's, or what there is.")
+    ] = None,
+) -> None:
+    """Train runs of a table again: equal to the last digit, or how far apart.
+
+    Status 1 where the same kind of processor with the same torch comes to other digits.
+    """
+    from study.check import again
+    from study.runs import table as store
+    from study.training.loop import train
+
+    if not table.is_file():
+        raise StudyError(f"{table}: no such file; a table is results/<sweep>.parquet")
+    found = store.read_table(table.parent, table.stem)
+    files.commit()
+    off = equal = 0
+    for each in again.verify(found, rows, seed, results_folder(), train, device):
+        print(again.line(each), flush=True)
+        off, equal = off + each.is_off, equal + each.is_equal
+    print(f"{equal} of {rows} equal to the last digit")
+    if off:
         raise typer.Exit(1)

@@ -1,0 +1,178 @@
+"""`study verify`: committed rows are trained again, and told from others by their last digit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from study import cli
+from study.check import again
+from study.errors import StudyError
+from study.files import write_json
+from study.runs import table as store
+from study.runs.sweep import plan
+from study.settings import config as settings
+from study.training.loop import train
+
+ROOT = Path(__file__).parent.parent
+SWEEP = """
+title = "noise"
+ranges = "wide"
+trials = 1
+losses = ["ns", "wgan_gp"]
+width = 0.03125
+bn_decay = 0.9
+features = "random"
+num_images = 128
+[datasets.noise]
+d_steps = 30
+evaluate_every = 20
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """A sweep on noise, and trainings in this very process."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/few.toml").write_text(SWEEP)
+    monkeypatch.setattr(settings, "SWEEPS_FOLDER", tmp_path / "sweeps")
+    monkeypatch.setattr(again, "trained", trained_here)
+    return settings.load_sweep("few")
+
+
+def trained_here(config, results, train):
+    with again.scratch(results) as root:
+        folder = root / "runs" / config.path
+        write_json(folder / "config.json", config.model_dump())
+        train(folder)
+        return pd.DataFrame(store.rows_of(folder))
+
+
+@pytest.fixture
+def table(sweep, tmp_path):
+    results = tmp_path / "results"
+    for config in plan(sweep):
+        write_json(results / "runs" / config.path / "config.json", config.model_dump())
+        train(results / "runs" / config.path)
+    return store.collect(results, "few")
+
+
+def verify(table, tmp_path, count=2, seed=0):
+    return list(again.verify(table, count, seed, tmp_path / "again", train, "cpu"))
+
+
+def test_rows_come_out_again(table, tmp_path):
+    found = verify(table, tmp_path)
+    assert {each.config.hash for each in found} == set(table["config"])
+    for each in found:
+        assert each.is_equal
+        assert each.other_seed is None
+        assert "equal to the last digit" in again.line(each)
+        assert "2 evaluations" in again.line(each)
+    assert not list((tmp_path / "again").iterdir())
+
+
+@pytest.mark.parametrize("column", ["fid", "g_steps"])
+def test_a_digit_that_differs_is_told_beside_another_seed(table, tmp_path, column):
+    changed = table.copy()
+    where = changed.index[changed["loss"] == "ns"][0]
+    change = {"g_steps": lambda x: x + 1}.get(column, lambda x: np.nextafter(x, 0))
+    changed.loc[where, column] = change(changed.loc[where, column])
+    found = {each.is_equal: each for each in verify(changed, tmp_path)}
+    assert again.differing(found[False].recorded, found[False].found) == [column]
+    assert found[False].is_off
+    assert again.score(found[False].other_seed) != again.score(found[False].found)
+    line = again.line(found[False])
+    assert "where the table has" in line
+    assert "with seed 1 it is" in line
+    assert line.endswith("the same digits were promised")
+    assert ("differing: " in line) == (column != "fid")
+
+
+@pytest.mark.parametrize(
+    ("changes", "arithmetic", "promised"),
+    [
+        ({}, "native", True),
+        ({"processor": "another"}, "native", False),
+        ({"torch": "2.0"}, "native", False),
+        ({"processor": "another"}, "avx2", True),
+        ({"processor": "another", "device": "cuda"}, "avx2", False),
+        ({"torch": "2.0"}, "avx2", False),
+    ],
+)
+def test_equality_is_promised_for_one_kind_of_processor(sweep, changes, arithmetic, promised):
+    made = {"processor": "this", "torch": "2.14", "device": "cpu"}
+    row = {"status": "ok", "step": 1, "fid": 3.0, "config": "x"}
+    config = plan(sweep)[0].model_copy(update={"arithmetic": arithmetic})
+    recorded, found = (pd.DataFrame([row | each]) for each in (made | changes, made))
+    assert again.Again(config, recorded, found).should_be_equal == promised
+    assert not again.Again(config, recorded, found).is_off
+    other = pd.DataFrame([row | made | {"fid": 3.1}])
+    compared = again.Again(config, recorded, other, found)
+    assert compared.is_off == promised
+    assert "3.1 where the table has 3 (1.033 times); with seed 1 it is 3 (1.000 times)" in (
+        again.line(compared)
+    )
+
+
+def test_a_diverged_run_is_compared_too():
+    rows = pd.DataFrame({"step": [1, 2], "status": "diverged", "fid": [5.0, np.inf]})
+    assert again.differing(rows, rows.copy()) == []
+    assert again.score(rows) == np.inf
+    assert again.times(3.0, np.inf) == ""
+    assert again.differing(rows, rows.assign(status="ok")) == ["status"]
+    assert again.differing(rows, rows.head(1)) == ["step"]
+
+
+@pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
+def test_committed_rows_give_their_own_configurations(name):
+    table = store.read_table(ROOT / "results", name)
+    keys = [table["loss"], table["dataset"]]
+    for _, group in table.groupby(keys):
+        for number in (group["number"].min(), group["number"].max()):
+            rows = group[group["number"] == number]
+            config = again.config_of(rows)
+            assert {config.hash} == set(rows["config"])
+            assert config.d_steps == rows["d_steps"].max()
+
+
+def test_a_sweep_that_says_something_else_now_is_named(table, tmp_path):
+    (tmp_path / "sweeps/few.toml").write_text(SWEEP.replace("= 20\n", "= 10\n"))
+    with pytest.raises(StudyError, match=r"is of configuration .* but with sweeps/few.toml as it"):
+        verify(table, tmp_path)
+    (tmp_path / "sweeps/few.toml").write_text(SWEEP.replace("noise]", "mnist]"))
+    with pytest.raises(StudyError, match="sweep few has no data set 'noise', the table has"):
+        verify(table, tmp_path)
+    with pytest.raises(StudyError, match="--rows 3: the table has 2 runs; ask for fewer"):
+        verify(table, tmp_path, count=3)
+
+
+def test_the_seed_says_which_rows():
+    table = pd.DataFrame({"config": [*"abcdefghij"] * 2})
+    assert again.chosen(table, 3, 0) == again.chosen(table.sample(frac=1), 3, 0)
+    assert again.chosen(table, 3, 0) != again.chosen(table, 3, 1)
+    assert sorted(again.chosen(table, 10, 5)) == [*"abcdefghij"]
+
+
+def test_the_command_refuses_what_is_no_table(tmp_path):
+    done = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "no.parquet")])
+    assert isinstance(done.exception, StudyError)
+    assert "no such file; a table is results/<sweep>.parquet" in str(done.exception)
+
+
+def test_the_command_trains_a_row_in_a_worker(table, tmp_path):
+    folders = {"STUDY_SWEEPS": "sweeps", "STUDY_RESULTS": "elsewhere", "STUDY_DATA": "data"}
+    environment = os.environ | {name: str(tmp_path / path) for name, path in folders.items()}
+    command = [sys.executable, "-m", "study", "verify", tmp_path / "results/few.parquet"]
+    done = subprocess.run(
+        [*command, "--rows", "1", "--device", "cpu"],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "equal to the last digit (" in done.stdout
+    assert done.stdout.endswith("1 of 1 equal to the last digit\n")
