@@ -25,6 +25,7 @@ from study.analysis.figures.style import LOSSES, save, style_of
 from study.analysis.figures.train_held_out import train_vs_held_out
 from study.analysis.figures.wins import win_matrix
 from study.errors import StudyError
+from study.settings.space import described
 
 PAPER = Path(__file__).parent.parent / "results" / "paper"
 SCALE = {"mm": 60, "ns": 35, "wgan": 45, "vae": 70, "hinge": 40}
@@ -322,7 +323,7 @@ def test_hyperparameters_a_panel_each_and_the_interaction():
     figure = hyperparameters(make(("wgan",)))
     labels = [axes.get_xlabel() for axes in figure.axes]
     names = ["lr", "beta1", "disc_iters", "batch_norm", "clip", "lr"]
-    assert labels[:6] == [scores.HYPERPARAMETERS[name] for name in names]
+    assert labels[:6] == [described("wgan")[name].label for name in names]
     assert [text.get_text() for text in figure.axes[3].get_xticklabels()] == ["off", "on"]
     diverged = hyperparameters(make(("mm",))).axes[0]
     crosses = [entry.get_ydata() for entry in diverged.lines if entry.get_marker() == "x"]

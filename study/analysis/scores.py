@@ -14,6 +14,7 @@ import pandas as pd
 
 from study import datasets
 from study.errors import StudyError
+from study.runs.table import hyperparameters
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
 DISTANCE = ["features", "num_images", "width", "precision"]
@@ -28,18 +29,6 @@ REPORTS = {
     "fid": "the least of a run's checkpoints",
     "fid_report": "to held-out images on which nothing was selected",
 }
-HYPERPARAMETERS = {
-    "lr": "learning rate",
-    "beta1": "β1",
-    "disc_iters": "D steps a G step",
-    "batch_norm": "batch norm in D",
-    "lambda_gp": "λ (penalty)",
-    "clip": "clip",
-    "gamma": "γ",
-    "lambda_k": "λ (k)",
-}
-LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
-CHOICES = {"disc_iters", "batch_norm"}
 F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
 _TITLES = {
     "mm": "MM GAN",
@@ -193,7 +182,7 @@ def dataset_order(runs: pd.DataFrame) -> list[str]:
 def best_settings(table: pd.DataFrame) -> pd.DataFrame:
     """The best setting of each data set and loss: score, number, hyperparameters, seed."""
     runs = search(table)
-    names = [name for name in HYPERPARAMETERS if name in runs and runs[name].notna().any()]
+    names = hyperparameters(table)
     best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
     best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
     shown: pd.DataFrame = best.set_index(["dataset", "loss"])[["fid", "number", *names, "seed"]]

@@ -8,6 +8,7 @@ from study.analysis.figures.base import Plot
 from study.analysis.figures.boxes import boxes
 from study.analysis.figures.style import styled
 from study.errors import StudyError
+from study.runs.table import hyperparameters
 
 
 @styled
@@ -15,7 +16,7 @@ def seeds(table: pd.DataFrame) -> Figure:
     """One setting a loss trained again with several seeds: every run, quartiles, share diverged."""
     runs = scores.checked(table)
     scores.one(runs, "sweep")
-    varied = [name for name in scores.HYPERPARAMETERS if name in runs]
+    varied = hyperparameters(table)
     if (runs.groupby(["loss", "dataset"])[varied].nunique() > 1).any(axis=None):
         raise StudyError("several settings of one loss; a seeds figure takes one setting a loss")
     return boxes(runs, "One setting a loss, trained again.", unit="seed")

@@ -11,6 +11,9 @@ from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import STARS, decades, finish, log_distance, offsets
 from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
+from study.runs import table as store
+from study.settings.hyperparameters import Hyperparameter
+from study.settings.space import described
 
 
 @styled
@@ -24,16 +27,17 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
         raise StudyError(
             f"one setting of {loss}: an effect needs at least two; train more settings"
         )
-    names = [name for name in scores.HYPERPARAMETERS if name in own and own[name].notna().all()]
+    axes_of = axes_of_loss(loss, search)
+    names = list(axes_of)
     columns = 3 if len(names) < 6 else 4
     rows = -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.8 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns).ravel()
     for axes, name in zip(grid, names, strict=False):
-        _effect(axes, own, name)
+        _effect(axes, own, axes_of[name])
         if axes not in grid[::columns]:
             axes.set_ylabel("")
-    _interaction(figure, grid[len(names)], own)
+    _interaction(figure, grid[len(names)], own, axes_of)
     for spare in grid[len(names) + 1 :]:
         spare.remove()
     figure.suptitle(scores.title(loss), fontweight="bold")
@@ -41,17 +45,25 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
     return finish(figure, own, text)
 
 
-def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
+def axes_of_loss(loss: str, table: pd.DataFrame) -> dict[str, Hyperparameter]:
+    """The hyperparameters of a loss that the table varies, by name; all that it has columns of."""
+    varied = store.hyperparameters(table[table["loss"] == loss])
+    return {name: each for name, each in described(loss).items() if name in varied}
+
+
+def _effect(axes: Axes, own: pd.DataFrame, axis: Hyperparameter) -> None:
     """Score against one hyperparameter; diverged runs as crosses on the top edge."""
     log_distance(axes, own)
-    x, top = own[name].astype(float), axes.get_ylim()[1]
+    x, top = own[axis.name], axes.get_ylim()[1]
     fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
-    if name in scores.CHOICES:
-        values = sorted(x.unique())
+    if axis.choices:
+        is_text = any(isinstance(choice, str) for choice in axis.choices)
+        values = sorted(x.unique(), key=axis.choices.index if is_text else None)
         x = x.map(values.index) + offsets(len(x)) / 2 * (own["number"] != 0)
-        words = {0: "off", 1: "on"} if name == "batch_norm" else {}
-        axes.set_xticks(range(len(values)), [words.get(v, f"{v:g}") for v in values])
+        words = {False: "off", True: "on"} if set(axis.choices) == {False, True} else {}
+        axes.set_xticks(range(len(values)), [words.get(v, str(v)) for v in values])
         axes.set_xlim(-0.6, len(values) - 0.4)
+    x = x.astype(float)
     for rows, mark, size in (
         (own["status"] == "ok", ".", 5),
         (own["status"] == "diverged", "x", 5),
@@ -60,12 +72,14 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str) -> None:
         edge = "white" if mark == "*" else color
         if rows.any():  # what is empty and not clipped breaks the layout
             axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
-    axes.set_xlabel(scores.HYPERPARAMETERS[name])
-    if name in scores.LOGARITHMIC:
+    axes.set_xlabel(axis.label)
+    if axis.is_log:
         decades(axes)
 
 
-def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
+def _interaction(
+    figure: Figure, axes: Axes, own: pd.DataFrame, axes_of: dict[str, Hyperparameter]
+) -> None:
     """Learning rate × β1, coloured by the score (dark is good)."""
     ok, bad = own[own["status"] == "ok"], own[own["status"] == "diverged"]
     norm = LogNorm(ok["fid"].min(), ok["fid"].max())
@@ -73,7 +87,7 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame) -> None:
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
     default = own[own["number"] == 0]
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
-    axes.set(xlabel=scores.HYPERPARAMETERS["lr"], ylabel=scores.HYPERPARAMETERS["beta1"])
+    axes.set(xlabel=axes_of["lr"].label, ylabel=axes_of["beta1"].label)
     decades(axes)
     ticks = LogLocator(subs=(1, 2, 3, 5, 7))
     figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
