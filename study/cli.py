@@ -73,14 +73,6 @@ def list_losses(as_json: Json = False) -> None:
         terminal.console.print(Padding(out, (0, 0, 0, 4)))
 
 
-@app.command("columns")
-def print_columns() -> None:
-    """What every column of results/*.parquet means, with its type."""
-    from study.analysis import dictionary
-
-    print(dictionary.columns())
-
-
 def range_text(distribution: object) -> str:
     """A distribution in a few characters."""
     choices = getattr(distribution, "choices", None)
@@ -126,12 +118,17 @@ def draw_figures(
 ) -> None:
     """Draw every figure that the tables in results/ allow, as SVG and PNG."""
     from study.analysis import figures
-    from study.analysis.tables import read_tables, searches
+    from study.analysis.tables import read_measured, read_tables, searches
 
     results = results_folder()
-    for name in sweep or searches(results):
-        written, refused = figures.draw(read_tables(results, name).frames(), to / name)
-        print(f"{to / name}: {len(written)} files")
+    drawn = {
+        to / name: figures.draw(read_tables(results, name).frames(), to / name, alone=True)
+        for name in sweep or searches(results)
+    }
+    if not sweep and (measured := read_measured(results)):
+        drawn[to] = figures.draw(measured, to)
+    for folder, (written, refused) in drawn.items():
+        print(f"{folder}: {len(written)} files")
         for line in refused:
             print(f"not drawn: {line}", file=sys.stderr)
 

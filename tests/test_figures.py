@@ -93,7 +93,7 @@ def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
     full.to_parquet(one_set / "defaults.parquet")
     tables = read_tables(one_set, "mini")
     assert set(tables.full["loss"]) == {"ns", "wgan"}
-    assert "defaults" in figures.of(tables.frames())
+    assert "defaults_fashion_mnist" in figures.of(tables.frames())
     assert "What do full width and length change?" in report.page(tables)
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
 
@@ -110,37 +110,33 @@ def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(tmp_path, mo
         assert result.exit_code == 0, result.output
         kept = store.read_table(tmp_path, "mini_seeds")
         assert set(kept["loss"]) == losses
-        own = [name for name in table if name in ("clip", "gamma", "lambda_gp", "lambda_k")]
-        first = [*store.BEFORE_OWN, *own, *store.AFTER_OWN]
-        assert kept.columns.tolist() == [*first, *sorted(scores.F1)]
+        assert kept.columns.tolist() == [*store.COLUMNS, *sorted(scores.F1)]
     assert "mini_seeds: ns on fashion_mnist left out" in result.stderr
 
 
 def test_the_figures_that_the_tables_allow(results):
     names = set(figures.of(read_tables(results, "mini").frames()))
-    assert {"budget", "budget_report", "distributions", "profiles", "ranks", "seeds", "f1"} < names
-    assert {"wins_triangles", "samples_fashion_mnist", "curves_fashion_mnist"} < names
-    assert {"settings_fashion_mnist_ns", "settings_triangles_wgan"} < names
-    assert not names & {"narrow", "samples_triangles"}
+    of_both = {"headline", "budget", "budget_report", "distributions", "profiles", "ranks", "wins"}
+    assert {f"{name}_{set_}" for name in of_both for set_ in ("fashion_mnist", "triangles")} < names
+    assert {"f1_triangles", "seeds_fashion_mnist", "samples_fashion_mnist"} < names
+    assert {"curves_fashion_mnist", "settings_fashion_mnist_ns", "settings_triangles_wgan"} < names
+    assert not names & {"narrow_fashion_mnist", "samples_triangles", "f1_fashion_mnist"}
 
 
-def test_drawn_twice_to_the_same_bytes_and_whole_or_not_at_all(one_set, tmp_path):
+def test_a_figure_is_written_whole_or_not_at_all(one_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "names", lambda: ["profiles", "settings"])
     table = pd.read_parquet(one_set / "mini.parquet")
     table = table[(table["loss"] == "ns") | (table["number"] == 0)]
-    table.to_parquet(one_set / "mini.parquet")
-    tables, pages = read_tables(one_set, "mini"), []
-    for name in ("a", "b"):
-        stale = tmp_path / name / "settings_fashion_mnist_wgan.svg"
-        stale.parent.mkdir()
-        stale.write_text("of an older table")
-        written, refused = figures.draw(tables.frames(), tmp_path / name)
-        assert not stale.exists()
-        assert len(refused) == 1
-        assert refused[0].startswith("settings_fashion_mnist_wgan: one setting of wgan")
-        pages.append({path.name: path.read_bytes() for path in written})
-    assert pages[0] == pages[1]
-    assert all(pages[0].values())
-    assert len(pages[0]) == 2 * (len(figures.of(tables.frames())) - 1)
+    stale = tmp_path / "drawn" / "settings_fashion_mnist_wgan.svg"
+    stale.parent.mkdir()
+    stale.write_text("of an older table")
+    written, refused = figures.draw({"search": table}, tmp_path / "drawn")
+    assert len(refused) == 1
+    assert refused[0].startswith("settings_fashion_mnist_wgan: one setting of wgan")
+    names = ("profiles_fashion_mnist", "settings_fashion_mnist_ns")
+    files = {f"{name}.{end}" for name in names for end in ("svg", "png")}
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == files
+    assert {path.name for path in written} == files
 
 
 def test_tables_that_are_not_there(tmp_path):
@@ -184,22 +180,22 @@ def test_the_commands(one_set, tmp_path, monkeypatch):
 def config(number):
     settings = {"lr": 1e-4, "beta1": 0.5, "disc_iters": 1, "batch_norm": True, "d_steps": 2000}
     recipe = {"evaluate_every": 1000, "width": 0.25, "bn_decay": 0.99, "features": "lite0"}
-    which = {"sweep": "mini", "loss": "ns", "dataset": "mnist", "number": number, "seed": 0}
+    which = {"sweep": "mini", "loss": "ns", "dataset": "noise", "number": number, "seed": 0}
     return RunConfig(**which, **settings, **recipe, num_images=5000)
 
 
 def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
-    table = make(("ns",), ("mnist",), n=4)
+    table = make(("ns",), ("noise",), n=4)
     table["config"] = table["number"].map(lambda number: config(number).hash)
     table.to_parquet(tmp_path / "mini.parquet")
     for number in range(4):
-        run = tmp_path / f"runs/mini/ns/mnist/{number:03d}"
+        run = tmp_path / f"runs/mini/ns/noise/{number:03d}"
         (run / "samples").mkdir(parents=True)
         (run / "config.json").write_text(config(number).model_dump_json())
         for step in (1000, 2000):
             (run / f"samples/{step:06d}.png").write_text(f"{number} {step}")
         (run / "curves.parquet").write_text(f"{number}")
-    folder = examples.folder(tmp_path, "mini", "mnist")
+    folder = examples.folder(tmp_path, "mini", "noise")
     folder.mkdir(parents=True)
     (folder / "ns_099.png").write_text("no example any more")
     assert examples.keep(tmp_path, "mini") == 2
@@ -209,7 +205,9 @@ def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
         for number in runs["number"].iloc[[0, -1]]
         for end in (".png", ".parquet")
     }
-    assert {path.name for path in folder.iterdir()} == names
+    assert {path.name for path in folder.iterdir()} == names | {"real.png"}
+    width, height = Image.open(folder / "real.png").size
+    assert (width - 7) % 8 == (height - 7) % 8 == 0
     best = runs.iloc[0]
     kept = (folder / f"ns_{best['number']:03d}.png").read_text()
     assert kept == f"{best['number']} {best['step']}"

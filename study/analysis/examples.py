@@ -2,9 +2,11 @@
 
 Run folders are not committed. results/examples/<sweep>/<data set>/ holds, for the best run of each
 loss and for one collapsed run, <loss>_<number>.png (the grid of 64 samples of its best evaluation)
-and <loss>_<number>.parquet (its training curves): some 30 kB a run.
+and <loss>_<number>.parquet (its training curves): some 30 kB a run; and real.png, 64 held-out
+images.
 """
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -19,6 +21,9 @@ from study.runs.table import read_table
 from study.settings.config import load_sweep, read_config
 
 EXAMPLE = re.compile(r"\w[\w-]*_\d{3,}\.(png|parquet)")
+
+
+REAL = "real.png"
 
 
 class Example(NamedTuple):
@@ -78,8 +83,12 @@ def keep(results: Path, sweep: str) -> int:
     copied = 0
     for dataset in scores.dataset_order(rows):
         chosen = [*best(results, sweep, dataset), collapsed(results, sweep, dataset)]
-        for example in chosen:
-            copied += _copy(results / "runs" / sweep / example.loss / dataset, example)
+        fresh = sum(
+            _copy(results / "runs" / sweep / example.loss / dataset, example) for example in chosen
+        )
+        if fresh:
+            _keep_real(dataset, folder(results, sweep, dataset) / REAL)
+        copied += fresh
         names = {path for example in chosen for path in (example.samples, example.curves)}
         remove_stale(results, folder(results, sweep, dataset), names)
     return copied
@@ -107,10 +116,26 @@ def _copy(runs: Path, example: Example) -> bool:
         run / "samples" / f"{example.step:06d}.png": example.samples,
         run / "curves.parquet": example.curves,
     }
-    found = {source: target for source, target in pairs.items() if source.exists()}
+    found = {
+        source: target
+        for source, target in pairs.items()
+        if source.is_file() and not source.is_symlink()  # one could lead anywhere
+    }
     for source, target in found.items():
         shutil.copyfile(source, target)
     return bool(found)
+
+
+def _keep_real(dataset: str, path: Path) -> None:
+    """The first 64 held-out images; none where only the runs are, and not the data."""
+    if path.exists():
+        return
+    # Each loads torch, which reading examples need not.
+    from study import datasets  # noqa: PLC0415
+    from study.measures.of_a_generator import save_grid  # noqa: PLC0415
+
+    with contextlib.suppress(StudyError):
+        save_grid(datasets.load(dataset, "held_out")[:64], path)
 
 
 def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:

@@ -7,14 +7,15 @@ out.
 """
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 
 from study import datasets
 from study.errors import StudyError
-from study.runs.table import hyperparameters
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
 DISTANCE = ["features", "num_images", "width", "precision"]
@@ -29,17 +30,21 @@ REPORTS = {
     "fid": "the least of a run's checkpoints",
     "fid_report": "to held-out images on which nothing was selected",
 }
-F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
-_TITLES = {
-    "mm": "MM GAN",
-    "ns": "NS GAN",
-    "ls": "LS GAN",
-    "wgan": "WGAN",
-    "wgan_gp": "WGAN GP",
-    "dragan": "DRAGAN",
-    "began": "BEGAN",
-    "vae": "VAE",
+HYPERPARAMETERS = {
+    "lr": "learning rate",
+    "beta1": "β1",
+    "disc_iters": "D steps a G step",
+    "batch_norm": "batch norm in D",
+    "normalisation": "normalisation of D",
+    "lambda_gp": "λ (penalty)",
+    "clip": "clip",
+    "gamma": "γ",
+    "lambda_k": "λ (k)",
 }
+LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
+F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
+PAPERS = ("mm", "ns", "ls", "wgan", "wgan_gp", "dragan", "began", "vae")
+"""The paper's losses in its order. Others follow by name: this is the study's order of losses."""
 
 
 # The table
@@ -94,9 +99,24 @@ def common_settings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def losses(table: pd.DataFrame) -> list[str]:
-    """The losses of a table in the study's order; new ones follow alphabetically."""
+    """The losses of a table in the study's order."""
     present = set(table["loss"])
-    return [name for name in _TITLES if name in present] + sorted(present - set(_TITLES))
+    return [name for name in PAPERS if name in present] + sorted(present - set(PAPERS))
+
+
+def place(loss: str) -> int:
+    """The place of a loss among all that there are, in the study's order.
+
+    One that is no file of study/losses any more has a place behind them, by its name alone.
+    """
+    order = [*PAPERS, *(name for name in _registry().names() if name not in PAPERS)]
+    return order.index(loss) if loss in order else len(order) + crc32(loss.encode()) % 97
+
+
+def _registry() -> ModuleType:
+    from study import losses  # noqa: PLC0415 (with torch: two seconds that scores alone need not)
+
+    return losses
 
 
 def distance_name(features: str) -> str:
@@ -168,12 +188,49 @@ def dataset_title(name: str) -> str:
 
 def title(loss: str) -> str:
     """A loss's name as figures and sentences write it."""
-    return _TITLES.get(loss, loss)
+    registry = _registry()
+    return str(registry.load(loss).title) if loss in registry.names() else loss
 
 
 def dataset_order(runs: pd.DataFrame) -> list[str]:
     """The data sets of a table in the paper's order; others follow alphabetically."""
     return sorted(set(runs["dataset"]), key=datasets.place)
+
+
+# Hyperparameters
+
+
+def hyperparameters(runs: pd.DataFrame) -> dict[str, str]:
+    """The hyperparameters that all these runs have, with their labels; a loss's own come last."""
+    own = {name for loss in losses(runs) for name in _own(loss)}
+    listed = [*HYPERPARAMETERS, *sorted(own - set(HYPERPARAMETERS))]
+    had = {name: HYPERPARAMETERS.get(name, name) for name in listed if _had(runs, name)}
+    if "normalisation" in had:
+        had.pop("batch_norm", None)  # which is the same where there are but two of its values
+    return had
+
+
+def _own(loss: str) -> set[str]:
+    registry = _registry()
+    if loss not in registry.names():
+        return set()
+    cls = registry.load(loss)
+    return {*cls.defaults, *(name for space in cls.space.values() for name in space)}
+
+
+def _had(runs: pd.DataFrame, name: str) -> bool:
+    return name in runs and bool(runs[name].notna().all())
+
+
+def is_choice(values: "pd.Series[Any]") -> bool:
+    """Whether a hyperparameter's values are words, yes or no, or few whole numbers."""
+    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return not number or (values.nunique() < 6 and bool((values % 1 == 0).all()))
+
+
+def is_logarithmic(name: str) -> bool:
+    """Whether a hyperparameter is searched on a logarithmic scale."""
+    return name in LOGARITHMIC
 
 
 # Tables
@@ -182,7 +239,7 @@ def dataset_order(runs: pd.DataFrame) -> list[str]:
 def best_settings(table: pd.DataFrame) -> pd.DataFrame:
     """The best setting of each data set and loss: score, number, hyperparameters, seed."""
     runs = search(table)
-    names = hyperparameters(table)
+    names = dict.fromkeys(name for _, rows in by_loss(runs) for name in hyperparameters(rows))
     best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
     best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
     shown: pd.DataFrame = best.set_index(["dataset", "loss"])[["fid", "number", *names, "seed"]]
@@ -231,8 +288,27 @@ def _reseeded(runs: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "reseeds": "size",
         "reseeds_diverged": lambda fid: np.isinf(fid).mean(),
-        "reseeded_median": lambda fid: np.quantile(fid, 0.5, method="inverted_cdf"),
+        "reseeded_median": np.median,
         "reseeded_mean": lambda fid: fid.to_numpy().mean(),
         "reseeded_std": lambda fid: fid.where(~np.isinf(fid)).std(skipna=False),
     }
     return pd.DataFrame({name: groups.agg(how) for name, how in columns.items()})
+
+
+# Levels to compare with
+
+
+def untrained_distance(untrained: pd.DataFrame, runs: pd.DataFrame) -> float | None:
+    """The distance of generators before any training, measured as these runs were; their median."""
+    return _level(untrained, runs, ["dataset", "features", "num_images", "width"], "fid")
+
+
+def real_distance(real: pd.DataFrame, runs: pd.DataFrame) -> float | None:
+    """The median distance of as many training images to held-out ones, in the same features."""
+    return _level(real, runs, ["dataset", "features", "num_images"], "distance")
+
+
+def _level(table: pd.DataFrame, runs: pd.DataFrame, alike: list[str], column: str) -> float | None:
+    for name in alike if len(table) else ():
+        table = table[table[name] == runs[name].iloc[0]]
+    return float(table[column].median()) if len(table) else None

@@ -8,7 +8,7 @@ import pandas as pd
 
 from study.analysis import examples
 from study.errors import StudyError
-from study.runs.table import hyperparameters, read_table, table_path, winners
+from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
 from study.settings import shipped
 from study.settings.config import SweepConfig, load_sweep, sweep_names
 
@@ -27,6 +27,10 @@ class Tables(NamedTuple):
     """The authors' defaults at full width and length."""
     examples: pd.DataFrame
     """Runs whose samples and curves are kept: `study.analysis.examples.table`."""
+    untrained: pd.DataFrame
+    """Distances of generators before any training."""
+    real: pd.DataFrame
+    """Distances of training images to held-out ones, from results/behaviour.parquet."""
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name, as figures ask for them."""
@@ -52,7 +56,29 @@ def read_tables(results: Path, sweep: str) -> Tables:
     wider = [other.name for other in others if _is_defaults_alone(other, config)]
     seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, wider))
     seeds = of_the_winners(seeds, search)
-    return Tables(results, sweep, search, seeds, narrow, full, examples.table(results, sweep))
+    kept, untrained = examples.table(results, sweep), measured(results, "untrained")
+    behaviour = measured(results, "behaviour")
+    real = behaviour[behaviour["experiment"] == "real"] if len(behaviour) else behaviour
+    return Tables(results, sweep, search, seeds, narrow, full, kept, untrained, real)
+
+
+def measured(results: Path, name: str) -> pd.DataFrame:
+    """A table of results/ that is no sweep's; empty where there is none."""
+    path = results / f"{name}.parquet"
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{path} cannot be read ({error}); move it away, or make it again"
+        ) from None
+
+
+def read_measured(results: Path) -> dict[str, pd.DataFrame]:
+    """The tables of how the measures behave that there are, as figures ask for them."""
+    tables = {name: measured(results, name) for name in ("behaviour", "agreement", "convergence")}
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def is_search(config: SweepConfig) -> bool:
@@ -67,9 +93,9 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     """
     if seeds.empty:
         return seeds
-    varied = [name for name in hyperparameters(search) if name in seeds]
+    hyperparameters = [name for name in HYPERPARAMETERS if name in seeds and name in search]
     which = ["dataset", "loss"]
-    kept = seeds.merge(winners(search)[which + varied])
+    kept = seeds.merge(winners(search)[which + hyperparameters])
     trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
     stale = trained.unique().difference(left)
     if len(stale):

@@ -20,11 +20,11 @@ def load(name: str) -> type[GANLoss]:
         raise StudyError(f"unknown loss '{name}'; study/losses has: {', '.join(names())}")
     module = importlib.import_module(f"study.losses.{name}")
     loss = cast(type[GANLoss], module.Loss)
-    require_contract(name, loss)
+    require_declared_inputs(name, loss)
     return loss
 
 
-def require_contract(name: str, loss: type[GANLoss]) -> None:
+def require_declared_inputs(name: str, loss: type[GANLoss]) -> None:
     """StudyError where `g_loss` does not take what the class says that it sees."""
     inputs = ["d_fake", "d_real"] if loss.g_sees_real else ["d_fake"]
     try:

@@ -14,8 +14,8 @@ from study import datasets as data
 from study import features
 from study.errors import StudyError
 from study.losses import load
-from study.measures import columns, neighbours
 from study.measures import frechet as fid
+from study.measures import neighbours
 from study.measures import triangle_manifold as manifold
 from study.settings.config import RunConfig
 from study.training.networks import Generator, Prior
@@ -123,13 +123,15 @@ def neighbours_of(
 
 def diverged(config: RunConfig) -> dict[str, float]:
     """What is measured of a generator that is not finite: no distance is small enough."""
-    taken = distances(config.dataset, config.num_images)
-    found = columns.diverged(tuple(each for each in columns.DISTANCES if each.name in taken))
+    infinite = list(distances(config.dataset, config.num_images))
+    nothing: list[str] = []
     if config.dataset == "triangles":
-        found |= columns.diverged(columns.MANIFOLD)
+        infinite += ["precision_distance", "recall_distance"]
+        nothing += ["f1", "manifold_precision", "manifold_recall"]
     if config.second_features is not None:
-        found |= columns.diverged(columns.SECOND)
-    return found
+        infinite += ["fid_second", "kid"]
+        nothing += ["knn_precision", "knn_recall"]
+    return dict.fromkeys(infinite, float("inf")) | dict.fromkeys(nothing, 0.0)
 
 
 def precision_and_recall(generator: Generator, prior: Prior, device: str) -> dict[str, float]:
@@ -153,12 +155,16 @@ def generate(generator: Generator, z: Tensor) -> Iterator[Tensor]:
 
 
 def save_samples(generator: Generator, z: Tensor, path: Path) -> None:
-    """Write the images of 64 z as an 8x8 grid, PNG, one white pixel apart."""
-    images = torch.cat(list(generate(generator, z))).mul(255).round().byte().cpu().numpy()
+    """Write the images of 64 z as `save_grid` does."""
+    path.parent.mkdir(exist_ok=True)
+    save_grid(torch.cat(list(generate(generator, z))).mul(255).round().byte().cpu(), path)
+
+
+def save_grid(images: Tensor, path: Path) -> None:
+    """Write 64 images, uint8 (64, C, H, W), as an 8x8 grid, PNG, one white pixel apart."""
     _, channels, height, width = images.shape
     grid = np.full((8 * (height + 1) - 1, 8 * (width + 1) - 1, channels), 255, np.uint8)
-    for index, image in enumerate(images):
+    for index, image in enumerate(images.numpy()):
         top, left = (index // 8) * (height + 1), (index % 8) * (width + 1)
         grid[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    path.parent.mkdir(exist_ok=True)
     Image.fromarray(grid.squeeze()).save(path)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from study.analysis import scores
 from study.analysis.figures.base import Plot
-from study.analysis.figures.style import save
+from study.analysis.figures.style import remove_stale, save
 from study.errors import StudyError
 
 SHARED = ("base", "boxes", "parts", "style")
@@ -60,10 +60,11 @@ def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Callable[[], Figur
         yield "_".join((kind, *key)), partial(plot.draw, *own)
 
 
-def draw(tables: Tables, folder: Path) -> tuple[list[Path], list[str]]:
+def draw(tables: Tables, folder: Path, alone: bool = False) -> tuple[list[Path], list[str]]:
     """Write every figure as SVG and PNG; returns the files, and a line a figure that cannot be.
 
     A figure is written whole or not at all, and one that cannot be drawn is not left from before.
+    With `alone` no other figures that were ever drawn here are left in the folder.
     """
     written, refused = [], []
     for name, make in of(tables).items():
@@ -74,6 +75,8 @@ def draw(tables: Tables, folder: Path) -> tuple[list[Path], list[str]]:
             refused.append(f"{name}: {error}")
             for suffix in (".svg", ".png"):
                 stem.with_suffix(suffix).unlink(missing_ok=True)
+    if alone:
+        remove_stale(folder, written)
     return written, refused
 
 

@@ -5,28 +5,42 @@ from matplotlib.figure import Figure
 
 from study.analysis import scores
 from study.analysis.figures.base import Plot
-from study.analysis.figures.parts import finish, log_distance, panels_of
+from study.analysis.figures.parts import (
+    distance_label,
+    end_labels,
+    finish,
+    log_distance,
+    one_panel,
+    span,
+)
 from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
 
 
 @styled
-def along_training(table: pd.DataFrame) -> Figure:
-    """Distance at every evaluation of one run a loss against D steps, a panel a data set."""
-    runs = scores.search(table)
+def along_training(full: pd.DataFrame) -> Figure:
+    """Distance at every evaluation of one run a loss against D steps."""
+    runs = scores.search(full)
     if runs.duplicated(["loss", "dataset"]).any():
         raise StudyError("several settings of one loss; this figure takes one run a loss")
-    figure, panels = panels_of(runs)
-    for name, axes, panel in panels:
-        rows = table[table["dataset"] == name].sort_values("step")
-        log_distance(axes, panel, rows["fid"])
-        for loss, own in scores.by_loss(rows):
-            axes.plot(own["step"], own["fid"], label=scores.title(loss), **style_of(loss))
-        axes.set_xlabel("D steps")
+    figure, axes = one_panel()
+    log_distance(axes.yaxis, full["fid"].dropna())
+    rows, ends = full.sort_values("step"), {}
+    for loss, own in scores.by_loss(rows):
+        axes.plot(own["step"], own["fid"], **style_of(loss))
+        ends[loss] = float(own["step"].iloc[-1]), float(own["fid"].iloc[-1])
+    axes.set(xlabel="D steps", ylabel=distance_label(runs), xlim=(0, full["step"].max()))
+    end_labels(axes, ends)
+    message = f"after {full['step'].max():,} D steps the authors' defaults are at "
+    message += span(end for _, end in ends.values())
     text = "One setting a loss, number 0: the authors' default. Line: the distance along its run."
-    return finish(figure, runs, text, legend=True)
+    return finish(figure, runs, message, text)
 
 
 PLOT = Plot(
-    along_training, "The authors' defaults at full width and length", place=80, needs=("full",)
+    along_training,
+    "The authors' defaults at full width and length",
+    place=80,
+    needs=("full",),
+    each=("dataset",),
 )

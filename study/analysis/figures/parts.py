@@ -1,119 +1,142 @@
-"""What figures share: panels, axes, bands, captions."""
+"""What figures share: panels, axes, bands, labels, titles and captions."""
 
+import math
 import textwrap
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    EngFormatter,
-    NullFormatter,
-)
+from matplotlib.ticker import EngFormatter, NullFormatter
+from numpy.typing import NDArray
 
 from study.analysis import scores
 from study.analysis import statistics as st
-from study.analysis.figures.style import plain_log, style_of
+from study.analysis.figures.style import GREY, plain_log, style_of
 from study.errors import StudyError
 
-NARROW = "too narrow where the budget nears the number of settings"
+TRIED = "settings tried"
 STARS = "Star: the authors' defaults."
-_MARKS = (1, 3, 10, 30, 100, 300, 1000)  # where a curve carries its marker, times its first x
+BAND = "Band: 95 % interval; where it fades to the edge the settings leave it open."
 
 
-def panels_of(
-    runs: pd.DataFrame, width: float = 5.6
-) -> tuple[Figure, list[tuple[str, Axes, pd.DataFrame]]]:
-    """A figure with a titled panel a data set, two in a row."""
-    names = scores.dataset_order(runs)
-    columns = min(2, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(width * columns + 1.2, 3.8 * rows + 0.9), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for spare in grid[len(names) :]:
+class Curve(NamedTuple):
+    """A loss's line: x (n,), and value, low and high (n,) there; an end may be infinite."""
+
+    x: NDArray[Any]
+    estimate: st.Estimate
+
+
+# Panels
+
+
+def one_panel(width: float = 7.6, height: float = 4.2) -> tuple[Figure, Axes]:
+    """A figure of one panel."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def small_panels(
+    curves: Mapping[str, Curve], xlabel: str = TRIED, *, log: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A panel a loss with its line and band, all other losses' lines in grey behind."""
+    columns = min(4, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(max(2.3 * columns + 0.7, 5), 1.8 * rows + 1.3), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.ravel())
+    if log:
+        low, high = _range(curves.values())
+        panels[0].set(yscale="log", ylim=(low, high))
+        plain_log(panels[0].yaxis, (1, 2, 5) if high / low > 3 else (1, 1.2, 1.5, 2, 3, 4, 5, 7))
+    for axes, (loss, curve) in zip(panels, curves.items(), strict=False):
+        others = [other for name, other in curves.items() if name != loss]
+        for other in others:
+            axes.plot(other.x, _finite(other.estimate.value), color=GREY, lw=0.8, zorder=1.5)
+        banded(axes, loss, curve)
+        none = "" if np.isfinite(curve.estimate.value).any() else " (infinite)"
+        axes.set_title(scores.title(loss) + none, loc="left", pad=3)
+    for spare in panels[len(curves) :]:
         spare.remove()
-    for name, axes in zip(names, grid, strict=False):
-        axes.set_title(scores.dataset_title(name), pad=16, fontweight="bold")
-    return figure, [(n, a, runs[runs["dataset"] == n]) for n, a in zip(names, grid, strict=False)]
+    for axes in panels[max(0, len(curves) - columns) : len(curves)]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel(xlabel)
+    return figure, panels[: len(curves)]
 
 
-def log_distance(axes: Axes, panel: pd.DataFrame, more: Iterable[float] = ()) -> None:
-    """Scale and label the y axis around a panel's finite scores (and some more values)."""
-    values = np.concatenate([panel["fid"], list(more)])
-    finite = np.maximum(values[np.isfinite(values)], 1e-6)
-    low, high = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
-    room = max((high / low) ** 0.06, 1.1)
-    axes.set(yscale="log", ylim=(low / room, high * room))
-    axes.set_ylabel(scores.distance_name(panel["features"].iloc[0]))
-    plain_log(axes.yaxis)
+def banded(axes: Axes, loss: str, curve: Curve) -> None:
+    """A loss's line, and its band: as far as the axes go, and fainter, where one end is open."""
+    x, (value, low, high) = curve
+    color, edge = style_of(loss)["color"], axes.get_ylim()
+    mark = "o" if len(x) == 1 else ""
+    axes.plot(x, _finite(value), color=color, lw=2, marker=mark, zorder=3)
+    below, above = np.isfinite(low), np.isfinite(high)
+    fill = {"color": color, "linewidth": 0, "zorder": 2}
+    axes.fill_between(x, low, high, where=below & above, alpha=0.28, **fill)
+    if (below ^ above).any():
+        ends = np.where(below, low, edge[0]), np.where(above, high, edge[1])
+        axes.fill_between(x, *ends, where=_and_next(below ^ above), alpha=0.1, **fill)
+        axes.set_ylim(edge)
+
+
+def _and_next(open_: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where it is open, and the neighbours, so that the two fills meet."""
+    around = np.pad(open_, 1)
+    return np.asarray(around[:-2] | open_ | around[2:], dtype=bool)
+
+
+def _finite(value: NDArray[Any]) -> NDArray[Any]:
+    return np.where(np.isfinite(value), value, np.nan)
+
+
+def _range(curves: Iterable[Curve]) -> tuple[float, float]:
+    """The least and greatest that the lines and the finite ends come to, with a little room."""
+    values = np.concatenate([np.ravel(part) for curve in curves for part in curve.estimate])
+    low, high = _ends(values)
+    room = max((high / low) ** 0.04, 1.03)
+    return low / room, high * room
+
+
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    """Least and greatest of the values that a logarithm takes."""
+    shown = values[np.isfinite(values) & (values > 0)]
+    return (float(shown.min()), float(shown.max())) if shown.size else (1.0, 10.0)
+
+
+# Axes
+
+
+def log_distance(axis: XAxis | YAxis, values: Iterable[float]) -> None:
+    """A log axis around the values that are finite and above 0."""
+    low, high = _ends(np.array(list(values), dtype=float))
+    room, name = max((high / low) ** 0.06, 1.1), axis.axis_name
+    axis.axes.set(**{f"{name}scale": "log", f"{name}lim": (low / room, high * room)})
+    plain_log(axis, (1, 2, 3, 5, 7) if high / low > 3 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+
+
+def distance_label(runs: pd.DataFrame) -> str:
+    """What the distance of these runs is called."""
+    return scores.distance_name(runs["features"].iloc[0])
 
 
 def budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
     """A log axis of budgets up to `most`, or of their cost (a key of COSTS)."""
-    axes.set(
-        xscale="log", xlabel=f"cost in {scores.COSTS[cost]}" if cost else "budget (settings tried)"
-    )
+    axes.set_xscale("log")
     plain_log(axes.xaxis, (1, 2, 5))
     if cost is None:
         round_ones = (m * 10**e for e in range(6) for m in (1, 2, 5))
         axes.set_xticks([*(k for k in round_ones if 1.4 * k < most), most])
-        axes.set_xlim(0.85, 1.15 * max(2, most))
+        axes.set_xlim(0.9, 1.05 * max(2, most))
     else:
         axes.xaxis.set_major_formatter(EngFormatter(places=0))
 
 
 def budgets(n: int, points: int = 60) -> Any:
-    """All budgets up to n, or `points` of them evenly spaced on the log axis."""
-    return np.unique(np.geomspace(1, n, points).round().astype(int))
-
-
-def banded(axes: Axes, x: Any, loss: str, estimate: st.Estimate) -> None:
-    """A loss's line, and its band, each where finite."""
-    value, low, high = estimate
-    finite, style = np.isfinite(value), style_of(loss)
-    label = scores.title(loss) if finite.any() else f"{scores.title(loss)} (infinite)"
-    marks = [int(np.argmin(abs(np.log(x / x[0] / at)))) for at in _MARKS if at <= x[-1] / x[0]]
-    axes.plot(x, np.where(finite, value, np.nan), label=label, markevery=marks, **style)
-    axes.fill_between(
-        x, low, high, where=np.isfinite(high), color=style["color"], alpha=0.1, linewidth=0
-    )
-
-
-def mean_cost(own: pd.DataFrame, cost: str) -> Any:
-    """What a setting of these runs costs on average, in a column of COSTS."""
-    if cost not in scores.COSTS:
-        raise StudyError(f"unknown cost {cost!r}; there are {', '.join(scores.COSTS)}")
-    scores.require(own, [cost])
-    return st.cost_curve(own[cost], own["fid"], 1)[0]
-
-
-def offsets(n: int) -> Any:
-    """Offsets in -1/2 to 1/2 that keep points apart: fractions of the golden ratio, not random."""
-    return np.arange(n) * 0.618034 % 1 - 0.5
-
-
-def star(axes: Axes, x: float, own: pd.DataFrame) -> None:
-    """The authors' defaults (number 0), unless they diverged."""
-    color, default = style_of(own["loss"].iloc[0])["color"], own[own["number"] == 0]
-    for fid in default["fid"][np.isfinite(default["fid"])]:
-        axes.plot([x], [fid], "*", color=color, ms=12, mec="white", clip_on=False, zorder=4)
-
-
-def paper_curves(axes: Axes, paper: pd.DataFrame, column: str, names: list[str]) -> None:
-    """The paper\'s curves of these losses, dotted and small."""
-    for loss in names:
-        rows = paper[paper["loss"] == loss]
-        axes.plot(
-            rows["budget"],
-            rows[column],
-            color=style_of(loss)["color"],
-            linestyle=":",
-            marker=style_of(loss)["marker"],
-            markersize=3,
-            linewidth=0.9,
-        )
+    """Budgets up to half of n settings (beyond, nothing is known), evenly spaced on a log axis."""
+    return np.unique(np.geomspace(1, max(1, n // 2), points).round().astype(int))
 
 
 def decades(axes: Axes) -> None:
@@ -125,44 +148,106 @@ def decades(axes: Axes) -> None:
         axes.set_xlim(10 ** np.floor(low) / 1.2, 10 ** np.ceil(high) * 1.2)
 
 
+def offsets(n: int) -> Any:
+    """Offsets in -1/2 to 1/2 that keep points apart: fractions of the golden ratio, not random."""
+    return np.arange(n) * 0.618034 % 1 - 0.5
+
+
+def mean_cost(own: pd.DataFrame, cost: str) -> Any:
+    """What a setting of these runs costs on average, in a column of COSTS."""
+    if cost not in scores.COSTS:
+        raise StudyError(f"unknown cost {cost!r}; there are {', '.join(scores.COSTS)}")
+    scores.require(own, [cost])
+    return st.cost_curve(own[cost], own["fid"], 1)[0]
+
+
+# Labels
+
+
+def end_labels(
+    axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, str] = {}
+) -> None:
+    """Each loss's name to the right of the axes, led to from the point (x, y) where its line ends.
+
+    To be called when the limits are final; `colours` where they are not the losses' own.
+    """
+    finite = {loss: end for loss, end in ends.items() if np.isfinite(end[1])}
+    scaled = axes.transScale.transform(np.array(list(finite.values())).reshape(-1, 2))
+    points = axes.transLimits.transform(scaled)
+    places = _apart(points[:, 1], 11 * axes.figure.dpi / (72 * 0.8 * axes.bbox.height))
+    for loss, (x, y), place in zip(finite, points, places, strict=True):
+        color = colours.get(loss, style_of(loss)["color"])
+        lead = {"transform": axes.transAxes, "clip_on": False, "lw": 0.6, "color": color}
+        axes.plot([x, 1.01, 1.03], [y, y if x > 0.98 else place, place], **lead)
+        write(axes, scores.title(loss), (1.035, place), "axes fraction", va="center", color=color)
+
+
+def write(
+    axes: Axes, text: str, at: tuple[float, float], frame: Any, shift: Any = (0, 0), **look: Any
+) -> None:
+    """Text at a point of this frame (matplotlib's `xycoords`), shifted by points."""
+    look = {"fontsize": 8, "annotation_clip": False} | look
+    axes.annotate(text, at, xycoords=frame, xytext=shift, textcoords="offset points", **look)
+
+
+def _apart(wanted: NDArray[Any], gap: float) -> NDArray[Any]:
+    """The nearest places in the same order that keep `gap` between neighbours."""
+    order, blocks = np.argsort(wanted, kind="stable"), list[list[float]]()
+    for i in order:  # each block: its places, of which the first is where the others follow from
+        blocks.append([wanted[i]])
+        while len(blocks) > 1 and _first(blocks[-1], gap) < _last(blocks[-2], gap) + gap:
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    apart: NDArray[Any] = np.empty(len(wanted))
+    apart[order] = [_first(b, gap) + gap * i for b in blocks for i in range(len(b))]
+    lowest = apart.min(initial=1) - gap / 2
+    return apart if lowest >= 0 else apart - lowest  # none below the axes
+
+
+def _first(block: list[float], gap: float) -> float:
+    return sum(block) / len(block) - gap * (len(block) - 1) / 2
+
+
+def _last(block: list[float], gap: float) -> float:
+    return _first(block, gap) + gap * (len(block) - 1)
+
+
+# Titles and captions
+
+
 def finish(
     figure: Figure,
     runs: pd.DataFrame,
+    message: str,
     text: str,
     *,
-    legend: bool = False,
     unit: str = "setting",
     measure: str = "",
     report: str = "fid",
 ) -> Figure:
-    """Legend and caption: what was measured on how much, how many diverged, what the band is."""
-    if legend:
-        shown = [axes.get_legend_handles_labels() for axes in figure.axes]
-        entries = {n: line for lines, names in shown for n, line in zip(names, lines, strict=True)}
-        figure.legend(entries.values(), entries.keys(), loc="outside right center")
+    """Title (data set and message) and caption of runs on one data set.
+
+    The caption: what was measured on how much, how many diverged, then `text`.
+    """
+    scores.one(runs, "dataset")
     row, diverged = runs.iloc[0], np.isinf(runs["fid"])
     if not measure:
         name, images = scores.distance_name(row["features"]), row["num_images"]
         measure = f"{name} on {images:,} images, lower is better, {scores.REPORTS[report]}"
-    sets = {
-        scores.dataset_title(name): _count(runs, name, unit) for name in scores.dataset_order(runs)
-    }
-    counts = [f"{count} ({name})" for name, count in sets.items()]
-    count = ", ".join(counts if len(set(sets.values())) > 1 else list(sets.values())[:1])
+    dataset = scores.dataset_title(row["dataset"])
     caption = (
-        f"{', '.join(sets)}: {measure}. Networks of width {row['width']:g}; "
-        f"{' and '.join(dict.fromkeys(runs['sweep']))}: {count}; "
+        f"{dataset}: {measure}. Networks of width {row['width']:g}; "
+        f"{' and '.join(dict.fromkeys(runs['sweep']))}: {_count(runs, unit)}; "
         f"{diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
         f"{' and count as infinite' * ('F1' not in measure)}. {text}"
     )
-    return captioned(figure, caption)
+    return captioned(titled(figure, f"{dataset}: {message}"), caption)
 
 
-def _count(runs: pd.DataFrame, dataset: str, unit: str) -> str:
-    """How many runs a loss has on a data set: "4 to 10 settings a loss"."""
-    sizes = runs[runs["dataset"] == dataset].groupby(["loss", "sweep"]).size()
-    count = " to ".join(map(str, sorted({sizes.min(), sizes.max()})))
-    return f"{count} {unit}{'s' * bool(sizes.max() > 1)} a loss"
+def _count(runs: pd.DataFrame, unit: str) -> str:
+    """How many runs a loss has: "4 to 10 settings a loss"."""
+    sizes = runs.groupby(["loss", "sweep"]).size()
+    fewest = f"{sizes.min()} to " * bool(sizes.min() < sizes.max())
+    return f"{fewest}{counted(sizes.max(), unit)} a loss"
 
 
 def subject(search: pd.DataFrame) -> str:
@@ -176,10 +261,30 @@ def subject(search: pd.DataFrame) -> str:
     )
 
 
+def span(values: Iterable[float], digits: int = 2) -> str:
+    """The least and the greatest of the values that are finite, as words."""
+    finite = sorted(value + 0.0 for value in values if np.isfinite(value))
+    if not finite:
+        return "infinite"
+    ends = list(dict.fromkeys(f"{end:.{digits}g}" for end in (finite[0], finite[-1])))
+    return " to ".join(ends)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: 1 setting, 2 settings."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """The figure with its title, filled to its width."""
+    width = int(figure.get_figwidth() * 10.4)
+    figure.suptitle(textwrap.fill(title, width), x=0.01, ha="left", fontsize=11, weight="bold")
+    return figure
+
+
 def captioned(figure: Figure, caption: str) -> Figure:
     """The figure with its caption below, filled to its width."""
     width = int(figure.get_figwidth() * 15.5)
-    figure.supxlabel(
-        textwrap.fill(caption, width, break_on_hyphens=False), x=0.01, ha="left", fontsize=8
-    )
+    filled = textwrap.fill(caption, width, break_on_hyphens=False)
+    figure.supxlabel(filled, x=0.01, ha="left", fontsize=8)
     return figure

@@ -1,5 +1,6 @@
 """Effect of each hyperparameter."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -8,12 +9,18 @@ from matplotlib.ticker import LogLocator
 
 from study.analysis import scores
 from study.analysis.figures.base import Plot
-from study.analysis.figures.parts import STARS, decades, finish, log_distance, offsets
+from study.analysis.figures.parts import (
+    STARS,
+    decades,
+    distance_label,
+    finish,
+    log_distance,
+    offsets,
+)
 from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
-from study.runs import table as store
-from study.settings.hyperparameters import Hyperparameter
-from study.settings.space import described
+
+WORDS = {True: "on", False: "off"}
 
 
 @styled
@@ -24,73 +31,66 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
         scores.one(own, column)
     loss = own["loss"].iloc[0]
     if len(own) < 2:
-        raise StudyError(
-            f"one setting of {loss}: an effect needs at least two; train more settings"
-        )
-    axes_of = axes_of_loss(loss, search)
-    names = list(axes_of)
+        raise StudyError(f"one setting of {loss}: an effect needs two; train more settings")
+    names = scores.hyperparameters(own)
     columns = 3 if len(names) < 6 else 4
     rows = -(-(len(names) + 1) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.8 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns).ravel()
-    for axes, name in zip(grid, names, strict=False):
-        _effect(axes, own, axes_of[name])
-        if axes not in grid[::columns]:
-            axes.set_ylabel("")
-    _interaction(figure, grid[len(names)], own, axes_of)
+    figure = Figure(figsize=(2.6 * columns, 2.2 * rows + 1.0), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=False).ravel()
+    for axes, (name, label) in zip(grid, names.items(), strict=False):
+        _effect(axes, own, name, label)
+        axes.set_ylabel(distance_label(own) if axes is grid[0] else "", fontsize=8)
+        axes.tick_params(labelleft=axes in grid[::columns])
+    _interaction(figure, grid[len(names)], own, names)
     for spare in grid[len(names) + 1 :]:
         spare.remove()
-    figure.suptitle(scores.title(loss), fontweight="bold")
-    text = f"Cross: a diverged run. {STARS}"
-    return finish(figure, own, text)
+    half = np.quantile(own["fid"], 0.5, method="inverted_cdf")
+    message = f"the best of {len(own)} settings of {scores.title(loss)} comes to "
+    message += f"{own['fid'].min():.3g}, half of them end above {half:.3g}"
+    return finish(figure, own, message, f"A dot a setting; cross: a diverged run. {STARS}")
 
 
-def axes_of_loss(loss: str, table: pd.DataFrame) -> dict[str, Hyperparameter]:
-    """The hyperparameters of a loss that the table varies, by name; all that it has columns of."""
-    varied = store.hyperparameters(table[table["loss"] == loss])
-    return {name: each for name, each in described(loss).items() if name in varied}
-
-
-def _effect(axes: Axes, own: pd.DataFrame, axis: Hyperparameter) -> None:
+def _effect(axes: Axes, own: pd.DataFrame, name: str, label: str) -> None:
     """Score against one hyperparameter; diverged runs as crosses on the top edge."""
-    log_distance(axes, own)
-    x, top = own[axis.name], axes.get_ylim()[1]
+    log_distance(axes.yaxis, own["fid"])
+    x, top = own[name], axes.get_ylim()[1]
     fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
-    if axis.choices:
-        is_text = any(isinstance(choice, str) for choice in axis.choices)
-        values = sorted(x.unique(), key=axis.choices.index if is_text else None)
+    if scores.is_choice(x):
+        values = sorted(x.unique(), key=str)
         x = x.map(values.index) + offsets(len(x)) / 2 * (own["number"] != 0)
-        words = {False: "off", True: "on"} if set(axis.choices) == {False, True} else {}
-        axes.set_xticks(range(len(values)), [words.get(v, str(v)) for v in values])
+        axes.set_xticks(range(len(values)), [_word(value) for value in values])
         axes.set_xlim(-0.6, len(values) - 0.4)
-    x = x.astype(float)
-    for rows, mark, size in (
-        (own["status"] == "ok", ".", 5),
-        (own["status"] == "diverged", "x", 5),
-        (own["number"] == 0, "*", 12),
+    for rows, mark, size, fill, edge in (
+        (own["status"] == "ok", ".", 5, color, color),
+        (own["status"] == "diverged", "x", 5, color, color),
+        (own["number"] == 0, "*", 12, "black", "white"),
     ):
-        edge = "white" if mark == "*" else color
         if rows.any():  # what is empty and not clipped breaks the layout
-            axes.plot(x[rows], fid[rows], mark, color=color, ms=size, mec=edge, clip_on=False)
-    axes.set_xlabel(axis.label)
-    if axis.is_log:
+            axes.plot(x[rows], fid[rows], mark, color=fill, ms=size, mec=edge, clip_on=False)
+    axes.set_xlabel(label)
+    if scores.is_logarithmic(name):
         decades(axes)
 
 
-def _interaction(
-    figure: Figure, axes: Axes, own: pd.DataFrame, axes_of: dict[str, Hyperparameter]
-) -> None:
+def _word(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return WORDS[bool(value)]
+    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+
+
+def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame, names: dict[str, str]) -> None:
     """Learning rate × β1, coloured by the score (dark is good)."""
-    ok, bad = own[own["status"] == "ok"], own[own["status"] == "diverged"]
-    norm = LogNorm(ok["fid"].min(), ok["fid"].max())
-    points = axes.scatter(ok["lr"], ok["beta1"], c=ok["fid"], norm=norm, cmap="viridis", s=22)
+    ok, bad = own[(own["status"] == "ok") & (own["fid"] > 0)], own[own["status"] == "diverged"]
+    if len(ok):
+        norm = LogNorm(ok["fid"].min(), max(ok["fid"].max(), 1.001 * ok["fid"].min()))
+        points = axes.scatter(ok["lr"], ok["beta1"], c=ok["fid"], norm=norm, cmap="viridis", s=16)
+        ticks = LogLocator(subs=(1, 2, 3, 5, 7))
+        figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
     default = own[own["number"] == 0]
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
-    axes.set(xlabel=axes_of["lr"].label, ylabel=axes_of["beta1"].label)
+    axes.set(xlabel=names.get("lr", "lr"), ylabel=names.get("beta1", "beta1"))
     decades(axes)
-    ticks = LogLocator(subs=(1, 2, 3, 5, 7))
-    figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
 
 
 PLOT = Plot(hyperparameters, "Effect of each hyperparameter", place=160, each=("dataset", "loss"))

@@ -1,38 +1,39 @@
 """Distance to training images against held-out ones."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from study.analysis import scores
 from study.analysis.figures.base import Plot
-from study.analysis.figures.parts import finish, panels_of
-from study.analysis.figures.style import plain_log, style_of, styled
+from study.analysis.figures.parts import distance_label, finish, log_distance, one_panel
+from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
 
 
 @styled
-def train_vs_held_out(table: pd.DataFrame) -> Figure:
-    """Distance to train images against distance to held-out ones, the runs that are ok."""
-    scores.require(table, ["fid_train"])
-    runs = scores.search(table)
-    name = scores.distance_name(runs["features"].iloc[0])
-    figure, panels = panels_of(runs, width=5.2)
-    for _, axes, panel in panels:
-        ok = panel[panel["status"] == "ok"]
-        if ok["fid_train"].isna().any():
-            raise StudyError("some ok runs have no fid_train; collect the table again")
-        for loss, own in scores.by_loss(ok):
-            mark = {key: style_of(loss)[key] for key in ("color", "marker")}
-            axes.plot(own["fid"], own["fid_train"], label=scores.title(loss), ls="", ms=4, **mark)
-        both = ok[["fid", "fid_train"]].to_numpy()
-        ends = [both.min(), both.max()]
-        axes.plot(ends, ends, color="#999999", linewidth=0.8, zorder=0)
-        axes.set(xscale="log", yscale="log", aspect="equal")
-        axes.set(xlabel=f"{name}, held out", ylabel=f"{name}, train")
-        for axis in (axes.xaxis, axes.yaxis):
-            plain_log(axis)
-    text = "Line: equal; below it a run is nearer to its training images than to the held-out ones."
-    return finish(figure, runs, text, legend=True)
+def train_vs_held_out(search: pd.DataFrame) -> Figure:
+    """Distance to training images over that to held-out ones, against the latter; ok runs."""
+    scores.require(search, ["fid_train"])
+    runs = scores.search(search)
+    ok = runs[(runs["status"] == "ok") & (runs["fid"] > 0)]
+    if ok["fid_train"].isna().any() or ok.empty:
+        raise StudyError("some ok runs have no fid_train; collect the table again")
+    figure, axes = one_panel()
+    log_distance(axes.xaxis, ok["fid"])
+    ratio = ok["fid_train"] / ok["fid"]
+    for loss, own in scores.by_loss(ok):
+        look = {key: style_of(loss)[key] for key in ("color", "marker")}
+        share = ratio[own.index]
+        axes.plot(own["fid"], share, label=scores.title(loss), ls="", ms=4, alpha=0.7, **look)
+    axes.axhline(1, color="#808080", lw=1, zorder=1)
+    axes.set(xlabel=f"{distance_label(runs)}, held out", ylabel="training over held-out distance")
+    figure.legend(loc="outside right center", fontsize=8.5)
+    low, middle, high = np.quantile(ratio, [0.05, 0.5, 0.95])
+    message = f"the distance to training images is {middle:.3f} times that to held-out ones in the "
+    message += f"median ({low:.3f} to {high:.3f} for 90 % of the runs)"
+    text = "Below the line a run is nearer to its training images than to held-out ones."
+    return finish(figure, runs, message, text)
 
 
 PLOT = Plot(
@@ -40,4 +41,5 @@ PLOT = Plot(
     "Distance to training images against held-out ones",
     place=130,
     columns=("fid_train",),
+    each=("dataset",),
 )
