@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from study.datasets import folder as own
 from study.datasets.base import DataSet, Images, data_folder
 from study.errors import StudyError, meant
 
@@ -34,28 +35,30 @@ __all__ = [
     "title",
 ]
 
+_NO_SETS = {"base", "folder", "images"}
 SETS: dict[str, DataSet] = {
     module.name: importlib.import_module(f"study.datasets.{module.name}").DATA_SET
     for module in pkgutil.iter_modules(__path__)
-    if module.name != "base" and not module.name.startswith("_")
+    if module.name not in _NO_SETS and not module.name.startswith("_")
 }
 
 
 def names() -> list[str]:
-    """The names of all data sets, sorted."""
-    return sorted(SETS)
+    """The names of all data sets: those of this folder, sorted, then the user's own (`folder`)."""
+    return [*sorted(SETS), *own.names(data_folder())]
 
 
-def find(name: str) -> DataSet:
+def find(name: str, folder: Path | None = None) -> DataSet:
     """The data set of that name; an unknown name is a StudyError."""
-    if name not in SETS:
+    found = SETS.get(name) or own.find(name, folder or data_folder())
+    if found is None:
         allowed = ", ".join(names())
         raise StudyError(f"unknown data set '{name}';{meant(name, names())} allowed: {allowed}")
-    return SETS[name]
+    return found
 
 
 def title(name: str) -> str:
-    """Its title, for figures and tables; the name itself where only a table knows it."""
+    """Its title, for figures and tables; the name itself where it is the user's own."""
     return SETS[name].title if name in SETS else name
 
 
@@ -91,33 +94,35 @@ def load(name: str, split: str, folder: Path | None = None) -> "Tensor":
 
 
 def labels(name: str, split: str, folder: Path | None = None) -> "Tensor":
-    """The classes (N,) of a split's images, uint8 from 0 to 9, in the order of `load`.
+    """The classes (N,) of a split's images, uint8 from 0 up, in the order of `load`.
 
     A StudyError as of `load`, and where the data set has no classes.
     """
-    read = find(name).labels
+    folder = folder or data_folder()
+    read = find(name, folder).labels
     if read is None:
         allowed = ", ".join(sorted(other for other in SETS if SETS[other].labels))
         raise StudyError(f"{name!r} has no classes; allowed: {allowed}")
-    _require_split(name, split)
+    _require_split(name, split, folder)
     import torch  # noqa: PLC0415
 
-    return torch.from_numpy(read(split, folder or data_folder()))
+    return torch.from_numpy(read(split, folder))
 
 
 def summary(name: str, folder: Path | None = None) -> dict[str, str]:
     """What there is of a data set, each part loaded and so verified: label -> text, for print."""
-    data_set = find(name)
+    folder = folder or data_folder()
+    data_set = find(name, folder)
     lines = {"data": name, "image": "{} x {} x {} (C x H x W), uint8".format(*data_set.shape)}
     for split in data_set.sizes:
-        images, source = _read(name, split, folder or data_folder())
+        images, source = _read(name, split, folder)
         lines[split] = f"{len(images):,} images, mean {images.mean():.2f} of 255, from {source}"
     return lines | {"verified": data_set.verified, "source": data_set.source}
 
 
 def _read(name: str, split: str, folder: Path) -> tuple[Images, Path]:
-    data_set = find(name)
-    _require_split(name, split)
+    data_set = find(name, folder)
+    _require_split(name, split, folder)
     images, source = data_set.read(split, folder)
     wanted = (data_set.sizes[split], *data_set.shape)
     if images.shape != wanted:
@@ -125,6 +130,6 @@ def _read(name: str, split: str, folder: Path) -> tuple[Images, Path]:
     return images, source
 
 
-def _require_split(name: str, split: str) -> None:
-    if split not in (there := find(name).sizes):
+def _require_split(name: str, split: str, folder: Path) -> None:
+    if split not in (there := find(name, folder).sizes):
         raise StudyError(f"unknown split {split!r} of {name}; allowed: {', '.join(there)}")
