@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from study import terminal
-from study.commands import proof, sweeps
+from study.commands import data, proof, sweeps
 from study.errors import StudyError
 from study.runs.folder import results_folder
 
@@ -38,6 +38,7 @@ for command in (
     *(proof.check, proof.verify),
 ):
     app.command()(command)
+app.add_typer(data.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -81,15 +82,6 @@ def range_text(distribution: object) -> str:
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
     scale = " log" if getattr(distribution, "log", False) else ""
     return f"[{terminal.value_text(low)}, {terminal.value_text(high)}]{scale}"
-
-
-@app.command("data")
-def show_data(name: str) -> None:
-    """Fetch or find a data set, check every file, and say what it holds."""
-    from study import datasets as data
-
-    for key, value in data.summary(name).items():
-        print(f"{key}: {value}")
 
 
 @app.command("untrained")

@@ -79,6 +79,9 @@ def sweep(
     if config.name == "quick" and not dataset:
         dataset = ["fashion_mnist"]
     configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
+    for other in (name for name in dataset if name not in config.datasets):
+        first, like = next(iter(config.datasets.items()))
+        print(f"{other}: trained as long as {first} in sweep {sweep}, {like.d_steps:,} D steps")
     if given:
         slurm.require()
         say_about_jobs(given, device, resources)

@@ -196,7 +196,7 @@ def _require_name(name: str, target: Path, taken: Sequence[str]) -> None:
 
 
 def _held_out_count(held_out: float, n: int) -> int:
-    if not (held_out > 0 and (held_out < 1 or held_out == int(held_out))):
+    if not (0 < held_out < 1 or (held_out >= 1 and held_out % 1 == 0)):
         raise StudyError(
             f"held-out = {held_out:g}: allowed are a share between 0 and 1, or a whole number of "
             "images"
@@ -300,3 +300,29 @@ def _write_sidecar(made: Path, source: Path, size: int, added: Added) -> None:
         sha256={path.name: files.file_hash(path, "sha256") for path in sorted(made.iterdir())},
     )
     (made / SIDECAR).write_text(sidecar.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+# --- In words -------------------------------------------------------------------------------------
+
+
+def report(name: str, added: Added) -> Iterator[str]:
+    """What became of a folder, a line each."""
+    kind = "grey" if added.grey else "colour"
+    yield (
+        f"{name}: {added.sizes['train']:,} images to train on and {added.sizes['held_out']:,} "
+        f"held out, {kind}"
+    )
+    if added.classes:
+        yield f"{len(added.classes)} classes, the subfolders' names"
+    for note, count in sorted(added.notes.items()):
+        yield f"{count:,} {note}"
+    if added.repeats:
+        yield (
+            f"{added.repeats:,} images equal another one, pixel for pixel; "
+            f"{added.in_both:,} of those trained on equal a held-out one"
+        )
+    if added.bad:
+        yield f"{len(added.bad):,} images left out that cannot be read, the first: {added.bad[0]}"
+    for kind, count in sorted(added.others.items()):
+        yield f"{count:,} {kind} left out"
+    yield f"now: make sweep LOSS=ns DATASET={name}"

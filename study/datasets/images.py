@@ -92,9 +92,10 @@ def read(path: Path) -> Picture:
 def fitted(path: Path, size: int) -> Picture:
     """The central square of the image in a file, scaled to size x size.
 
-    Scaling is Pillow's bicubic with antialiasing (Parmar et al. 2022, arXiv 2104.11222). What 8-bit
-    grey or RGB does not hold is put into it and noted. A StudyError names a file that holds no
-    image, or one of more than MOST_PIXELS.
+    Scaling is Pillow's bicubic with antialiasing (Parmar et al. 2022, arXiv 2104.11222); a JPEG of
+    eight times that size or more is decoded at a fraction that leaves at least four times. What
+    8-bit grey or RGB does not hold is put into it and noted. A StudyError names a file that holds
+    no image, or one of more than MOST_PIXELS.
     """
     return _opened(path, lambda image: _fitted(image, size))
 
@@ -166,7 +167,7 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     """The image laid on white, and whether all of it was opaque."""
     grey = image.mode in ("L", "LA")
     image = image.convert("RGBA")
-    opaque = image.getextrema()[3][0] == 255
+    opaque = image.getchannel("A").getextrema()[0] == 255
     laid = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return laid.convert("L" if grey else "RGB"), opaque
 
@@ -183,8 +184,8 @@ def _central_square(image: Image.Image, size: int) -> Image.Image:
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")  # palettes cannot be scaled
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

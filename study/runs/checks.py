@@ -42,11 +42,13 @@ def require_inputs(configs: Sequence[RunConfig]) -> None:
     """Find or fetch what the runs need; StudyError where data, images or weights are missing."""
     for name in {name for config in configs for name in config.all_features}:
         features.load(name)
-    for dataset, num_images in {(config.dataset, config.num_images) for config in configs}:
-        have = min(len(data.load(dataset, split)) for split in ("train", "held_out"))
-        if num_images > have:
+    for sweep, dataset, num_images in {(c.sweep, c.dataset, c.num_images) for c in configs}:
+        train, held_out = (len(data.load(dataset, split)) for split in ("train", "held_out"))
+        if num_images > min(train, held_out):
             raise StudyError(
-                f"num_images = {num_images}: {dataset} has {have} held-out images; ask for fewer"
+                f"sweep {sweep} compares {num_images:,} images a side; {dataset} has {train:,} to "
+                f"train on and {held_out:,} held out: hold out more of them (data add … "
+                f"--held-out {num_images}), or lower num_images in sweeps/{sweep}.toml"
             )
 
 

@@ -37,10 +37,7 @@ def plan(
     losses = losses or sweep.losses or names()
     datasets = datasets or tuple(sweep.datasets)
     for dataset in datasets:
-        if dataset not in sweep.datasets:
-            allowed = ", ".join(sweep.datasets)
-            data.find(dataset)
-            raise StudyError(f"sweep {sweep.name} has no data set '{dataset}'; it has: {allowed}")
+        data.find(dataset)
     for loss in losses:
         load_loss(loss)
     for name in (sweep.features, sweep.second_features):
@@ -78,7 +75,7 @@ def resolve(
             f"sweep {sweep.name} needs the best setting of {loss} on {dataset} from sweep "
             f"{sweep.best_of}, which has none yet: run that sweep first"
         )
-    schedule = sweep.datasets[dataset]
+    schedule = sweep.schedule(dataset)
     return RunConfig(
         sweep=sweep.name,
         loss=loss,

@@ -245,6 +245,10 @@ class SweepConfig(Frozen):
     """`avx2`: the instruction set that processors share, for digits that others can repeat."""
     datasets: dict[Name, Schedule] = Field(min_length=1)
 
+    def schedule(self, dataset: str) -> Schedule:
+        """How long to train on a data set: as the sweep says, or else as on its first one."""
+        return self.datasets.get(dataset) or next(iter(self.datasets.values()))
+
     @model_validator(mode="after")
     def one_source_of_settings(self) -> Self:
         """Either `ranges` or `best_of`."""

@@ -1,0 +1,485 @@
+"""Anybody's folder of images as a data set, and the reader that it shares with `fid`."""
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+from test_sweep import TINY
+
+from study import cli as commands
+from study import datasets as data
+from study.analysis import scores
+from study.datasets import folder as own
+from study.datasets import images
+from study.errors import StudyError
+from study.runs import checks, sweep
+from study.settings import config
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(own, "LEAST", {"train": 4, "held_out": 2})
+    return tmp_path / "data"
+
+
+def picture(seed=0, width=40, height=24, channels=3):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+    return Image.fromarray(pixels.squeeze())
+
+
+def make(folder, n=20, **more):
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(n):
+        picture(seed, **more).save(folder / f"{seed:03d}.png")
+    return folder
+
+
+def add(name, source, size=16, **more):
+    return own.add(name, source, data.data_folder(), size=size, **more)
+
+
+# --- A folder becomes a data set
+
+
+def test_a_folder_is_a_data_set_afterwards(tmp_path):
+    added = add("pets", make(tmp_path / "a"))
+    assert added.sizes == {"held_out": 2, "train": 18}
+    assert "pets" in data.names()
+    assert data.sizes("pets") == (18, 2)
+    assert data.image_shape("pets") == (3, 16, 16)
+    parts = {split: data.load("pets", split) for split in ("train", "held_out")}
+    assert {part.dtype for part in parts.values()} == {torch.uint8}
+    stored = {image.numpy().tobytes() for part in parts.values() for image in part}
+    made = (images.fitted(path, 16).pixels for path in sorted((tmp_path / "a").iterdir()))
+    assert stored == {pixels.transpose(2, 0, 1).tobytes() for pixels in made}
+    with pytest.raises(StudyError, match="'pets' has no classes"):
+        data.labels("pets", "train")
+    assert "sha256" in data.summary("pets")["verified"]
+
+
+def test_the_split_is_drawn_by_a_seed_from_all_of_the_folder(tmp_path):
+    source = make(tmp_path / "a", 40)
+    for name in ("one", "two"):
+        add(name, source, held_out=10)
+    assert torch.equal(data.load("one", "held_out"), data.load("two", "held_out"))
+    paths = sorted(source.iterdir())
+    order = {images.fitted(p, 16).pixels.tobytes(): i for i, p in enumerate(paths)}
+    held_out = [order[x.permute(1, 2, 0).numpy().tobytes()] for x in data.load("one", "held_out")]
+    assert len(held_out) == 10
+    assert held_out != sorted(held_out)
+    assert max(held_out) - min(held_out) > 20
+    assert data.sizes("one") == (30, 10)
+
+
+def test_subfolders_are_classes(tmp_path):
+    for place, name in enumerate(("cat", "dog")):
+        for seed in range(8):
+            folder = tmp_path / "a" / name / "deeper"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (20, 20), 100 * place + seed).save(folder / f"{seed}.png")
+    assert add("pets", tmp_path / "a").classes == ("cat", "dog")
+    for split in ("train", "held_out"):
+        is_dog = data.load("pets", split).amax(dim=(1, 2, 3)) >= 100
+        assert data.labels("pets", split).tolist() == is_dog.long().tolist()
+
+
+def test_images_beside_the_subfolders_leave_no_classes(tmp_path):
+    make(tmp_path / "a", 3)
+    for name in ("cat", "dog"):
+        make(tmp_path / "a" / name, 5)
+    added = add("pets", tmp_path / "a", held_out=2)
+    assert sum(added.sizes.values()) == 13
+    assert added.classes == ()
+    assert data.find("pets").labels is None
+
+
+@pytest.mark.parametrize("as_what", ["L", "RGB"])
+def test_grey_images_make_a_grey_data_set_whatever_their_mode(tmp_path, as_what):
+    (tmp_path / "a").mkdir()
+    for seed in range(9):
+        picture(seed, channels=1).convert(as_what).save(tmp_path / f"a/{seed}.png")
+    assert add("grey", tmp_path / "a", held_out=2).grey
+    assert data.image_shape("grey") == (1, 16, 16)
+    assert data.load("grey", "train").shape == (7, 1, 16, 16)
+    picture(99).save(tmp_path / "a/z.png")
+    assert not add("colour", tmp_path / "a", held_out=2).grey
+    assert data.load("colour", "train").shape[1:] == (3, 16, 16)
+
+
+def test_repeated_images_are_counted(tmp_path):
+    source = make(tmp_path / "a", 10)
+    for path in list(source.iterdir()):
+        (source / f"again-{path.name}").write_bytes(path.read_bytes())
+    added = add("pets", source, held_out=10)
+    assert added.repeats == 10
+    held_out = {x.numpy().tobytes() for x in data.load("pets", "held_out")}
+    in_both = sum(x.numpy().tobytes() in held_out for x in data.load("pets", "train"))
+    assert added.in_both == in_both > 0
+    assert any(line.startswith("10 images equal another one") for line in own.report("x", added))
+
+
+def test_every_sweep_takes_it(tmp_path, monkeypatch):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path)
+    tiny = config.load_sweep("tiny")
+    add("pets", make(tmp_path / "a", 30), held_out=12)
+    found = sweep.plan(tiny, ["ns"], ["pets"])
+    first = next(iter(tiny.datasets.values()))
+    assert {(c.dataset, c.d_steps, c.evaluate_every) for c in found} == {
+        ("pets", first.d_steps, first.evaluate_every)
+    }
+    monkeypatch.setattr(checks.features, "load", lambda name: None)
+    enough = [c.model_copy(update={"num_images": 12}) for c in found]
+    checks.require_inputs(enough)
+    message = r"compares 13 images a side; pets has 18 to train on and 12 held out: hold out more"
+    with pytest.raises(StudyError, match=message):
+        checks.require_inputs([c.model_copy(update={"num_images": 13}) for c in found])
+    assert scores.dataset_title("pets") == "pets"
+
+
+def test_fitting_names_only(tmp_path):
+    source = make(tmp_path / "a")
+    add("pets", source)
+    for name, message in (
+        ("pets", "the name 'pets' is taken by"),
+        ("mnist", "the name 'mnist' is taken"),
+        ("../x", "names have 1 to 64"),
+        ("a:b", "names have 1 to 64"),
+        ("", "names have 1 to 64"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            add(name, source, taken=["mnist"])
+    for strange in ("../a", "a/b", "..", ""):
+        with pytest.raises(StudyError, match="unknown data set"):
+            data.find(strange)
+
+
+@pytest.mark.parametrize("size", [0, 4, 30, 132, -8])
+def test_fitting_sizes_only(tmp_path, size):
+    with pytest.raises(StudyError, match=f"size = {size}: allowed are multiples of 4 from 8 to"):
+        add("pets", make(tmp_path / "a", 9), size=size)
+
+
+@pytest.mark.parametrize("size", own.SIZES_PX)
+def test_networks_draw_every_size(size):
+    from study.training.networks import Discriminator, Generator
+
+    generator = Generator((1, size, size), 1 / 64)
+    drawn = generator(torch.zeros(2, 64))
+    assert drawn.shape == (2, 1, size, size)
+    assert Discriminator((1, size, size), True, 1 / 64)(drawn).shape == (2,)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan"), float("inf")])
+def test_fitting_shares_only(tmp_path, share):
+    with pytest.raises(StudyError, match=r"held-out = .*: allowed are a share between 0 and 1"):
+        add("pets", make(tmp_path / "a", 9), held_out=share)
+
+
+def test_too_few_images(tmp_path):
+    message = "5 images, 2 of them held out; at least 4 to train on and 2 held-out"
+    with pytest.raises(StudyError, match=message):
+        add("pets", make(tmp_path / "a", 5), held_out=2)
+    (tmp_path / "empty").mkdir()
+    for nothing in ("empty", "none"):
+        with pytest.raises(StudyError, match=r"no images there|no such folder"):
+            add("pets", tmp_path / nothing)
+
+
+def test_nothing_is_left_where_an_image_cannot_be_read(tmp_path, data_folder):
+    source = make(tmp_path / "a", 12)
+    (source / "005.png").write_bytes((source / "005.png").read_bytes()[:200])
+    with pytest.raises(StudyError, match=r"005.png: cannot be read as an image .*--skip-bad"):
+        add("pets", source, held_out=4)
+    assert "pets" not in data.names()
+    assert not list(data_folder.iterdir())
+    added = add("pets", source, skip_bad=True, held_out=4)
+    assert added.sizes == {"held_out": 4, "train": 7}
+    assert [line for line in own.report("pets", added) if "1 images left out" in line]
+    assert json.loads((data_folder / "own/pets/data_set.json").read_text())["left_out"] == 1
+
+
+def test_too_many_bad_images(tmp_path):
+    source = make(tmp_path / "a", 8)
+    for path in sorted(source.iterdir())[:5]:
+        path.write_text("no image")
+    with pytest.raises(StudyError, match="3 images"):
+        add("pets", source, skip_bad=True, held_out=2)
+
+
+@pytest.mark.parametrize("damage", ["pixel", "torn", "gone", "sidecar", "empty sidecar"])
+def test_damage_is_told_in_one_line(tmp_path, data_folder, damage):
+    add("pets", make(tmp_path / "a"))
+    array, sidecar = data_folder / "own/pets/train.npy", data_folder / "own/pets/data_set.json"
+    if damage == "pixel":
+        array.write_bytes(array.read_bytes()[:-1] + b"\7")
+    elif damage == "torn":
+        array.write_bytes(array.read_bytes()[:-99])
+    elif damage == "gone":
+        array.unlink()
+    else:
+        sidecar.write_text('{"shape": 3}' if damage == "sidecar" else "")
+    with pytest.raises(StudyError, match="add the images again") as error:
+        data.load("pets", "train")
+    assert "\n" not in str(error.value)
+
+
+def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
+    source = make(tmp_path / "a")
+    (source / "labels.csv").write_text("")
+    (source / "README").write_text("")
+    (source / ".hidden.png").write_text("")
+    (source / "loop").symlink_to(source)
+    added = add("pets", source)
+    assert added.others == {".csv files": 1, "other files": 1, "links to folders": 1}
+    assert sum(added.sizes.values()) == 20
+
+
+def test_the_progress_goes_to_the_end(tmp_path):
+    steps = []
+    add("pets", make(tmp_path / "a"), progress=lambda done, of: steps.append((done, of)))
+    assert steps == [(done, 20) for done in range(1, 21)]
+
+
+# --- The reader
+
+
+def test_the_central_square_is_scaled():
+    wide = Image.new("RGB", (60, 20), "red")
+    wide.paste("blue", (20, 0, 40, 20))
+    assert (images._fitted(wide, 8).pixels == (0, 0, 255)).all()
+    tall = wide.rotate(90, expand=True)
+    assert (images._fitted(tall, 8).pixels == (0, 0, 255)).all()
+
+
+def test_scaling_has_no_aliases(tmp_path):
+    """Stripes finer than the new pixels become their mean, a ramp stays one."""
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    assert np.ptp(images._fitted(Image.fromarray(stripes), 8).pixels[:, 1:-1]) <= 8
+    ramp = np.tile(np.arange(0, 256, 4, np.uint8), (64, 1))
+    expected = ramp.reshape(64, 8, 8).mean(axis=2)[:8]
+    found = images._fitted(Image.fromarray(ramp), 8).pixels[..., 0]
+    np.testing.assert_allclose(found[:, 1:-1], expected[:, 1:-1], atol=1)
+
+
+def test_an_image_of_that_size_stays_as_it_is(tmp_path):
+    picture(width=16, height=16).save(tmp_path / "a.png")
+    assert np.array_equal(images.fitted(tmp_path / "a.png", 16).pixels, picture(0, 16, 16))
+
+
+@pytest.mark.parametrize(
+    "suffix", ["png", "bmp", "gif", "ppm", "tiff", "webp", "tga", "jp2", "qoi"]
+)
+def test_formats(tmp_path, suffix):
+    grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
+    grey = grey.quantize(256) if suffix == "gif" else grey
+    options = {"lossless": True} if suffix == "webp" else {}
+    grey.save(tmp_path / f"a.{suffix}", **options)
+    (path,) = images.find(tmp_path).files
+    for found in (images.read(path), images.fitted(path, 16)):
+        assert np.array_equal(found.pixels[..., 0].ravel(), np.arange(256))
+
+
+def test_jpegs_are_near_and_large_ones_the_same_at_a_fraction(tmp_path):
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    large = Image.fromarray(ramp).resize((2048, 2048))
+    large.save(tmp_path / "a.jpg", quality=95)
+    found = images.fitted(tmp_path / "a.jpg", 32).pixels[..., 0].astype(int)
+    expected = ramp.reshape(256, 32, 8).mean(axis=2)[:32]
+    np.testing.assert_allclose(found[:, 1:-1], expected[:, 1:-1], atol=3)
+
+
+def test_exif_orientation_is_heeded(tmp_path):
+    upright = picture(width=12, height=8)
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = 6  # to be turned right by 90 degrees
+    upright.rotate(90, expand=True).save(tmp_path / "a.png", exif=exif)
+    found = images.read(tmp_path / "a.png")
+    assert np.array_equal(found.pixels, np.asarray(upright))
+    assert found.notes == (images.TURNED,)
+
+
+def transparent():
+    """Name -> an image whose left half is transparent, its right half black."""
+    rgba = Image.new("RGBA", (16, 16), (0, 0, 0, 255))
+    rgba.paste((9, 99, 199, 0), (0, 0, 8, 16))
+    yield "rgba.png", rgba, {}
+    yield "la.png", rgba.convert("LA"), {}
+    yield "palette.png", rgba.quantize(4), {}
+    grey = Image.new("L", (16, 16), 0)
+    grey.paste(77, (0, 0, 8, 16))
+    yield "grey-key.png", grey, {"transparency": 77}
+    yield "colour-key.png", grey.convert("RGB"), {"transparency": (77, 77, 77)}
+    palette = grey.convert("P")
+    yield "palette-key.gif", palette, {"transparency": palette.getpixel((0, 0))}
+
+
+@pytest.mark.parametrize(("name", "image", "options"), [*transparent()])
+def test_transparency_is_laid_on_white_or_refused(tmp_path, name, image, options):
+    image.save(tmp_path / name, **options)
+    found = images.fitted(tmp_path / name, 16)
+    assert found.notes == (images.TRANSPARENT,)
+    assert (found.pixels[:, :8] == 255).all()
+    assert (found.pixels[:, 8:] == 0).all()
+    with pytest.raises(StudyError, match=rf"{name}: .*(mode|transparent).*no alpha"):
+        images.read(tmp_path / name)
+
+
+def test_an_opaque_alpha_channel_says_nothing(tmp_path):
+    picture(width=16, height=16).convert("RGBA").save(tmp_path / "a.png")
+    found = images.fitted(tmp_path / "a.png", 16)
+    assert found.notes == ()
+    assert np.array_equal(found.pixels, picture(0, 16, 16))
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    values = (257 * np.arange(256)).astype(np.uint16).reshape(16, 16)
+    for name in ("a.png", "a.tif", "a.pgm"):
+        Image.fromarray(values).save(tmp_path / name)
+        found = images.fitted(tmp_path / name, 16)
+        assert found.notes == (images.DEEP,)
+        assert np.array_equal(found.pixels.ravel(), np.arange(256))
+        with pytest.raises(StudyError, match=r"mode I.*wanted 8-bit"):
+            images.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a.webp", "a.png"])
+def test_the_first_of_several_frames_or_none(tmp_path, name):
+    frames = [picture(seed, 16, 16).quantize(64) for seed in range(3)]
+    frames = frames if name == "a.gif" else [frame.convert("RGB") for frame in frames]
+    options = {"lossless": True} if name == "a.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    found = images.fitted(tmp_path / name, 16)
+    assert images.FRAMES in found.notes
+    assert np.array_equal(found.pixels, frames[0].convert("RGB"))
+    with pytest.raises(StudyError, match="3 frames or pages; wanted one"):
+        images.read(tmp_path / name)
+
+
+def test_small_images_are_scaled_up_and_counted(tmp_path):
+    Image.new("RGB", (5, 9), "red").save(tmp_path / "a.png")
+    found = images.fitted(tmp_path / "a.png", 8)
+    assert found.notes == (images.SMALL,)
+    assert (found.pixels == (255, 0, 0)).all()
+
+
+def png_with_two_megabytes_of_text(path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "a" * 2_000_000, zip=True)
+    picture().save(path, pnginfo=text)
+
+
+def png_that_claims(width, height):
+    def write(path):
+        def chunk(kind, content):
+            whole = kind + content
+            return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+        header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+        content = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+    return write
+
+
+def torn(path):
+    picture().save(path)
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+def other_files_content(path):
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+
+
+def cmyk_floats(path):
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(path, "TIFF")
+
+
+def negative_tag(path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    picture().save(path, "TIFF", tiffinfo=tags)
+    path.write_bytes(path.read_bytes().replace(b"\x00\x01\x04\x00", b"\x00\x01\xff\x00", 1))
+
+
+BAD = {
+    "text": (png_with_two_megabytes_of_text, "too large"),
+    "bomb": (png_that_claims(20_000, 20_000), ""),
+    "half a bomb": (png_that_claims(10_000, 10_000), "10000 x 10000 pixels; at most 67 million"),
+    "nothing": (png_that_claims(0, 10), ""),
+    "torn": (torn, ""),
+    "empty": (lambda path: path.write_bytes(b""), "cannot identify"),
+    "postscript": (other_files_content, "cannot identify"),
+    "floats": (cmyk_floats, "F|floats"),
+    "tags": (negative_tag, ""),
+    "folder": (lambda path: path.mkdir(), "directory"),
+}
+
+
+@pytest.mark.parametrize("reader", [images.read, lambda path: images.fitted(path, 16)])
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_are_named_in_one_line(tmp_path, kind, reader):
+    write, message = BAD[kind]
+    write(tmp_path / "a.png")
+    with pytest.raises(StudyError, match=f"a.png: .*{message}") as error:
+        reader(tmp_path / "a.png")
+    assert "\n" not in str(error.value)
+
+
+def test_pillows_warning_is_not_shown(tmp_path):
+    png_that_claims(10_000, 10_000)(tmp_path / "a.png")
+    ask = f"from study.datasets import images; images.read(images.Path({str(tmp_path)!r}, 'a.png'))"
+    printed = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=False
+    ).stderr
+    assert "10000 x 10000 pixels" in printed
+    assert "Warning" not in printed
+
+
+# --- The command
+
+
+def call(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["study", "data", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        commands.main()
+    return exit_.value.code, capsys.readouterr()
+
+
+def test_the_command_adds_lists_and_describes(tmp_path, monkeypatch, capsys):
+    source = str(make(tmp_path / "a"))
+    code, printed = call(monkeypatch, capsys, "add", "pets", source, "--size", "8")
+    assert (code, printed.err) == (0, "")
+    assert printed.out.splitlines() == [
+        "pets: 18 images to train on and 2 held out, colour",
+        "now: make sweep LOSS=ns DATASET=pets",
+    ]
+    code, printed = call(monkeypatch, capsys)
+    assert "mnist: MNIST, 28 x 28, grey, 60,000 train, 10,000 held_out" in printed.out
+    assert printed.out.endswith("pets: pets, 8 x 8, colour, 18 train, 2 held_out\n")
+    code, printed = call(monkeypatch, capsys, "pets")
+    assert "train: 18 images, mean 12" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("pet",), "unknown data set 'pet'; did you mean 'pets'?"),
+        (("add", "show", "."), "the name 'show' is taken"),
+        (("add", "mnist", "."), "the name 'mnist' is taken"),
+        (("add", "pets", "."), "the name 'pets' is taken by"),
+        (("add", "more", "nowhere"), "nowhere: no such folder"),
+    ],
+)
+def test_the_command_ends_with_2_on_bad_input(tmp_path, monkeypatch, capsys, words, message):
+    add("pets", make(tmp_path / "a"))
+    code, printed = call(monkeypatch, capsys, *words)
+    assert code == 2
+    assert printed.err.startswith(f"error: {message}")
+    assert printed.err.count("\n") == 1
