@@ -15,7 +15,7 @@ import typer
 from rich.padding import Padding
 from rich.table import Table
 
-from study import terminal
+from study import files, terminal
 from study.commands import data, proof, sweeps
 from study.errors import StudyError
 from study.runs.folder import results_folder
@@ -183,7 +183,7 @@ def show_distance(
     extractor = extractors.load(features or extractors.default(), device)
     found = score.compare(*score.pair(real, fake, num_images, device), extractor)
     if as_json:
-        print(json.dumps({"real": real, "fake": fake} | found._asdict(), indent=1))
+        print(files.strict_json({"real": real, "fake": fake} | found._asdict(), indent=1))
     else:
         print(score.report(found))
 

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -119,9 +120,22 @@ def remove_temporaries(folder: Path) -> None:
                 os.unlink(entry)
 
 
+def strict_json(content: object, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is infinite or none is null."""
+    return json.dumps(_without_infinities(content), indent=indent, allow_nan=False)
+
+
+def _without_infinities(content: object) -> object:
+    if isinstance(content, Mapping):
+        return {name: _without_infinities(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_infinities(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically; a diverged run's distance is written Infinity, as Python reads it."""
-    text = json.dumps(content, indent=1) + "\n"
+    """Write JSON atomically and whole; see `strict_json`."""
+    text = strict_json(content, indent=1) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

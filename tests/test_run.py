@@ -1,6 +1,7 @@
 """A run's folder: who may take it, what its files say, and what is left behind."""
 
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -14,7 +15,7 @@ from study import files
 from study.errors import StudyError
 from study.runs import claim
 from study.runs.claim import Claim, TakenOver, failures, forgive, heartbeat
-from study.runs.folder import is_open, state_of, take
+from study.runs.folder import is_open, read_result, state_of, take
 
 FORK = multiprocessing.get_context("fork")
 DEAD_PID = 2**22 - 1  # above what a process may have here
@@ -245,3 +246,25 @@ def test_only_one_process_at_a_time_is_alone(tmp_path):
     for process in processes:
         process.join()
     assert (tmp_path / "order").read_text().split() in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
+
+
+def test_numbers_that_json_has_not_are_null(tmp_path):
+    content = {"a": [1.5, math.inf, (-math.inf, {"b": math.nan})], "c": True, "d": "Infinity"}
+    assert json.loads(files.strict_json(content), parse_constant=pytest.fail) == {
+        "a": [1.5, None, [None, {"b": None}]],
+        "c": True,
+        "d": "Infinity",
+    }
+    files.write_json(tmp_path / "x.json", {"fid": math.inf})
+    assert files.read_json(tmp_path / "x.json") == {"fid": None}
+
+
+def test_only_a_diverged_run_may_lack_a_distance(tmp_path):
+    for status, found in (("diverged", math.inf), ("ok", None)):
+        evaluations = [{"step": 1, "fid": None, "wall_s": 1.0}]
+        files.write_json(
+            tmp_path / "result.json",
+            {"status": status, "config": "x", "provenance": {}, "evaluations": evaluations},
+        )
+        result = read_result(tmp_path)
+        assert (result and result["evaluations"][0]["fid"]) == found

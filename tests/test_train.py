@@ -19,7 +19,7 @@ from study.errors import StudyError
 from study.features import random as random_features
 from study.losses import load, names
 from study.measures import of_a_generator as measure
-from study.runs.folder import state_of
+from study.runs.folder import read_result, state_of
 from study.settings import config as config_module
 from study.settings.config import RunConfig
 from study.settings.space import SHARED
@@ -218,8 +218,28 @@ def test_divergence_is_a_result(tmp_path):
     assert train.train(tmp_path) == "diverged"
     status, rows, _ = numbers(tmp_path)
     assert status == "diverged"
-    assert rows[-1]["fid"] == rows[-1]["fid_train"] == math.inf
+    assert rows[-1]["fid"] is rows[-1]["fid_train"] is None
     assert state_of(tmp_path) == "diverged"
+
+
+def test_every_json_reader_can_read_a_diverged_run(tmp_path):
+    """JSON has no infinity: it is null, beside the status; as a result it is infinite again."""
+    plan(tmp_path, "wgan_gp", lr=1e30, own={"lambda_gp": 1e30})
+    train.train(tmp_path)
+    written = (tmp_path / "result.json").read_text()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    for text in (written, *lines):
+        json.loads(text, parse_constant=pytest.fail)
+    assert json.loads(lines[-1])["status"] == "diverged"
+    last = read_result(tmp_path)["evaluations"][-1]
+    assert last["fid"] == last["fid_train"] == math.inf
+    assert isinstance(last["step"], int)
+    before = written.replace('"fid": null', '"fid": Infinity')  # as files of before say it
+    (tmp_path / "result.json").write_text(
+        before.replace('"fid_train": null', '"fid_train": Infinity')
+    )
+    assert "Infinity" in (tmp_path / "result.json").read_text()
+    assert read_result(tmp_path)["evaluations"][-1] == last
 
 
 def test_seed_changes_the_weights_and_nothing_changes_the_data(tmp_path):

@@ -1,6 +1,5 @@
 """Every check there is, and the lines and the JSON that come of them."""
 
-import json
 import os
 import platform
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 import study
+from study import files
 from study.check import cluster, disk, distances, graphs, speed, training
 from study.check.rows import Check, Machine, Row
 from study.files import commit
@@ -31,7 +31,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow", "optuna", "submitit"
 
 def as_json(rows: Iterable[Row], machine: Machine) -> str:
     """What goes with a bug report: versions, the machine, and every row."""
-    return json.dumps(
+    return files.strict_json(
         {
             "study": study.__version__,
             "commit": commit(),
@@ -41,7 +41,6 @@ def as_json(rows: Iterable[Row], machine: Machine) -> str:
             "rows": [row._asdict() for row in rows],
         },
         indent=1,
-        allow_nan=False,
     )
 
 

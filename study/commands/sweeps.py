@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -218,7 +217,7 @@ def status(
     found = stands.status(results, sweep)
     if as_json:
         content = found._asdict() | {"running": [each._asdict() for each in found.running]}
-        print(json.dumps(content, indent=1))
+        print(files.strict_json(content, indent=1))
         return
     for name in dict.fromkeys(entry["sweep"] for entry in found.groups):
         print(f"sweep {name}")

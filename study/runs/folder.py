@@ -12,6 +12,7 @@ result.json       written last: the run is done
 """
 
 import glob
+import math
 import os
 import sys
 from pathlib import Path
@@ -34,9 +35,26 @@ DONE: tuple[State, ...] = ("ok", "diverged")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """A finished run's result.json; None where there is none, or none that says what it must."""
+    """A finished run's result.json; None where there is none, or none that says what it must.
+
+    Its numbers that JSON has not, a diverged run's distances, are infinite.
+    """
     result = files.read_json(folder / "result.json")
-    return result if result is not None and is_result(result) else None
+    if result is None:
+        return None
+    if result.get("status") == "diverged" and isinstance(result.get("evaluations"), list):
+        result["evaluations"] = [with_infinities(row) for row in result["evaluations"]]
+    return result if is_result(result) else None
+
+
+def with_infinities(row: Any) -> Any:
+    """An evaluation of a diverged run as it was measured: null stands for infinity.
+
+    (Until version 0.2 the files said Infinity, which only Python reads.)
+    """
+    if not isinstance(row, dict):
+        return row
+    return {name: math.inf if value is None else value for name, value in row.items()}
 
 
 def is_result(content: dict[str, Any]) -> bool:

@@ -67,10 +67,10 @@ def best_so_far(folder: Path) -> float | None:
     """The smallest distance among a run's evaluations; None before the first."""
     try:
         lines = files.read_bytes(folder / "metrics.jsonl").splitlines()
-        distances = [float(json.loads(line)["fid"]) for line in lines]
+        distances = [json.loads(line)["fid"] for line in lines]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return min(distances, default=None)
+    return min((fid for fid in distances if isinstance(fid, float)), default=None)
 
 
 class Cost(NamedTuple):

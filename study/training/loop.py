@@ -8,7 +8,6 @@ data set alone, so every loss and every seed sees the same batches (the study's 
 import contextlib
 import ctypes
 import hashlib
-import json
 import math
 import os
 import platform
@@ -387,7 +386,7 @@ def write_records(
     folder: Path, evaluations: list[dict[str, Any]], curves: list[dict[str, float]]
 ) -> None:
     """Put metrics.jsonl and curves.parquet in place, each whole, and append TensorBoard events."""
-    lines = "".join(json.dumps(row) + "\n" for row in evaluations)
+    lines = "".join(run.strict_json(with_status(row)) + "\n" for row in evaluations)
     run.write_atomically(folder / "metrics.jsonl", lambda path: path.write_text(lines))
     names = dict.fromkeys(name for point in curves for name in point)
     table = pa.table({name: [point.get(name) for point in curves] for name in names})
@@ -400,6 +399,12 @@ def write_records(
         for point in points:
             for name in point.keys() - {"step"}:
                 events.add_scalar(name, point[name], int(point["step"]))
+
+
+def with_status(row: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation for metrics.jsonl: where a distance is infinite, and so null, it says why."""
+    infinite = any(isinstance(value, float) and math.isinf(value) for value in row.values())
+    return row | ({"status": "diverged"} if infinite else {})
 
 
 def finish(
