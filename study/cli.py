@@ -147,7 +147,9 @@ def print_verdict(
         terminal.console.print(f"\n[bold]{finding.question}[/bold]")
         terminal.console.print(finding.answer, highlight=False, markup=False)
         if len(finding.table):
-            print(f"\n{finding.table.round(3).to_string()}")
+            rows = verdict.cells(finding.table)
+            names = [str(name) for name in finding.table.index.names]
+            terminal.console.print(terminal.records(rows, terminal.console.width, names))
 
 
 @app.command("report")

@@ -28,6 +28,7 @@ def test_shares_sum_to_one_and_noise_has_none():
         "beta1",
         "norm",
         "first interactions of these",
+        "the settings otherwise",
         "loss x lr",
         "loss x beta1",
         "loss x norm",
@@ -46,6 +47,7 @@ def test_each_part_finds_what_was_put_into_it():
         "loss": 1.5 * losses + 0 * lr,
         "lr": 1.0 * lr + 0 * losses,
         "first interactions of these": lr * spectral + 0 * losses,
+        "the settings otherwise": 0.8 * rng.normal(size=(1, n)) + 0 * losses,
         "loss x norm": 2 * losses * spectral,
         "rest": 0.7 * rng.normal(size=(9, n)),
     }

@@ -52,13 +52,13 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path / "sweeps")
 
-    def make_tables(rows, trials=None, more="", seeds=None, full=None):
+    def make_tables(rows, trials=None, more="", **others):
         stated = trials or rows["number"].nunique()
         (tmp_path / "sweeps" / "mini.toml").write_text(SWEEP.format(trials=stated, more=more))
         rows.to_parquet(tmp_path / "results" / "mini.parquet")
         none = pd.DataFrame()
-        seeds, full = (none if part is None else part for part in (seeds, full))
-        return Tables(tmp_path / "results", "mini", rows, seeds, none, full, none)
+        empty = dict.fromkeys(set(Tables._fields) - {"results", "sweep"}, none)
+        return Tables(tmp_path / "results", "mini", **empty | {"search": rows} | others)
 
     return make_tables
 
@@ -349,6 +349,7 @@ def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study):
     assert result["lr"] > 0.8
     assert_allclose(result["loss"], 0.1667 / 1.17, atol=0.03)
     assert abs(result["normalisation"]) < 0.02
+    assert abs(result["the settings otherwise"]) < 0.02
     assert result["rest"] < 0.03
     assert "batch_norm" not in result.index
     assert_allclose(result.sum(), 1)

@@ -130,18 +130,6 @@ def other_searches(tables: Tables) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in found.items() if len(table)}
 
 
-def untrained(results: Path) -> pd.DataFrame:
-    """Distances of generators that were not trained, a row a seed; empty where there are none."""
-    path, columns = table_path(results, "untrained"), ["dataset", "loss", "fid"]
-    if not path.exists():
-        return pd.DataFrame(columns=columns)
-    try:
-        return pd.read_parquet(path).dropna(subset=columns)
-    except Exception as error:  # whatever a file from other hands makes the readers raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StudyError(f"{path} cannot be read: {reason[:200]}; move it away") from error
-
-
 def paper(name: str) -> pd.DataFrame:
     """One of the paper's tables in results/paper."""
     return pd.read_csv(PAPER / f"{name}.csv")

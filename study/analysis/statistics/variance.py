@@ -21,9 +21,10 @@ def shares_of_variance(scores: ArrayLike, factors: Factors) -> dict[str, float]:
     the losses' means, of the settings' means and of what is left, exactly. The settings' part goes
     to the factors, what is left to their interactions with the loss, each factor with its mean
     share over all orders of entering (Lindeman, Merenda and Gold 1980; Shapley 1953); then to the
-    factors' first interactions among themselves; the rest is what none of them explains (higher
-    interactions, the seed). Every part has its degrees of freedom times the residual variance taken
-    off, so that noise has 0 in expectation (omega squared, Hays 1963); shares sum to 1.
+    factors' first interactions among themselves. "the settings otherwise" is what else the losses
+    share at a setting (higher interactions, a common seed), "rest" what none of all this explains.
+    Every part has its degrees of freedom times the residual variance taken off, so that noise has 0
+    in expectation (omega squared, Hays 1963); shares sum to 1.
     """
     y = np.asarray(scores, dtype=float)
     losses, settings = y.shape
@@ -42,6 +43,7 @@ def shares_of_variance(scores: ArrayLike, factors: Factors) -> dict[str, float]:
     parts = {"loss": settings * float((of_losses**2).sum()) - (losses - 1) * crossed.noise}
     parts |= main.averaged()
     parts["first interactions of these"] = main.together() - sum(main.averaged().values())
+    parts["the settings otherwise"] = (settings - 1) * (main.noise - crossed.noise)
     parts |= {f"loss x {name}": value for name, value in crossed.averaged().items()}
     shares = {name: float(value / total) for name, value in parts.items()}
     return shares | {"rest": 1 - sum(shares.values())}

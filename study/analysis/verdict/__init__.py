@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import scores
-from study.analysis.tables import Tables, other_searches, paper, untrained
+from study.analysis.tables import Tables, other_searches, paper
 from study.analysis.verdict import against, agreement, interim, reruns, search, variance
 from study.analysis.verdict.against import ALPHA, REFERENCE
-from study.analysis.verdict.words import Finding
+from study.analysis.verdict.words import Finding, cells
 from study.settings.config import load_sweep
 
-__all__ = ["ALPHA", "REFERENCE", "Finding", "as_json", "findings", "headline"]
+__all__ = ["ALPHA", "REFERENCE", "Finding", "as_json", "cells", "findings", "headline"]
 
 
 def headline(tables: Tables, reference: str = REFERENCE) -> list[str]:
@@ -44,7 +44,7 @@ def findings(
     if at_any_look and judged:
         yield interim.finding(_looks(tables, reference))
     yield search.diverged(table)
-    asked = [search.untrained(table, untrained(tables.results))]
+    asked = [search.untrained(table, tables.untrained)]
     if sweep.draws == "own":
         asked.append(search.defaults(table))
         if len(tables.full):

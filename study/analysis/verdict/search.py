@@ -72,7 +72,7 @@ def beside_untrained(table: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFra
 
 def untrained(table: pd.DataFrame, start: pd.DataFrame) -> Finding | None:
     """How many runs are no better than a generator that was not trained."""
-    result = beside_untrained(table, start)
+    result = beside_untrained(table, start) if len(start) else start
     if result.empty:
         return None
     said = []

@@ -82,6 +82,20 @@ def between(values: Any, form: str = ".0f") -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def cells(table: pd.DataFrame) -> list[dict[str, str]]:
+    """A table of numbers as rows of text: three digits, nothing where there is no value."""
+    rows: list[dict[Any, Any]] = table.reset_index().to_dict("records")
+    return [{str(name): _cell(value) for name, value in row.items()} for row in rows]
+
+
+def _cell(value: Any) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, float) and np.isfinite(value):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
 def probability(p: float) -> str:
     """p = 0.03; p < 0.001."""
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
