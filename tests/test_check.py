@@ -16,7 +16,7 @@ from test_slurm import running_cluster
 from typer.testing import CliRunner
 
 from study import cli, features, files
-from study.check import cluster, disk, distances, graphs, replay, report, speed, training
+from study.check import cluster, data, disk, distances, graphs, replay, report, speed, training
 from study.check.rows import Check, Machine, NotTried, Off, chosen, require_within, row_of
 from study.errors import StudyError
 from study.runs.resources import RESOURCES_FOLDER, read_resources
@@ -64,7 +64,7 @@ def test_a_number_is_told_with_its_bound():
 
 
 def test_parts_are_chosen_by_name():
-    parts = ["disk", "runs", "steps", "losses", "graphs", "distances", "cluster", "speed"]
+    parts = ["disk", "runs", "steps", "losses", "graphs", "distances", "data", "cluster", "speed"]
     assert sorted({check.part for check in report.CHECKS}) == sorted(parts)
     assert chosen(report.CHECKS, ["disk"]) == disk.CHECKS
     assert chosen(report.CHECKS, []) == report.CHECKS
@@ -327,6 +327,29 @@ def test_inception_is_not_tried_without_its_weights(machine, monkeypatch):
     name = "inception beside torch-fidelity"
     found = rows(distances.CHECKS, machine, name)[name]
     assert (found.status, found.detail[:26]) == ("not tried", "no Inception weights here;")
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+def test_data_are_verified_where_they_are_and_never_fetched(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("STUDY_CELEBA", raising=False)
+    found = rows(data.CHECKS, machine, "noise", "triangles", "celeba", "cifar10", "mnist")
+    assert found.pop("noise").detail.startswith("train: 512 images, mean 127")
+    for name, row in found.items():
+        told = f"not in {tmp_path}/data; `study data {name}` fetches or makes it"
+        assert (row.status, row.detail) == ("not tried", told)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_file_with_another_hash_is_off(machine, monkeypatch, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist/train-images-idx3-ubyte").write_bytes(b"not it")
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path))
+    found = rows(data.CHECKS, machine, "mnist")["mnist"]
+    assert found.status == "off"
+    assert "sha256 is" in found.detail
 
 
 # ---- speed ---------------------------------------------------------------------------------------

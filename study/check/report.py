@@ -13,7 +13,7 @@ import torch
 
 import study
 from study import files
-from study.check import cluster, disk, distances, graphs, speed, training
+from study.check import cluster, data, disk, distances, graphs, speed, training
 from study.check.rows import Check, Machine, Row
 from study.files import commit
 from study.training.loop import device_name
@@ -23,6 +23,7 @@ CHECKS: list[Check] = [
     *training.CHECKS,
     *graphs.CHECKS,
     *distances.CHECKS,
+    *data.CHECKS,
     *cluster.CHECKS,
     *speed.CHECKS,
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.datasets import folder as own
+from study.datasets._files import NotHere, nothing_fetched
 from study.datasets.base import DataSet, Images, data_folder
 from study.errors import StudyError, meant
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "SETS",
     "DataSet",
+    "NotHere",
     "data_folder",
     "find",
     "image_shape",
     "labels",
     "load",
     "names",
+    "nothing_fetched",
     "place",
     "sizes",
     "summary",

@@ -51,9 +51,31 @@ def _write_cache(path: Path, manifest: Path, make: Callable[[], Images]) -> None
         os.replace(folder / manifest.name, manifest)
 
 
+class NotHere(StudyError):  # noqa: N818 (nothing has gone wrong)
+    """Data that would have to be fetched or made first."""
+
+
+_allowed = [True]
+
+
+@contextlib.contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within the block, data that are not there are a `NotHere`: nothing is fetched or made."""
+    _allowed.append(False)
+    try:
+        yield
+    finally:
+        _allowed.pop()
+
+
 @contextlib.contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A temporary folder in the data folder: on its file system, so that renaming is atomic."""
+    """A temporary folder in the data folder: on its file system, so that renaming is atomic.
+
+    Whatever is fetched or made begins here.
+    """
+    if not _allowed[-1]:
+        raise NotHere(f"not in {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(prefix=".scratch-", dir=folder.resolve())
