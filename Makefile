@@ -1,19 +1,39 @@
 # Every target sets up what it needs. `make` alone lists them.
-LOSS     ?=
-SWEEP    ?= quick
-DATASET  ?=
-TRIALS   ?=
-CLUSTER  ?= local
+LOSS      ?=
+SWEEP     ?=
+DATASET   ?=
+TRIALS    ?=
+CLUSTER   ?= local
 RESOURCES ?=
-WORKERS  ?=
-DEVICE   ?=
-FLAGS    ?=
+WORKERS   ?=
+DEVICE    ?=
+FLAGS     ?=
+# Of the command line alone: shells have a HOST of their own.
+A    =
+B    =
+RUN  =
+HOST =
+PORT =
 
+WORDS  := LOSS SWEEP DATASET TRIALS CLUSTER RESOURCES WORKERS DEVICE A B RUN HOST PORT FLAGS
 PYTHON := .venv/bin/python
 STUDY  := $(PYTHON) -m study
+OF_SWEEP = $(SWEEP:%=--sweep %)
+
+# A misspelt word on the command line would be ignored by make, and everything would start.
+GIVEN := $(foreach word,$(.VARIABLES),$(if $(findstring command line,$(origin $(word))),$(word)))
+WRONG := $(firstword $(filter-out $(WORDS) PYTHON MAKEFLAGS MAKEOVERRIDES -*-%,$(GIVEN)))
+ifneq ($(WRONG),)
+NEAR := $(shell python3 -c 'import difflib, sys; \
+  near = difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0.5); \
+  print(f"did you mean {near[0]}=?" if near else "allowed: " + " ".join(sys.argv[2:]))' \
+  '$(WRONG)' $(WORDS))
+$(error unknown word $(WRONG)=; $(NEAR))
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep status cancel collect figures behaviour report check test faults lint bench dashboard clean
+.PHONY: help sweep status cancel collect losses data fid figures verdict report behaviour \
+  dashboard tensorboard check test faults lint bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -26,27 +46,45 @@ help:  ## list the targets
 	touch $@
 
 sweep: .venv/ready  ## train a sweep: LOSS=ns SWEEP=quick DATASET=fashion_mnist TRIALS=10 CLUSTER=local
-	$(strip $(STUDY) sweep --sweep $(SWEEP) --cluster $(CLUSTER) $(LOSS:%=--loss %) \
+	$(strip $(STUDY) sweep --sweep $(or $(SWEEP),quick) --cluster $(CLUSTER) $(LOSS:%=--loss %) \
 	  $(DATASET:%=--dataset %) $(TRIALS:%=--trials %) $(WORKERS:%=--workers %) \
 	  $(DEVICE:%=--device %) $(RESOURCES:%=--resources %) $(FLAGS))
 
-status: .venv/ready  ## what is to do, running, done, failed and lost
-	$(STUDY) status
+status: .venv/ready  ## what is to do, running, done, failed and lost; SWEEP=quick: of that alone
+	$(STUDY) status $(OF_SWEEP)
 
 cancel: .venv/ready  ## take SWEEP's SLURM jobs out of the queue
-	$(STUDY) cancel --sweep $(SWEEP)
+	$(STUDY) cancel --sweep $(or $(SWEEP),quick)
 
 collect: .venv/ready  ## bring finished runs into results/*.parquet
-	$(STUDY) collect
+	$(STUDY) collect $(OF_SWEEP)
+
+losses: .venv/ready  ## the losses, with their sources, defaults and ranges
+	$(STUDY) losses
+
+data: .venv/ready  ## find or fetch and check DATASET=fashion_mnist
+	$(if $(DATASET),$(STUDY) data $(DATASET) $(FLAGS),$(error say which: make data DATASET=fashion_mnist))
+
+fid: .venv/ready  ## the distance between two sets of images: A=folder B=folder
+	$(if $(and $(A),$(B)),$(STUDY) fid "$(A)" "$(B)" $(DEVICE:%=--device %) $(FLAGS),$(error say which: make fid A=real/ B=generated/))
 
 figures: .venv/ready  ## draw every figure from results/ into analysis/figures/
-	$(STUDY) figures
+	$(STUDY) figures $(OF_SWEEP)
 
-behaviour: .venv/ready  ## how the distance itself behaves on real images: DATASET FLAGS='--features inception'
-	$(STUDY) behaviour $(DATASET:%=--dataset %) $(FLAGS)
+verdict: .venv/ready  ## what the study finds, in words and numbers
+	$(STUDY) verdict $(OF_SWEEP)
 
 report: .venv/ready  ## write analysis/<sweep>.html: verdict, tables, figures on one page
-	$(STUDY) report
+	$(STUDY) report $(OF_SWEEP)
+
+behaviour: .venv/ready  ## how the distance itself behaves on real images: DATASET FLAGS='--features inception'
+	$(STUDY) behaviour $(DATASET:%=--dataset %) $(DEVICE:%=--device %) $(FLAGS)
+
+dashboard: .venv/ready  ## a search's trials in the browser, by optuna-dashboard: SWEEP=mini HOST PORT
+	$(STUDY) dashboard $(OF_SWEEP) $(HOST:%=--host %) $(PORT:%=--port %) $(FLAGS)
+
+tensorboard: .venv/ready  ## a run's curves in the browser: RUN=results/runs/quick/ns/fashion_mnist/000
+	$(if $(RUN),.venv/bin/tensorboard --logdir "$(RUN)" $(HOST:%=--host %) $(PORT:%=--port %),$(error say which: make tensorboard RUN=results/runs/quick/ns/fashion_mnist/000))
 
 test: .venv/ready  ## run the tests (no download, no GPU)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
@@ -54,8 +92,8 @@ test: .venv/ready  ## run the tests (no download, no GPU)
 check: .venv/ready  ## try what runs rely on, on this machine: DEVICE=cuda CLUSTER=slurm RESOURCES= FLAGS='--json check.json'
 	$(strip $(STUDY) check --cluster $(CLUSTER) $(DEVICE:%=--device %) $(RESOURCES:%=--resources %) $(FLAGS))
 
-faults: .venv/ready  ## kill 200 processes at random during a tiny sweep, and see that nothing is lost
-	OMP_NUM_THREADS=1 $(PYTHON) tests/faults.py --kills 200
+faults: .venv/ready  ## 1,000 signals and every other fault against tiny sweeps: nothing may be lost
+	OMP_NUM_THREADS=1 $(PYTHON) tests/faults.py --kills 1000
 
 lint: .venv/ready  ## ruff and mypy
 	.venv/bin/ruff check .
@@ -77,9 +115,6 @@ else
 	$(PYTHON) benchmarks/growth.py
 endif
 	$(PYTHON) benchmarks/report.py
-
-dashboard: .venv/ready  ## open optuna-dashboard on SWEEP
-	.venv/bin/optuna-dashboard $(or $(STUDY_RESULTS),results)/optuna/$(SWEEP).log
 
 clean:  ## remove what tools have cached; results and data stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache

@@ -166,6 +166,28 @@ def write_report(
         print(report.write(read_tables(results, name), to))
 
 
+@app.command("dashboard")
+def open_dashboard(
+    sweep: Annotated[str, typer.Option(help="A search that has a table.")] = "mini",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 8080,
+) -> None:
+    """Show a sweep's trials in the browser, by optuna-dashboard; its storage is the table's."""
+    from study.analysis import dashboard
+    from study.runs.table import read_table, table_path
+    from study.settings.config import load_sweep
+
+    config, results = load_sweep(sweep), results_folder()
+    table = read_table(results, sweep)
+    if table.empty:
+        raise StudyError(
+            f"no rows in {table_path(results, sweep)}; `make sweep SWEEP={sweep}` trains some"
+        )
+    path = dashboard.record(results, config, table)
+    print(f"http://{host}:{port}/ shows {path}; Ctrl-C ends it", flush=True)
+    dashboard.serve(path, host, port)
+
+
 @app.command("fid")
 def show_distance(
     real: Annotated[

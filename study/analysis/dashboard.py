@@ -9,6 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
+from study import files
+from study.errors import StudyError
 from study.settings.config import SweepConfig
 from study.settings.space import ranges_of
 
@@ -17,8 +19,8 @@ def record(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
     """Add the table's runs that it lacks to the sweep's Optuna storage (a journal file).
 
     One study a loss and data set; a trial's value is its smallest distance, infinity where it
-    diverged. Only the driver writes here, so a lock on the file is that of a driver that died;
-    delete the file and the next sweep makes it anew, as is done with one that cannot be read.
+    diverged. Only the driver writes here, so a lock on the file is that of a driver that died. The
+    file can be made again at any time; one that cannot be read is kept under another name.
     """
     path = (results / "optuna" / f"{sweep.name}.log").absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +28,8 @@ def record(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
     try:
         add_trials(path, sweep, table)
     except (ValueError, KeyError) as error:  # a driver died while it wrote
-        print(f"{path} cannot be read ({error!r}); it is made again", file=sys.stderr)
-        path.unlink()
+        aside = files.set_aside(path)
+        print(f"{path} cannot be read ({error!r}); it is kept as {aside.name}", file=sys.stderr)
         add_trials(path, sweep, table)
     return path
 
@@ -63,3 +65,14 @@ def trial_of(sweep: SweepConfig, loss: str, rows: pd.DataFrame) -> optuna.trial.
         user_attrs={"number": int(first["number"]), "config": first["config"]}
         | {name: value for name, value in values.items() if name not in inside},
     )
+
+
+def serve(path: Path, host: str, port: int) -> None:
+    """Show a storage in the browser until interrupted."""
+    try:
+        from optuna_dashboard import run_server  # noqa: PLC0415 (for development only)
+    except ImportError as error:
+        raise StudyError(
+            "optuna-dashboard is not installed: pip install optuna-dashboard"
+        ) from error
+    run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
