@@ -1,6 +1,6 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and how it names what is near."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 
@@ -11,7 +11,13 @@ class StudyError(Exception):
     """
 
 
+def unknown(what: str, word: str, known: Collection[str], where: str) -> StudyError:
+    """The error for a word that is not `known`, with the nearest one: "unknown loss 'NS'; ..."."""
+    return StudyError(f"unknown {what} '{word}';{meant(word, known)} {where}: {', '.join(known)}")
+
+
 def meant(word: str, known: Iterable[str]) -> str:
-    """ " did you mean 'x'?" where a known word is near, for an error's line; else nothing."""
-    near = get_close_matches(word, known, n=1)
-    return f" did you mean '{near[0]}'?" if near else ""
+    """ " did you mean 'x'?" where a known word is near, whatever its case; else nothing."""
+    by_small = {each.lower(): each for each in known}
+    close = get_close_matches(word.lower(), by_small, n=1)
+    return f" did you mean '{by_small[close[0]]}'?" if close else ""

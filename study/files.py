@@ -20,13 +20,20 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from study.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 STALE_AFTER_S = 120.0
 CLOCK_CHECK_S = 5.0
+KEPT = (
+    "it is kept as it is: bring back a whole one (git checkout), or move it away to have it made "
+    "again"
+)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -170,6 +177,17 @@ def read_text(path: Path) -> str:
         raise StudyError(
             f"{path}: not UTF-8 (byte {error.start}); save it with that encoding"
         ) from error
+
+
+def read_parquet(path: Path) -> "pd.DataFrame":
+    """A table; StudyError where it cannot be read: it is kept, and nothing takes its place."""
+    import pandas as pd  # noqa: PLC0415 (whoever writes a file needs none)
+
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # whatever a file from other hands makes the readers raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise StudyError(f"{path} cannot be read: {reason[0][:200]}; {KEPT}") from error
 
 
 def links_in(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from study.analysis import examples
 from study.errors import StudyError
 from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
 from study.settings import shipped
-from study.settings.config import SweepConfig, load_sweep, sweep_names
+from study.settings.config import SweepConfig, load_sweep, load_sweeps
 
 PAPER = shipped.PAPER_RESULTS
 
@@ -44,13 +44,13 @@ def read_tables(results: Path, sweep: str) -> Tables:
     if config.ranges is None:
         raise StudyError(f"{sweep} is no search; draw {config.best_of}, which it belongs to")
     if not is_search(config):
-        searches = [name for name in sweep_names() if is_search(load_sweep(name))]
+        searches = [each.name for each in load_sweeps() if is_search(each)]
         raise StudyError(f"{sweep} is one setting, no search; searches are {', '.join(searches)}")
     search = read_table(results, sweep)
     if search.empty:
         path = table_path(results, sweep)
         raise StudyError(f"no rows in {path}; `make sweep SWEEP={sweep}` trains and collects it")
-    others = [load_sweep(name) for name in sweep_names() if name != sweep]
+    others = [each for each in load_sweeps() if each.name != sweep]
     again = [other.name for other in others if other.best_of == sweep]
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
     wider = [other.name for other in others if _is_defaults_alone(other, config)]
@@ -112,8 +112,8 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
 
 def searches(results: Path) -> list[str]:
     """The searches that have a table, sorted; StudyError where none has."""
-    there = [name for name in sweep_names() if table_path(results, name).exists()]
-    found = [name for name in there if is_search(load_sweep(name))]
+    there = [each for each in load_sweeps() if table_path(results, each.name).exists()]
+    found = [each.name for each in there if is_search(each)]
     if not found:
         raise StudyError(f"no table of a search in {results}; `make sweep` trains and collects one")
     return found

@@ -3,23 +3,53 @@
 import importlib
 import inspect
 import pkgutil
+import sys
 from typing import cast
 
-from study.errors import StudyError
+from study.errors import StudyError, unknown
 from study.losses.base import GANLoss
+
+SAID: set[str] = set()
+"""What has been said on stderr, not to be said again."""
 
 
 def names() -> list[str]:
-    """The names of all losses, sorted: the files of this folder."""
+    """The names of all losses, sorted: the files of this folder.
+
+    One that cannot be loaded, or has no class Loss, is named on stderr and left out.
+    """
+    found = []
+    for name in file_names():
+        try:
+            class_in(name)
+            found.append(name)
+        except StudyError as error:
+            if str(error) not in SAID:
+                SAID.add(str(error))
+                print(f"{error}; it is left out", file=sys.stderr)
+    return found
+
+
+def file_names() -> list[str]:
+    """The files of this folder that should each hold a loss, sorted."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+
+
+def class_in(name: str) -> type[GANLoss]:
+    """The class Loss of a file of this folder; StudyError where it cannot be had."""
+    try:
+        return cast(type[GANLoss], importlib.import_module(f"study.losses.{name}").Loss)
+    except AttributeError as error:
+        raise StudyError(f"study/losses/{name}.py: no loss: {error}") from error
+    except Exception as error:  # whatever half-written code raises
+        raise StudyError(f"study/losses/{name}.py: {type(error).__name__}: {error}") from error
 
 
 def load(name: str) -> type[GANLoss]:
     """The class of a loss by its name; StudyError on an unknown one."""
-    if name not in names():
-        raise StudyError(f"unknown loss '{name}'; study/losses has: {', '.join(names())}")
-    module = importlib.import_module(f"study.losses.{name}")
-    loss = cast(type[GANLoss], module.Loss)
+    if name not in file_names():
+        raise unknown("loss", name, names(), "study/losses has")
+    loss = class_in(name)
     require_declared_inputs(name, loss)
     return loss
 

@@ -322,7 +322,7 @@ def save(table: pd.DataFrame, path: Path, replaced: Sequence[str] = ()) -> pd.Da
     Rows of an older file stay, unless they agree with a new row in all columns of `replaced`.
     """
     if replaced and path.exists():
-        old = pd.read_parquet(path)
+        old = files.read_parquet(path)
         again = old.set_index(list(replaced)).index.isin(table.set_index(list(replaced)).index)
         table = pd.concat([old[~again], table], ignore_index=True)
         table = table.sort_values([c for c in KEY if c in table], ignore_index=True)

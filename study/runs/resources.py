@@ -1,6 +1,5 @@
 """What one job may use on one cluster: a TOML file of slurm/."""
 
-import difflib
 import inspect
 import re
 import tomllib

@@ -1,6 +1,5 @@
 """Where every sweep stands, by its files and tables. Imports no torch: it answers at once."""
 
-import difflib
 import json
 import sys
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from study import files
-from study.errors import StudyError
+from study.errors import StudyError, unknown
 from study.runs import orders
 from study.runs import table as store
 from study.runs.claim import claims
@@ -169,9 +168,7 @@ def require_sweep(name: str, results: Path) -> None:
     """StudyError where nothing has such a name: no file of sweeps/, no run, no table."""
     known = sorted({*sweep_names(), *sweeps_there(results)})
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
-        raise StudyError(f"unknown sweep '{name}'; {hint}")
+        raise unknown("sweep", name, known, "there are")
 
 
 def status(results: Path, sweeps: list[str] | None = None) -> Status:

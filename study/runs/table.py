@@ -66,30 +66,28 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
     path = table_path(results, sweep)
     if not os.path.lexists(path):
         return pd.DataFrame(columns=COLUMNS)
-    try:
-        table = pd.read_parquet(path)
-        require_columns(table)
-    except Exception as error:  # whatever a file from other hands makes the readers raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise StudyError(
-            f"{path} cannot be read: {reason[0][:200]}; it is kept as it is: bring back a whole "
-            "one (git checkout), or move it away to have it made again from the runs"
-        ) from error
+    table = files.read_parquet(path)
+    require_columns(path, table)
     require_names(path, table)
     if "normalisation" not in table:  # before there were three, `batch_norm` said it
         table["normalisation"] = np.where(table["batch_norm"], "batch", "none")
     return table
 
 
-def require_columns(table: pd.DataFrame) -> None:
-    """ValueError where a table lacks what every row says, or says it in another type."""
+def require_columns(path: Path, table: pd.DataFrame) -> None:
+    """StudyError where a table lacks what every row says, or says it in another type."""
+    problem = None
     for name in (*KEY, "status", "fid", "wall_s", "definition", "config"):
         if name not in table:
-            raise ValueError(f"no table of results: it has no column {name}")
-        if name in DTYPES and not (table.empty or table[name].dtype == DTYPES[name]):
-            raise ValueError(f"no table of results: {name} is {table[name].dtype}")
-    if not table["status"].isin(DONE).all():
-        raise ValueError("no table of results: a status is neither ok nor diverged")
+            problem = f"it has no column {name}"
+        elif name in DTYPES and not table.empty and table[name].dtype != DTYPES[name]:
+            problem = f"{name} is {table[name].dtype}"
+        if problem:
+            break
+    if problem is None and not table["status"].isin(DONE).all():
+        problem = "a status is neither ok nor diverged"
+    if problem:
+        raise StudyError(f"{path} is no table of results: {problem}; {files.KEPT}")
 
 
 def require_names(path: Path, table: pd.DataFrame) -> None:
@@ -200,7 +198,7 @@ def record_untrained(results: Path, rows: list[dict[str, Any]]) -> None:
     path = results / "untrained.parquet"
     table = pd.DataFrame(rows)
     if path.exists():
-        table = pd.concat([pd.read_parquet(path), table]).drop_duplicates(key, keep="last")
+        table = pd.concat([files.read_parquet(path), table]).drop_duplicates(key, keep="last")
     table = table.sort_values(key, ignore_index=True)
     files.write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
 

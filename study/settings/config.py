@@ -10,7 +10,9 @@ import json
 import os
 import platform
 import re
+import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,7 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from study.errors import StudyError
+from study import files
+from study.errors import StudyError, unknown
 from study.settings import shipped
 
 # Raised by one whenever the numbers of an unchanged configuration change: rows and runs of an
@@ -267,22 +270,44 @@ def sweep_names() -> list[str]:
 def load_sweep(name: str) -> SweepConfig:
     """Read sweeps/<name>.toml; StudyError on an unknown sweep, key or value."""
     if name not in sweep_names():
-        raise StudyError(f"unknown sweep '{name}'; sweeps/ has: {', '.join(sweep_names())}")
+        raise unknown("sweep", name, sweep_names(), "sweeps/ has")
     path = SWEEPS_FOLDER / f"{name}.toml"
     try:
-        return SweepConfig(name=name, **tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(files.read_text(path))
+        return SweepConfig.model_validate({**content, "name": name})
+    except OSError as error:
+        raise StudyError(f"sweeps/{name}.toml: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise StudyError(f"sweeps/{name}.toml: not valid TOML: {error}") from error
     except ValidationError as error:
         raise StudyError(f"sweeps/{name}.toml: {first_problem(error, SweepConfig)}") from error
 
 
+def load_sweeps() -> list[SweepConfig]:
+    """Every sweep that can be read; the others are named on stderr, once a process."""
+    found = []
+    for name in sweep_names():
+        try:
+            found.append(load_sweep(name))
+        except StudyError as error:
+            say_once(f"{error}; this sweep is left out")
+    return found
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line on stderr, unless it was printed before."""
+    print(line, file=sys.stderr)
+
+
 def read_config(path: Path) -> RunConfig:
     """Read a run's config.json; StudyError where it is missing or not one."""
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
+        return RunConfig.model_validate_json(files.read_bytes(path))
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such file; a run folder holds a config.json") from error
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise StudyError(f"{path}: {first_problem(error, RunConfig)}") from error
 
