@@ -14,6 +14,7 @@ import toy
 
 from study import files
 from study.errors import StudyError
+from study.runs import steps
 from study.runs import workers as launch
 from study.runs.claim import forgive, last_claim
 from study.runs.folder import state_of
@@ -233,3 +234,106 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
     forgive(folders[0])
     assert toy.drive(folders)
     assert numbers(folders) == [toy.expected()] * 2
+
+
+# ---- workers that wait, that never were, and that are interrupted at birth -----------------------
+
+
+def test_a_driver_that_gives_up_does_not_wait_for_a_worker_that_waits_for_it(tmp_path):
+    """A worker has asked for its next run, and the driver stops before it has answered."""
+    folders = toy.plan(tmp_path, a={"raises": "no"}, b={}, c={})
+
+    def watch():
+        if state_of(folders[0]) == "failed":
+            raise StudyError("too many")
+
+    class Slow(launch.Dispatcher):
+        def hand_out(self, line):
+            if self.handed[folders[0]]:  # the second worker is left waiting
+                return
+            super().hand_out(line)
+
+    started = time.monotonic()
+    with launch.Notice() as notice, pytest.raises(StudyError, match="too many"):
+        Slow(toy.train, notice, 2, 0).carry(folders, watch)
+    assert time.monotonic() - started < 60
+    assert states(folders)[1:] == ["to do", "to do"]
+
+
+class Unborn:
+    """Cannot be unpickled: as a training whose imports fail."""
+
+    def __reduce__(self):
+        return (unborn, ())
+
+
+def unborn():
+    raise ImportError("libcudart.so: cannot open shared object file")
+
+
+def test_workers_that_die_before_they_take_a_run_stop_the_sweep(tmp_path):
+    folders = toy.plan(tmp_path, a={}, b={})
+    match = r"^3 workers ended with exit status 1 before they took a run: ImportError: libcudart"
+    with launch.Notice() as notice, pytest.raises(StudyError, match=match):
+        launch.Dispatcher(Unborn(), notice, 2, 1).carry(folders, lambda: None)
+    assert states(folders) == ["to do"] * 2
+
+
+def test_what_a_worker_says_is_passed_on(tmp_path, capfd):
+    [folder] = toy.plan(tmp_path, a={})
+    (folder / "log.txt").mkdir()  # nothing can be logged
+    assert toy.drive([folder], workers=1, retries=0)
+    said = capfd.readouterr().err
+    assert str(folder) in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_interrupt_in_the_first_seconds_is_silent(tmp_path, wait_s, number):
+    toy.plan(tmp_path, **{name: {"steps": 3000} for name in "abcd"})
+    driver = start_driver(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: children(driver.pid))  # the resource tracker or a worker is there
+    time.sleep(wait_s)
+    os.killpg(driver.pid, number)
+    output, errors = driver.communicate(timeout=30)
+    assert (driver.returncode, output, errors) == (130, "", "")
+
+
+def children(pid):
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def test_what_is_ignored_stays_ignored():
+    """nohup, and a shell's &."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with launch.Notice(signal.SIGHUP, signal.SIGUSR2) as notice:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not notice.given
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert notice.given
+    assert signal.signal(signal.SIGHUP, former) is signal.SIG_IGN
+
+
+def test_a_run_says_how_far_it_is(tmp_path, monkeypatch):
+    [folder] = toy.plan(tmp_path, a={"steps": 500})
+    monkeypatch.setattr(steps, "WRITE_EVERY_S", 0.0)
+    launch.attempt(folder, toy.train, lambda: at_step(folder, 5), retries=0)
+    assert steps.reached(folder).step == 5
+    assert steps.reached(folder).rate > 1
+
+    def goes_on(folder, interrupted, require_held):
+        files.write_json(folder / "progress.json", {"step": 40})  # as training does, at its start
+        assert not interrupted()
+        assert interrupted()
+        return "interrupted"
+
+    answers = iter([False, True])
+    launch.attempt(folder, goes_on, lambda: next(answers), retries=0)
+    assert steps.reached(folder).step == 42
+    assert last_claim(folder).read().state == "released"
+    (folder / "progress.json").write_text("[")
+    assert steps.reached(folder) == (0, None)

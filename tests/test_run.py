@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -268,3 +269,96 @@ def test_only_a_diverged_run_may_lack_a_distance(tmp_path):
         )
         result = read_result(tmp_path)
         assert (result and result["evaluations"][0]["fid"]) == found
+
+
+# ---- claims of jobs that were put back into the queue --------------------------------------------
+
+
+def test_an_old_start_never_takes_the_run_back(folder, monkeypatch):
+    """The node's daemon was killed, and the job's old process lives on beside the new one."""
+    own = here(os.getpid(), files.process_start(os.getpid()))
+    claim_of(folder, 1, job="7", job_start="1", **own)
+    monkeypatch.setenv("STUDY_JOB", "7")
+    monkeypatch.setenv("STUDY_JOB_START", "0")
+    assert state_of(folder) == "running"
+    assert take(folder, retries=9) is None
+    claim_of(folder, 1, job="7", job_start="1", state="released", **own)
+    assert take(folder, retries=9) is None
+    monkeypatch.setenv("STUDY_JOB_START", "2")
+    assert take(folder, retries=9).number == 2
+    assert Claim(folder, 2).read().job_start == 2
+
+
+def test_starts_are_numbers(folder, monkeypatch):
+    monkeypatch.setenv("STUDY_JOB", "7")
+    monkeypatch.setenv("STUDY_JOB_START", "10")
+    claim_of(folder, job="7", job_start="9")
+    assert take(folder).number == 2
+
+
+def test_a_claim_says_who_holds_it(folder, monkeypatch):
+    monkeypatch.setenv("STUDY_JOB", "7_2")
+    mine = take(folder)
+    content = files.read_json(mine.path)
+    assert content.pop("since")[:2] == "20"
+    assert content == {
+        "state": "running", "host": socket.gethostname(), "machine": files.machine(),
+        "pid": os.getpid(), "started": files.process_start(os.getpid()),
+        "job": "7_2", "job_start": "0",
+    }  # fmt: skip
+
+
+def test_a_live_claim_is_never_forgiven(folder):
+    claim_of(folder, 1, state="failed")
+    claim_of(folder, 2, **here(os.getpid(), files.process_start(os.getpid())))
+    forgive(folder)
+    assert [Claim(folder, n).read().state for n in (1, 2)] == ["forgiven", "running"]
+    assert take(folder, retries=9) is None
+    claim_of(folder, 2, **here(DEAD_PID, "1"))
+    forgive(folder)
+    assert Claim(folder, 2).read().state == "forgiven"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"pid": "x"}, {"state": 3, "job_start": -1}, {"state": "running", "machine": None},
+     {"job_start": [1]}, {"error": {"a": 1}, "state": "failed"}],
+)  # fmt: skip
+def test_claims_from_other_hands_are_read(folder, content):
+    (folder / "claim.1.json").write_text(json.dumps(content))
+    record = Claim(folder, 1).read()
+    assert record.state in ("running", "failed")
+    assert isinstance(record.pid, int)
+    state_of(folder)
+    forgive(folder)
+
+
+@pytest.mark.parametrize("name", ["log.txt", "samples", "events"])
+def test_a_folder_with_links_is_not_worked_in(folder, tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (folder / name).symlink_to(victim)
+    assert take(folder) is None
+    assert state_of(folder) == "failed"
+    assert Claim(folder, 1).read().error == (
+        f"{folder / name} is a link: nothing is written through it; remove it"
+    )
+    assert os.listdir(victim) == []
+
+
+def test_a_result_of_another_configuration_is_none(folder):
+    files.write_json(folder / "result.json", toy.result(1.0, config="a" * 16))
+    assert state_of(folder) == "ok"
+    assert state_of(folder, "a" * 16) == "ok"
+    assert state_of(folder, "b" * 16) == "to do"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"evaluations": []}, {"evaluations": None}, {"evaluations": [{"step": 1}]},
+     {"evaluations": [[1]]}, {"evaluations": [{"step": 1, "fid": "x", "wall_s": 1}]},
+     {"config": None}, {"provenance": None}, {"status": "failed"}, {"status": ["ok"]}],
+)  # fmt: skip
+def test_a_result_that_lacks_something_is_none(folder, changes):
+    files.write_json(folder / "result.json", toy.result(1.0, **changes))
+    assert state_of(folder) == "to do"

@@ -18,7 +18,8 @@ from study import files
 from study.errors import StudyError
 from study.runs import orders, slurm
 from study.runs.claim import last_claim
-from study.runs.folder import is_open, state_of
+from study.runs.driver import NotNow
+from study.runs.folder import is_open, state_of, take
 from study.runs.resources import Resources, read_resources
 
 HERE = Path(__file__).parent
@@ -50,8 +51,26 @@ def test_a_resource_file_is_read(tmp_path):
         ("gpus_per_node = 0", "cpu"),
         ("gpus_per_node = 1", "cuda"),
         ("slurm_gpus_per_task = 1", "cuda"),
+        ('slurm_gpus_per_node = "a100:2"', "cuda"),
+        ("slurm_num_gpus = 1", "cuda"),
+        ("slurm_cpus_per_gpu = 4", "cpu"),
         ('slurm_gres = "gpu:a100:1"', "cuda"),
+        ('slurm_gres = "gpu"', "cuda"),
+        ('slurm_gres = "gpu:0"', "cpu"),
         ('slurm_gres = "license:1"', "cpu"),
+        ('slurm_gres = "shard:2"', "cuda"),
+        ("slurm_additional_parameters = { gpus = 1 }", "cuda"),
+        ('slurm_additional_parameters = { gres = "gpu:1" }', "cuda"),
+        ('slurm_additional_parameters = { "gpus-per-task" = "v100:1" }', "cuda"),
+        ('slurm_additional_parameters = { tres_per_task = "gres/gpu:1" }', "cuda"),
+        ('slurm_additional_parameters = { "tres-per-node" = "gres/shard:1" }', "cuda"),
+        ("slurm_additional_parameters = { nice = 100 }", "cpu"),
+        ('slurm_srun_args = ["--gpus=1"]', "cuda"),
+        ('slurm_srun_args = ["--gres=gpu:1"]', "cuda"),
+        ('slurm_partition = "gpu"', "cpu"),
+        ('slurm_partition = "gpu"\ndevice = "cuda"', "cuda"),
+        ('gpus_per_node = 1\ndevice = "cpu"', "cpu"),
+        ('slurm_constraint = "a100"', "cpu"),
     ],
 )
 def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path, text, device):
@@ -65,6 +84,31 @@ def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path, text, device):
         ("slurm_partiton = 'x'", "unknown key 'slurm_partiton'; did you mean 'slurm_partition'?"),
         ("runs_per_job = 0", "runs_per_job = 0: must be a whole number, 1 or more"),
         ("max_jobs = true", "max_jobs = True: must be a whole number, 1 or more"),
+        ("runs_at_once = 1.5", "runs_at_once = 1.5: must be a whole number, 1 or more"),
+        (
+            'gpus_per_node = "a100:1"',
+            "gpus_per_node = 'a100:1': must be a whole number, 0 or more; a kind of GPU is "
+            'slurm_gpus_per_node = "a100:1"',
+        ),
+        ('timeout_min = "08:00:00"', "timeout_min = '08:00:00': must be a whole number, 1 or more"),
+        ("timeout_min = 0", "timeout_min = 0: must be a whole number, 1 or more"),
+        ('slurm_time = "1-0"', "slurm_time = '1-0': must be a whole number"),
+        ('mem_gb = "24GB"', "mem_gb = '24GB': must be a number, 0 or more"),
+        ("mem_gb = -1", "mem_gb = -1: must be a number, 0 or more"),
+        ('cpus_per_task = "4"', "cpus_per_task = '4': must be a whole number, 1 or more"),
+        (
+            'slurm_setup = "module load cuda"',
+            "slurm_setup = 'module load cuda': must be a list of texts, as [\"module load cuda\"]",
+        ),
+        ("slurm_setup = [1]", "slurm_setup = [1]: must be a list of texts"),
+        ("slurm_partition = 3", "slurm_partition = 3: must be a text in quotes"),
+        ("slurm_exclusive = 2", "slurm_exclusive = 2: must be true or false or a text in quotes"),
+        ('slurm_use_srun = "no"', "slurm_use_srun = 'no': must be true or false"),
+        ("slurm_additional_parameters = 3", "slurm_additional_parameters = 3: must be a table"),
+        ("slurm_python = 3", "slurm_python = 3: must be a text in quotes"),
+        ("slurm_signal_delay_s = -1", "slurm_signal_delay_s = -1: must be a whole number, 0 or"),
+        ("device = 1", "device = 1: must be a text in quotes"),
+        ("name = 'x'", "unknown key 'name'"),
         ("x =", "not valid TOML: "),
     ],
 )
@@ -72,6 +116,38 @@ def test_a_wrong_resource_file_is_refused(tmp_path, text, message):
     with pytest.raises(StudyError) as caught:
         resources(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path}/mine.toml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_resource_file_in_another_encoding_is_named(tmp_path, encoding):
+    (tmp_path / "mine.toml").write_bytes("# für".encode(encoding))
+    with pytest.raises(StudyError, match=r"mine.toml: not UTF-8 .*; save it with that encoding"):
+        read_resources(tmp_path / "mine.toml")
+
+
+def test_what_submitit_refuses_is_not_accepted_here(tmp_path):
+    """Every key that the shipped files name goes through submitit as it is."""
+    for path in (HERE.parent / "slurm").glob("*.toml"):
+        found = read_resources(path)
+        slurm.sbatch_text(found, tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("timeout_min = 30\nslurm_signal_delay_s = 1800", True),
+        ("timeout_min = 30\nslurm_signal_delay_s = 1799", False),
+        ("slurm_time = 1", True),  # submitit's own warning comes 90 s before the end
+        ("slurm_time = 2", False),
+        ("", False),
+    ],
+)
+def test_a_warning_longer_than_a_jobs_life_is_said(tmp_path, text, warned):
+    warning = resources(tmp_path, text).warning
+    assert (warning is not None) == warned
+    if warned:
+        assert "goes back into the queue with no step done" in warning
 
 
 def test_a_missing_resource_file_is_named():
@@ -93,6 +169,225 @@ def test_slurms_own_message_is_passed_on():
 def test_an_order_that_a_node_cannot_see_is_said(tmp_path):
     with pytest.raises(StudyError, match=r"order.json cannot be read on .*disk that the nodes sha"):
         orders.read_order(tmp_path)
+
+
+# ---- with commands that pretend to be SLURM's ----------------------------------------------------
+
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    """A folder of commands: what each prints lies in NAME.out, its exit status in NAME.code.
+
+    sbatch puts one job into the queue; squeue fails as often as squeue.fails says.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    scripts = {
+        "squeue": f"""
+n=$(cat {folder}/squeue.fails 2>/dev/null || echo 0)
+if [ "$n" -gt 0 ]; then echo $((n - 1)) >{folder}/squeue.fails
+echo "slurm_load_jobs error: Socket timed out on send/recv operation" >&2; exit 1; fi
+cat {folder}/squeue.out 2>/dev/null || true""",
+        "scontrol": f"cat {folder}/scontrol.out",
+        "sbatch": f"""
+echo "$@" >>{folder}/sbatch.log
+[ -s {folder}/sbatch.err ] && {{ cat {folder}/sbatch.err >&2; exit 1; }}
+name=$(grep -h -- "--job-name" "${{@: -1}}" | cut -d= -f2)
+size=$(grep -h -- "--array" "${{@: -1}}" | sed -E "s/.*0-([0-9]+)%.*/\\1/")
+if [ -n "$size" ]; then for i in $(seq 0 $size); do echo "$name|7_$i|PENDING|None"; done
+else echo "$name|7|PENDING|None"; fi >>{folder}/squeue.out
+echo 'Submitted batch job 7'""",
+        "scancel": f'echo "$@" >>{folder}/scancel.log; rm -f {folder}/squeue.out',
+        "srun": "exit 0",
+    }
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    (folder / "scontrol.out").write_text("MaxArraySize            = 1001\n")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    (tmp_path / "jobs").mkdir()
+    return folder
+
+
+def some_runs(tmp_path, count=3):
+    return toy.plan(tmp_path, **{f"{number:03d}": {} for number in range(count)})
+
+
+def order_of(tmp_path):
+    [path] = (tmp_path / "jobs").glob("study-*")
+    return path
+
+
+def empty_queue(pretended):
+    (pretended / "squeue.out").unlink()
+
+
+@pytest.mark.parametrize(("size", "limit"), [("0", 1), ("1", 1), ("4", 4), ("100001", 1000)])
+def test_arrays_are_as_long_as_the_cluster_lets_them(pretended, size, limit):
+    (pretended / "scontrol.out").write_text(f"MaxArraySize            = {size}\n")
+    assert slurm.array_limit() == limit
+
+
+@pytest.mark.parametrize(("size", "batches"), [("0", 3), ("2", 2), ("4", 1)])
+def test_without_arrays_jobs_go_out_one_by_one(pretended, tmp_path, size, batches):
+    (pretended / "scontrol.out").write_text(f"MaxArraySize            = {size}\n")
+    folders = some_runs(tmp_path)
+    submit(tmp_path, folders)
+    assert len((pretended / "sbatch.log").read_text().splitlines()) == batches
+    assert set(jobs_of(tmp_path).queued()) == set(folders)
+
+
+def test_each_order_is_read_once(pretended, tmp_path, monkeypatch):
+    submit(tmp_path, some_runs(tmp_path, 24), runs_per_job=8)
+    reads = []
+    read_order = orders.read_order
+    monkeypatch.setattr(slurm, "read_order", lambda path: reads.append(path) or read_order(path))
+    jobs = jobs_of(tmp_path)
+    for _ in range(3):
+        assert len(jobs.queued()) == 24
+    assert len(reads) == 1
+
+
+def test_an_order_is_for_its_user_alone(pretended, tmp_path):
+    former = os.umask(0o002)
+    submit(tmp_path, some_runs(tmp_path))
+    os.umask(former)
+    assert order_of(tmp_path).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_driver_submits_nothing_twice_and_takes_nothing_away(pretended, tmp_path):
+    folders = some_runs(tmp_path)
+    first, second = jobs_of(tmp_path), jobs_of(tmp_path)
+    first.submit(folders)
+    second.report_former()
+    second.submit(folders)
+    assert len((pretended / "sbatch.log").read_text().splitlines()) == 1
+    assert (order_of(tmp_path) / "order.json").exists()
+
+
+def test_submitting_is_one_block_for_all_drivers(pretended, tmp_path):
+    """A driver that looks while another is between its order and sbatch's answer waits."""
+    folders = some_runs(tmp_path)
+    (pretended / "sbatch").write_text(
+        (pretended / "sbatch").read_text().replace("\necho", f"\nsleep 1; ls {tmp_path}/jobs/*/"
+                                                   f" >{tmp_path}/seen\necho", 1)
+    )  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; from test_slurm import jobs_of; import toy\n"
+        "jobs_of(Path(sys.argv[1])).submit([Path(each) for each in sys.argv[2:]])"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"}
+    command = [sys.executable, "-c", code, tmp_path, *folders]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        until(lambda: list((tmp_path / "jobs").glob("study-*/order.json")))
+        assert set(jobs_of(tmp_path).queued()) == set(folders)
+        assert other.communicate()[0] == "3 runs submitted in 2 jobs; 0 were in the queue\n"
+    assert "order.json" in (tmp_path / "seen").read_text()
+
+
+def test_a_squeue_that_fails_is_no_end(pretended, tmp_path):
+    submit(tmp_path, some_runs(tmp_path))
+    jobs = jobs_of(tmp_path)
+    (pretended / "squeue.fails").write_text("1")
+    with pytest.raises(NotNow, match=r"squeue.* failed: Socket timed out on send/recv operation"):
+        jobs.queued()
+    assert len(jobs.queued()) == 3
+
+
+def test_an_sbatch_that_times_out_may_have_been_heard(pretended, tmp_path):
+    folders = some_runs(tmp_path)
+    jobs = jobs_of(tmp_path)
+    (pretended / "sbatch.err").write_text("sbatch: error: Batch job submission failed: Socket "
+                                          "timed out on send/recv operation")  # fmt: skip
+    with pytest.raises(NotNow, match="Socket timed out"):
+        jobs.submit(folders)
+    name = order_of(tmp_path).name
+    (pretended / "squeue.out").write_text(f"{name}|8_0|RUNNING|None\n{name}|8_1|PENDING|None\n")
+    assert len(jobs.queued()) == 3
+    empty_queue(pretended)
+    assert jobs.queued() == {}  # nothing is missed: whether it was sent was never known
+    assert not list((tmp_path / "jobs").glob("study-*/order.json"))
+
+
+def test_jobs_that_died_before_they_took_a_run_are_heard(pretended, tmp_path, capsys):
+    folders = some_runs(tmp_path)
+    submit(tmp_path, folders)
+    for task in range(3):
+        (order_of(tmp_path) / f"7_{task}_0_log.out").write_text("")
+    (order_of(tmp_path) / "7_1_0_log.err").write_text(
+        "bash: line 3: modul: command not found\nslurmstepd: error: task exited\n\n"
+    )
+    empty_queue(pretended)
+    jobs_of(tmp_path).report_former()
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "last time no run of some jobs was taken: slurmstepd: error: task exited ("
+    )
+    jobs_of(tmp_path).report_former()
+    assert capsys.readouterr().err == ""  # each is told once
+
+
+def test_jobs_that_took_a_run_are_not_complained_of(pretended, tmp_path, capsys):
+    folders = some_runs(tmp_path)
+    submit(tmp_path, folders)
+    for task in range(3):
+        (order_of(tmp_path) / f"7_{task}_0_log.out").write_text("")
+    take(folders[2]).end("released")
+    empty_queue(pretended)
+    jobs_of(tmp_path).report_former()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_driver_heeds_that_the_sweep_was_cancelled(pretended, tmp_path):
+    waiting = jobs_of(tmp_path)
+    submit(tmp_path, some_runs(tmp_path))
+    assert len(waiting.queued()) == 3
+    assert slurm.cancel(tmp_path / "jobs") == 3
+    assert (pretended / "scancel.log").read_text() == "7_0 7_1 7_2\n"
+    with pytest.raises(StudyError, match="the sweep was cancelled"):
+        waiting.queued()
+    assert jobs_of(tmp_path).queued() == {}  # the same command, given again
+
+
+def test_held_jobs_are_said_once_and_waited_for(pretended, tmp_path, capsys):
+    submit(tmp_path, some_runs(tmp_path))
+    text = (pretended / "squeue.out").read_text()
+    (pretended / "squeue.out").write_text(text.replace("|None", "|JobHeldUser"))
+    jobs = jobs_of(tmp_path)
+    assert len(jobs.queued()) == len(jobs.queued()) == 3
+    said = capsys.readouterr().err
+    assert said == "held jobs wait until `scontrol release`: 3 JobHeldUser\n"
+    (pretended / "squeue.out").write_text(text)
+    assert len(jobs.queued()) == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_the_jobs_of_others_are_not_ours(pretended, tmp_path):
+    (pretended / "squeue.out").write_text("a|b|1|RUNNING|None\nstudy-12345678|2|RUNNING|None\n\n")
+    assert jobs_of(tmp_path).queued() == {}
+
+
+def test_orders_from_other_hands_are_one_line(pretended, tmp_path):
+    folder = tmp_path / "jobs/study-00000000"
+    folder.mkdir()
+    (pretended / "squeue.out").write_text(f"{folder.name}|7_3|RUNNING|None\n")
+    for content in ("[]", '{"jobs": 3}', '{"jobs": [[3]]}', '{"jobs": [], "attempts": [1]}'):
+        (folder / "order.json").write_text(content)
+        with pytest.raises(StudyError, match=r"order.json cannot be read"):
+            jobs_of(tmp_path).queued()
+    (folder / "order.json").write_text('{"jobs": []}')
+    assert jobs_of(tmp_path).queued() == {}
+
+
+def test_array_jobs_are_known_by_array_and_task(monkeypatch):
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    assert slurm.identity() == {"STUDY_JOB": "9", "STUDY_JOB_START": "0"}
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    assert slurm.identity() == {"STUDY_JOB": "7_2", "STUDY_JOB_START": "3"}
 
 
 # ---- with SLURM ----------------------------------------------------------------------------------

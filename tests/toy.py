@@ -62,7 +62,7 @@ def expected(steps: int = 20) -> float:
 
 def drive(folders: list[Path], workers: int = 2, retries: int = 1, gpus=()) -> bool:
     """Train with workers on this machine; whether nothing interrupted it."""
-    with launch.Notice(signal.SIGINT, signal.SIGTERM) as notice:
+    with launch.Notice(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as notice:
         dispatcher = launch.Dispatcher(train, notice, workers, retries, gpus)
         dispatcher.carry(folders, lambda: None)
     return not notice.given

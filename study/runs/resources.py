@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from study import files
-from study.errors import StudyError
+from study.errors import StudyError, near
 from study.settings import shipped
 
 RESOURCES_FOLDER = shipped.SLURM
@@ -85,7 +85,7 @@ def argument_of(argument: str) -> tuple[str, str]:
 def is_gpu(key: str, value: object) -> bool:
     """Whether an option of sbatch asks for a GPU or a share of one."""
     key, text = key.lower().replace("-", "_"), str(value).lower()
-    if re.search(r"gpus|num_gpus|per_gpu", key):
+    if "gpus" in key:
         return not re.fullmatch(r"|none|false|(.*:)?0", text)
     return bool(re.search(r"gres|tres", key) and re.search(r"(gpu|shard)(?!\S*[:=]0\b)", text))
 
@@ -102,11 +102,8 @@ def read_resources(path: Path) -> Resources:
     types = types_of_keys()
     for key, value in given.items():
         if key not in types:
-            close = difflib.get_close_matches(key, types, n=1)
-            hint = (
-                f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(sorted(types))}"
-            )
-            raise StudyError(f"{path}: unknown key '{key}'; {hint}")
+            hint = near(key, types) or f"allowed: {', '.join(sorted(types))}"
+            raise StudyError(f"{path}: unknown key '{key}'; {hint.strip()}")
         problem = wrong_with(key, value, types[key])
         if problem:
             raise StudyError(f"{path}: {key} = {value!r}: {problem}")

@@ -316,9 +316,14 @@ class Jobs:
 
     def cancel(self) -> int:
         """Take this sweep's jobs out of the queue; how many there were."""
-        numbers = sorted(set(self.carried().values()))
+        there = queue()
+        numbers = sorted(set(self.carried(there).values()))
         for start in range(0, len(numbers), 500):
             ask("scancel", *numbers[start : start + 500])
+        for name in there:
+            order = self.order(name)
+            if order is not None:  # that its jobs leave without a word is as it should be
+                write_order(self.jobs / name, order._replace(sent=False))
         return len(numbers)
 
     def describe(self, count: int) -> Iterator[str]:

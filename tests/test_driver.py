@@ -1,0 +1,188 @@
+"""The driver's loop over a scheduler that does as it is told."""
+
+import pytest
+import toy
+
+from study.errors import StudyError
+from study.runs import driver
+from study.runs.claim import last_claim
+from study.runs.driver import NotNow, drive
+from study.runs.folder import state_of, take
+from study.runs.progress import Progress
+from study.settings.config import RunConfig
+
+CONFIG = RunConfig(
+    sweep="sweep", loss="loss", dataset="data", number=0, seed=0, lr=1e-3, beta1=0.5, disc_iters=1,
+    batch_norm=True, d_steps=2, evaluate_every=1, width=0.25, bn_decay=0.9, features="random",
+    num_images=10,
+)  # fmt: skip
+
+
+class Puppet:
+    """A scheduler whose jobs do what `work` does to each run, one pause after they were sent."""
+
+    look_s = 0.0
+
+    def __init__(self, work, silences=()):
+        self.work, self.silences = work, list(silences)
+        self.sent, self.there, self.pauses, self.cancelled = [], [], [], 0
+
+    def submit(self, folders):
+        self.sent.append([folder.name for folder in folders])
+        self.there += folders
+
+    def queued(self):
+        if self.silences and self.silences.pop(0):
+            raise NotNow("squeue: Socket timed out")
+        return {folder.absolute(): "1" for folder in self.there}
+
+    def cancel(self):
+        self.cancelled += 1
+        self.there = []
+        return 0
+
+    def pause(self, seconds):
+        self.pauses.append(seconds)
+        assert len(self.pauses) < 50, "it goes on for ever"
+        there, self.there = self.there, []
+        for folder in there:
+            self.work(folder)
+
+    def last_words(self):
+        return "ModuleNotFoundError: No module named 'torch'"
+
+
+def runs(tmp_path, names="abc"):
+    folders = toy.plan(tmp_path, **{name: {} for name in names})
+    configs = [CONFIG.model_copy(update={"number": i}) for i in range(len(folders))]
+    return Progress(configs, folders, [state_of(folder) for folder in folders])
+
+
+def finish(folder):
+    mine = take(folder, retries=9)
+    hash_ = next(c.hash for c in [CONFIG.model_copy(update={"number": i}) for i in range(9)]
+                 if "abcdefghi"[c.number] == folder.name)  # fmt: skip
+    toy.files.write_json(folder / "result.json", toy.result(1.0, config=hash_))
+    mine.end("finished")
+
+
+def die(folder):
+    """A job that dies before it takes its run."""
+
+
+def fail(folder):
+    take(folder, retries=9).end("failed", "no")
+
+
+def go(found, puppet, retries=1, max_failures=9):
+    drive(found, puppet, lambda _: None, retries, max_failures)
+
+
+def test_every_run_is_sent_once_and_brought_to_its_end(tmp_path):
+    found, puppet = runs(tmp_path), Puppet(finish)
+    go(found, puppet)
+    assert puppet.sent == [["a", "b", "c"]]
+    assert [state_of(folder) for folder in found.folders] == ["ok"] * 3
+
+
+def test_jobs_that_die_before_they_take_a_run_stop_the_sweep(tmp_path):
+    puppet = Puppet(die)
+    with pytest.raises(StudyError, match=r"^no run was taken: ModuleNotFoundError: No module"):
+        go(runs(tmp_path), puppet)
+    assert puppet.sent == [["a", "b", "c"]]
+
+
+def test_what_an_ended_job_left_is_sent_again(tmp_path):
+    """A job that carries several runs reaches its limit after the first: the round went on."""
+
+    def one_a_job(folder):
+        if folder.name == "abc"[len(puppet.sent) - 1]:
+            finish(folder)
+
+    puppet = Puppet(one_a_job)
+    go(runs(tmp_path), puppet)
+    assert puppet.sent == [["a", "b", "c"], ["b", "c"], ["c"]]
+
+
+def test_failed_runs_are_sent_as_often_as_may_be(tmp_path):
+    puppet = Puppet(fail)
+    go(runs(tmp_path, "a"), puppet, retries=2)
+    assert puppet.sent == [["a"]] * 3
+
+
+def test_too_many_failures_take_everything_back(tmp_path):
+    puppet = Puppet(fail)
+    with pytest.raises(StudyError, match=r"^3 runs failed, the sweep stops"):
+        go(runs(tmp_path), puppet, max_failures=3)
+    assert puppet.cancelled == 1
+
+
+def test_a_scheduler_that_does_not_answer_is_asked_again_with_growing_pauses(
+    tmp_path, capsys, monkeypatch
+):
+    puppet = Puppet(finish, silences=[True, True, True, False])
+    puppet.look_s = 0.5
+    go(runs(tmp_path, "a"), puppet)
+    assert puppet.pauses[:3] == [1.0, 2.0, 4.0]
+    assert puppet.pauses[3] == 0.5
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "squeue: Socket timed out; asking again in 1 s"
+    assert len(said) == 3
+    assert puppet.sent == [["a"]]
+    monkeypatch.setattr(driver, "LONGEST_PAUSE_S", 3.0)
+    puppet = Puppet(finish, silences=[True] * 5)
+    puppet.look_s = 1.0
+    go(runs(tmp_path / "more", "a"), puppet)
+    assert puppet.pauses[:5] == [2.0, 3.0, 3.0, 3.0, 3.0]
+
+
+def test_runs_that_others_have_at_work_are_waited_for_and_taken_over_when_lost(tmp_path):
+    found = runs(tmp_path, "a")
+    mine = take(found.folders[0])
+    looks = []
+
+    def show(progress):
+        looks.append(progress.states[0])
+        if len(looks) == 3:
+            path = mine.path
+            toy.files.write_json(path, toy.files.read_json(path) | {"pid": 2**22 - 1})
+
+    puppet = Puppet(finish)
+    drive(found, puppet, show, retries=1, max_failures=9)
+    assert looks[:4] == ["running", "running", "running", "lost"]
+    assert puppet.sent == [["a"]]
+    assert last_claim(found.folders[0]).number == 2
+
+
+def test_one_error_of_the_disk_keeps_the_state_last_seen(tmp_path, monkeypatch):
+    found = runs(tmp_path, "ab")
+    fail(found.folders[0])
+    found = found.now()
+
+    def stale(path):
+        if path.parent.name == "a":
+            raise OSError(116, "Stale file handle", str(path))
+        return read(path)
+
+    read = toy.files.read_bytes
+    monkeypatch.setattr(toy.files, "read_bytes", stale)
+    later = found.now()
+    assert later.states == ["failed", "to do"]
+    assert set(later.unread) == {found.folders[0]}
+    assert later.open(retries=9) == [found.folders[1]]
+    monkeypatch.setattr(toy.files, "read_bytes", read)
+    assert later.now().unread == {}
+    assert later.now().open(retries=9) == found.folders
+
+
+def test_a_lasting_error_of_the_disk_is_one_line(tmp_path, monkeypatch):
+    found = runs(tmp_path, "a")
+
+    def stale(path):
+        raise OSError(116, "Stale file handle", str(path))
+
+    monkeypatch.setattr(toy.files, "read_bytes", stale)
+    first = found.now()
+    first.unread[found.folders[0]] -= 121
+    with pytest.raises(StudyError, match=r"/a cannot be read: \[Errno 116\] Stale file handle"):
+        first.now()

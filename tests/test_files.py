@@ -1,0 +1,211 @@
+"""Files are written whole, by the umask, over nothing of others; errors name their cause."""
+
+import errno
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from study import files
+from study.errors import StudyError, near
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    former = os.umask(0o022)
+    yield os.umask
+    os.umask(former)
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_the_umask_holds(tmp_path, umask, mask, expected):
+    umask(mask)
+    files.write_json(tmp_path / "new/a.json", {"x": 1})
+    files.create(tmp_path / "b.json", "{}")
+    files.log(tmp_path, "hello")
+    written = [tmp_path / name for name in ("new/a.json", "b.json", "log.txt")]
+    assert [mode(path) for path in written] == [expected] * 3
+    files.write_json(written[0], {"x": 2})
+    assert mode(written[0]) == expected
+
+
+def test_a_file_is_created_once(tmp_path):
+    path = tmp_path / "claim.1.json"
+    assert files.create(path, "mine")
+    assert not files.create(path, "theirs")
+    assert path.read_text() == "mine"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("number", sorted(files.NO_HARD_LINKS))
+def test_without_hard_links_too(tmp_path, monkeypatch, number):
+    def link(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    test_a_file_is_created_once(tmp_path)
+
+
+def test_other_errors_of_a_link_are_raised(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OSError, match="Input/output"):
+        files.create(tmp_path / "a", "")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def little_room():
+    """No file may grow beyond 10 kB: a full disk's stand-in."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_named_and_not_an_error_of_the_file_format(tmp_path, little_room):
+    path = tmp_path / "checkpoint.pt"
+    content = {"weights": torch.zeros(10_000)}
+    with pytest.raises(OSError, match=r"File too large: '.*/checkpoint.pt'") as caught:
+        files.write_atomically(path, lambda temporary: torch.save(content, temporary))
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_error_of_the_disk_is_raised_as_it_is(tmp_path):
+    def write(temporary):
+        raise KeyError("no such column")
+
+    with pytest.raises(KeyError, match="no such column"):
+        files.write_atomically(tmp_path / "a", write)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "3", "nul", "[" * 100_000, '{"a":' * 50_000])
+def test_what_is_no_json_object_is_none(tmp_path, content):
+    path = tmp_path / "a.json"
+    assert files.read_json(path) is None
+    path.write_text(content)
+    assert files.read_json(path) is None
+
+
+def test_what_cannot_be_read_is_no_missing_file(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "target").write_text("{}")
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("folder", "link", "loop"):
+        with pytest.raises(OSError, match=name):
+            files.read_json(tmp_path / name)
+
+    def stale(*_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "open", stale)
+    with pytest.raises(OSError, match="Stale"):
+        files.read_json(tmp_path / "target")
+
+
+def test_a_pipe_in_a_files_place_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    assert files.read_json(tmp_path / "a.json") is None
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    folder, victim = tmp_path / "run", tmp_path / "thesis.txt"
+    folder.mkdir()
+    victim.write_text("precious")
+    for name in ("log.txt", "result.json"):
+        (folder / name).symlink_to(victim)
+    with pytest.raises(OSError, match=r"log.txt"):
+        files.log(folder, "hello")
+    files.write_json(folder / "result.json", {})
+    assert victim.read_text() == "precious"
+    (folder / "samples").mkdir()
+    (folder / "samples/1.png").symlink_to(victim)
+    assert {path.name for path in files.links_in(folder)} == {"log.txt", "1.png"}
+
+
+def test_what_cannot_be_read_is_kept_under_other_names(tmp_path):
+    for content in ("a", "b", "c"):
+        (tmp_path / "x.json").write_text(content)
+        files.set_aside(tmp_path / "x.json")
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {
+        "x.json.unreadable": "a", "x.json.unreadable.2": "b", "x.json.unreadable.3": "c",
+    }  # fmt: skip
+
+
+def test_texts_are_utf8_with_or_without_a_mark(tmp_path):
+    path = tmp_path / "a.toml"
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_bytes('title = "ü"'.encode(encoding))
+        assert files.read_text(path) == 'title = "ü"'
+    for encoding in ("latin-1", "utf-16"):
+        path.write_bytes('title = "ü"'.encode(encoding))
+        with pytest.raises(StudyError, match=r"a.toml: not UTF-8 \(byte \d+\); save it with that"):
+            files.read_text(path)
+
+
+def test_a_lock_keeps_others_out(tmp_path):
+    inside = threading.Event()
+    with files.alone(tmp_path):
+
+        def enter():
+            with files.alone(tmp_path):
+                inside.set()
+
+        other = threading.Thread(target=enter)
+        other.start()
+        assert not inside.wait(0.2)
+    other.join()
+    assert inside.is_set()
+
+
+def test_without_git_the_commit_is_unknown(tmp_path):
+    code = "from study import files; print(files.commit())"
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"
+
+
+def test_the_commit_is_gits_and_says_whether_the_code_differs(tmp_path, monkeypatch):
+    answers = {"rev-parse": (0, "abcdef123456\n"), "status": (0, "")}
+
+    def run(command, **_):
+        code, text = answers[command[3]]
+        return subprocess.CompletedProcess(command, code, text, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    files.commit.cache_clear()
+    assert files.commit() == "abcdef123456"
+    files.commit.cache_clear()
+    answers["status"] = (0, " M study/cli.py\n")
+    assert files.commit() == "abcdef123456+"
+    files.commit.cache_clear()
+    answers["rev-parse"] = (128, "")
+    assert files.commit() is None
+    files.commit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [("NS", "did you mean 'ns'? "), ("wgan-gp", "did you mean 'wgan_gp'? "), ("vgg", "")],
+)
+def test_the_nearest_name_whatever_its_case(word, answer):
+    assert near(word, ["ns", "wgan", "wgan_gp"]) == answer
