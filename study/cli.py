@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INTERRUPTED = 130
+"""Exit status that typer makes of Ctrl-C."""
 
 app = typer.Typer(
     help='A reproduction of "Are GANs Created Equal? A Large-Scale Study".',
@@ -300,10 +301,11 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def cause_of(error: Exception, temporary: Path, path: Path) -> Exception:
         except OSError as full:
             error = full
     if isinstance(error, OSError):
-        return OSError(error.errno or errno.EIO, error.strerror or str(error), str(path))
+        number = error.errno or errno.EIO
+        return OSError(number, os.strerror(number), str(path))
     return error
 
 

@@ -47,14 +47,24 @@ def records(rows: Sequence[Record], width: int, left: Sequence[str] = ()) -> Ren
         max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in names
     ]
     if sum(widths) + 2 * len(names) > width:
-        lines = [", ".join(f"{name} {row[name]}" for name in names if row[name]) for row in rows]
-        return Text("\n".join(lines))
+        return Text("\n".join(line for row in rows for line in in_words(row, names, width)))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in names:
         table.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(row[name]) for name in names))
     return table
+
+
+def in_words(row: Record, names: Sequence[str], width: int) -> list[str]:
+    """A row as words, in lines of `width` that break between its texts alone."""
+    lines: list[str] = []
+    for part in (f"{name} {row[name]}" for name in names if row[name]):
+        if lines and cell_len(lines[-1]) + 2 + cell_len(part) <= width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(f"  {part}" if lines else part)
+    return lines
 
 
 def overview(groups: list[dict[str, Any]], width: int) -> RenderableType:

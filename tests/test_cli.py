@@ -1,0 +1,557 @@
+"""The command line: what it says in little room, in the first minutes, and to what it cannot do."""
+
+import io
+import json
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+from rich.console import Console
+
+from study import cli, files, terminal
+from study.errors import StudyError
+from study.runs import checks, status
+from study.runs import table as store
+from study.runs.folder import folder_of, take
+from study.runs.progress import Progress, prepare, progress
+from study.runs.sweep import plan
+from study.settings import config as configs
+from study.settings.config import load_sweep
+
+HERE = Path(__file__).parent
+SHIPPED = HERE.parent / "results"
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A tiny sweep's folders, which the environment names."""
+    for name, value in tiny.environment(tmp_path, trials=3, steps=20, every=10).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(configs, "SWEEPS_FOLDER", tmp_path / "sweeps")
+    monkeypatch.setattr("study.datasets.SETS", dict(sys.modules["study.datasets"].SETS))
+    tiny.shrink_data()
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """A function that runs a command as `python -m study` does: exit status, stdout, stderr."""
+
+    def run(*arguments, columns=None):
+        monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
+        width = columns or 120
+        monkeypatch.setattr(terminal, "console", Console(width=width))
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def finished(results, config, fids, result_of=None):
+    """A finished run as training leaves it, without training."""
+    folder = folder_of(results, config)
+    files.write_json(folder / "config.json", config.model_dump())
+    rows = [
+        {"step": 10 * (i + 1), "d_steps": 10 * (i + 1), "g_steps": 10, "images": 640, "flops": 5}
+        | {"wall_s": 1.5, "fid": fid, "fid_train": fid + 1}
+        for i, fid in enumerate(fids)
+    ]
+    made_by = {"commit": "abc", "torch": "2", "python": "3", "host": "h", "processor": "p"}
+    result = {"status": "ok", "reason": None, "evaluations": rows, "provenance": made_by}
+    result |= {"config": (result_of or config).hash}
+    files.write_json(folder / "result.json", result)
+    return folder
+
+
+def written(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- little room ---------------------------------------------------------------------------------
+
+
+def rendered(what, width):
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(what)
+    return captured.get()
+
+
+GROUP = {
+    "sweep": "wide", "loss": "wgan_gp", "dataset": "fashion_mnist", "features": "inception",
+    "runs": 100, "to do": 12, "running": 8, "ok": 61, "diverged": 10, "failed": 7, "lost": 2,
+    "best": 1234.5, "spent_s": 360_000.0, "left_s": 359_999.0,
+}  # fmt: skip
+NUMBERS = ["12", "8", "61", "10", "7", "2", "1234", "100:00:00", "99:59:59"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("datasets", [["fashion_mnist"], ["fashion_mnist", "celeba"]])
+def test_no_number_of_the_overview_is_cut(width, datasets):
+    groups = [GROUP | {"dataset": dataset} for dataset in datasets]
+    text = rendered(terminal.overview(groups, width), width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for number in NUMBERS:
+        assert len(re.findall(rf"(?<![\d:]){number}(?![\d:])", text)) >= len(datasets)
+    assert all(dataset in text.replace("\n", " ") for dataset in datasets)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_of_the_trials_is_cut(width):
+    table = store.read_table(SHIPPED, "mini").query("dataset == 'triangles' and loss == 'wgan_gp'")
+    text = rendered(terminal.trials(table, width), width)
+    assert "…" not in text
+    best = table.loc[table["fid"].idxmin()]
+    for value in (best["fid"], best["fid_train"], best["f1"]):
+        assert re.search(rf"\b{re.escape(terminal.value_text(float(value)))[:4]}", text)
+    assert len(re.findall(r"\d\.\d\d", text)) >= 40 * 4
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_runs_at_work_are_shown_with_all_that_is_known(width):
+    path = "wide/wgan_gp/fashion_mnist/099"
+    found = [status.AtWork(path, 12_750, 15_625, 41.234, 33.219, 69.7)] * 20
+    text = rendered(terminal.runs_at_work(found, width), width)
+    for part in ("12,750 of 15,625", "41.2", "33.22", "0:01:10", path):
+        assert text.count(part) == terminal.MOST_RUNS
+    assert "and 8 more" in text
+    assert max(map(len, text.splitlines())) <= width or width == 60
+
+
+def test_names_are_shown_as_they_are():
+    rows = [{"loss": "[bold]ns[/bold]", "x": "[/]"}]
+    assert "[bold]ns[/bold]" in rendered(terminal.records(rows, 80), 80)
+    assert "[/]" in rendered(terminal.records(rows, 10), 10).replace("\n", "")
+
+
+# ---- the first minutes ---------------------------------------------------------------------------
+
+
+def test_a_fresh_clone_shows_the_committed_tables(run, monkeypatch, root):
+    monkeypatch.setenv("STUDY_RESULTS", str(SHIPPED))
+    monkeypatch.setattr(configs, "SWEEPS_FOLDER", HERE.parent / "sweeps")
+    code, out, err = run("status", columns=60)
+    assert (code, err) == (0, "")
+    mini = out[out.index("sweep mini\n") : out.index("sweep mini_seeds")]
+    assert re.search(r"wgan_gp +fashion_mnist +100 +13\.39 +3:25:21", mini)
+    groups = json.loads(run("status", "--json", "--sweep", "mini")[1])["groups"]
+    assert len(groups) == 16
+    assert {group["ok"] + group["diverged"] for group in groups} == {40, 100}
+
+
+def test_nothing_at_all_is_said_too(run, root):
+    assert run("status") == (0, "no runs and no table yet; `make sweep` trains some\n", "")
+
+
+def test_folders_and_table_are_counted_once(run, root):
+    results = root / "results"
+    found = plan(load_sweep("tiny"))
+    finished(results, found[0], [9.0])
+    store.collect(results, "tiny")
+    prepare(found, results)
+    [group] = json.loads(run("status", "--json")[1])["groups"]
+    assert (group["ok"], group["to do"], group["best"]) == (1, 2, 9.0)
+
+
+@pytest.mark.parametrize("command", ["status", "collect", "cancel"])
+def test_a_misspelt_sweep_is_refused(run, root, command):
+    code, out, err = run(command, "--sweep", "tinny")
+    assert (code, out) == (2, "")
+    assert err == "error: unknown sweep 'tinny'; did you mean 'tiny'? there are: tiny\n"
+    assert not (root / "results").exists()
+
+
+def test_a_run_at_work_is_shown_with_step_rate_best_and_time_left(run, root):
+    results = root / "results"
+    [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
+    take(folder)
+    files.write_json(folder / "progress.json", {"step": 12, "rate": 4.0})
+    (folder / "metrics.jsonl").write_text('{"step": 5, "fid": 7.5}\n{"step": 10, "fid": 6.25}\n')
+    code, out, err = run("status", columns=80)
+    assert (code, err) == (0, "")
+    assert re.search(r"tiny/ns/mnist/000 +12 of 20 +4 +6\.25 +0:00:02", out)
+    [running] = json.loads(run("status", "--json")[1])["running"]
+    assert (running["step"], running["left_s"]) == (12, 2.0)
+
+
+def driver(root, *options, trials=2, steps=4000):
+    tiny.environment(root, trials=trials, steps=steps, every=steps)
+    return subprocess.Popen(
+        [sys.executable, HERE / "tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_ctrl_c_says_what_is_kept_and_the_next_start_where_it_goes_on(root):
+    first = driver(root, "--workers", "1")
+    folder = root / "results/runs/tiny/ns/mnist/000"
+    until(lambda: (files.read_json(folder / "progress.json") or {}).get("step", 0) > 0)
+    os.killpg(first.pid, signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    step = files.read_json(folder / "progress.json")["step"]
+    assert err == (
+        f"tiny/ns/mnist/000: stopped at step {step:,}, kept\n"
+        "interrupted; the same command goes on from here\n"
+    )
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == step
+    second = driver(root, "--workers", "1")
+    assert second.stdout.readline() == f"tiny/ns/mnist/000: goes on at step {step:,}\n"
+    until(lambda: f"goes on at step {step}" in (folder / "log.txt").read_text())
+    os.killpg(second.pid, signal.SIGINT)
+    assert second.communicate(timeout=60)[1].endswith("goes on from here\n")
+
+
+@pytest.mark.parametrize("wait_s", [0.5, 1.0, 2.0, 4.0])
+def test_ctrl_c_at_any_time_is_one_sentence(root, wait_s):
+    """While it imports, plans, or starts its workers."""
+    path = root / "sweeps/tiny.toml"
+    path.write_text(path.read_text().replace("mnist", "noise").replace("= 20", "= 4000"))
+    process = subprocess.Popen(
+        [sys.executable, "-X", "frozen_modules=on", "-m", "study", "sweep", "--sweep", "tiny"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+    )  # fmt: skip
+    time.sleep(wait_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "" or err.endswith("interrupted; the same command goes on from here\n")
+    assert all("stopped at step" in line for line in err.splitlines()[:-1])
+
+
+def until(condition, seconds=90.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# ---- what cannot be done -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "no CUDA on this machine; leave DEVICE out, or DEVICE=cpu"),
+        ("cuda:1", "no CUDA on this machine; leave DEVICE out, or DEVICE=cpu"),
+        ("mps", "no MPS on this machine; leave DEVICE out, or DEVICE=cpu"),
+        ("gpu", "no device 'gpu': write DEVICE=cuda; no CUDA on this machine; leave DEVICE out, or "
+         "DEVICE=cpu"),
+        ("tpu", "no device 'tpu'; allowed: cpu, cuda, cuda:0, cuda:1, …, mps"),
+        ("cuda:x", "no device 'cuda:x'; allowed: cpu, cuda, cuda:0, cuda:1, …, mps"),
+    ],
+)  # fmt: skip
+def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(
+    run, root, monkeypatch, device, message
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = run("sweep", "--sweep", "tiny", "--device", device)
+    assert (code, out, err) == (2, "", f"error: {message}\n")
+    assert not (root / "results").exists()
+    assert run("fid", "a", "b", "--device", device)[0::2] == (2, f"error: {message}\n")
+
+
+def test_more_gpus_than_there_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    checks.require_device("cuda:1")
+    with pytest.raises(StudyError, match="no cuda:2 on this machine: it has 2 GPUs, counted from"):
+        checks.require_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (
+            ("[datasets.mnist]", "[datasets.mnits]"),
+            [],
+            "unknown data set 'mnits'; did you mean 'mn",
+        ),
+        (("", ""), ["--dataset", "mnits"], "unknown data set 'mnits'; did you mean 'mnist'?"),
+        (("num_images = 128", "num_images = 999"), [], "num_images = 999: mnist has 256 held-out"),
+        (("", ""), ["--loss", "NS"], "unknown loss 'NS'; did you mean 'ns'?"),
+        (("", ""), ["--cluster", "slurm"], "no 'sbatch' on this machine's PATH: work where SLURM"),
+        (("", ""), ["--cluster", "slurm", "--resources", "x.toml"], "x.toml: No such file"),
+        (('features = "random"', 'features = "inception"'), [], "no Inception weights at "),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    run, root, monkeypatch, change, options, message
+):
+    path = root / "sweeps/tiny.toml"
+    path.write_text(path.read_text().replace(*change))
+    monkeypatch.setenv("PATH", str(root))
+    monkeypatch.setenv("STUDY_INCEPTION", str(root / "weights.pth"))
+    code, out, err = run("sweep", "--sweep", "tiny", *options)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+    assert not (root / "results").exists()
+
+
+def as_somebody_else(answers, *arguments):
+    os.setuid(65534)
+    sys.argv = ["study", *arguments]
+    sys.stderr = sys.stdout = said = io.StringIO()
+    try:
+        cli.main()
+    except SystemExit as end:
+        answers.put((end.code, said.getvalue()))
+    else:
+        answers.put((0, said.getvalue()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("command", ["collect", "sweep", "cancel", "status"])
+def test_a_results_folder_of_another_user_is_one_line(root, command):
+    results = root / "results"
+    finished(results, plan(load_sweep("tiny"))[0], [9.0])
+    store.collect(results, "tiny")
+    (results / "runs/tiny/jobs").mkdir()
+    above = [path for path in root.parents if path.name.startswith("pytest")]
+    modes = {path: path.stat().st_mode for path in (*above, root)}
+    for path in modes:
+        path.chmod(0o755)
+    before = written(results)
+    answers = FORK.Queue()
+    process = FORK.Process(target=as_somebody_else, args=(answers, command, "--sweep", "tiny"))
+    process.start()
+    code, said = answers.get(timeout=60)
+    process.join()
+    for path, mode in modes.items():
+        path.chmod(mode)
+    assert written(results) == before
+    if command == "status":
+        assert code == 0
+    else:
+        assert code == 2
+        assert re.fullmatch(r"error: cannot write to the results folder .*: Permission denied; set "
+                            r"STUDY_RESULTS to a folder that you may write to\n", said)  # fmt: skip
+
+
+def test_a_full_disk_at_the_table_is_one_line(run, root):
+    finished(root / "results", plan(load_sweep("tiny"))[0], [9.0])
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    try:
+        code, out, err = run("collect", "--sweep", "tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (code, out) == (2, "")
+    assert err == f"error: {root / 'results/tiny.parquet'}: File too large\n"
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b"PAR1", b"version https://git-lfs.github.com/spec/v1\n", 0.5]
+)
+@pytest.mark.parametrize("command", ["collect", "sweep"])
+def test_a_table_that_cannot_be_read_is_kept(run, root, torn, command):
+    results = root / "results"
+    found = plan(load_sweep("tiny"))
+    for config in found[:2]:
+        finished(results, config, [9.0])
+    path = store.table_path(results, "tiny")
+    store.collect(results, "tiny")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if torn == 0.5 else torn)
+    before = written(results)
+    code, out, err = run(command, "--sweep", "tiny")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {path} cannot be read: ")
+    assert "it is kept as it is" in err
+    assert err.count("\n") == 1
+    assert written(results) == before
+    path.rename(root / "torn.parquet")
+    assert run("collect", "--sweep", "tiny")[0] == 0
+    assert path.read_bytes() == whole
+
+
+def test_an_error_of_the_disk_at_the_table_keeps_it(run, root, monkeypatch):
+    results = root / "results"
+    finished(results, plan(load_sweep("tiny"))[0], [9.0])
+    store.collect(results, "tiny")
+    before = store.table_path(results, "tiny").read_bytes()
+
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(pd, "read_parquet", fail)
+    code, _, err = run("collect", "--sweep", "tiny")
+    assert code == 2
+    assert "tiny.parquet cannot be read: [Errno 5] Input/output error" in err
+    assert store.table_path(results, "tiny").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"drop": "fid"}, {"number": "x"}, {"status": "fine"}])
+def test_a_table_of_something_else_is_refused(run, root, change):
+    results = root / "results"
+    finished(results, plan(load_sweep("tiny"))[0], [9.0])
+    table = store.collect(results, "tiny")
+    table = table.drop(columns=change["drop"]) if "drop" in change else table.assign(**change)
+    path = store.table_path(results, "tiny")
+    table.to_parquet(path)
+    before = path.read_bytes()
+    code, _, err = run("collect", "--sweep", "tiny")
+    assert code == 2
+    assert f"{path} is no table of results: " in err
+    assert path.read_bytes() == before
+
+
+def test_each_sweep_stands_for_itself(run, root):
+    """One TOML that is not valid, in another encoding, or gone: all others go on."""
+    results, sweeps = root / "results", root / "sweeps"
+    good = (sweeps / "tiny.toml").read_text()
+    finished(results, plan(load_sweep("tiny"))[0], [9.0])
+    for name, content in {
+        "broken": b"title = ", "latin": "title = 'ü'".encode("latin-1"),
+        "wide16": good.encode("utf-16"), "marked": good.encode("utf-8-sig"),
+    }.items():  # fmt: skip
+        (sweeps / f"{name}.toml").write_bytes(content)
+    (sweeps / "folder.toml").mkdir()
+    gone = plan(load_sweep("tiny").model_copy(update={"name": "gone"}))[0]
+    finished(results, gone, [8.0])
+    assert load_sweep("marked").trials == 3
+    code, out, err = run("collect")
+    assert (code, err) == (0, "")
+    assert "tiny.parquet: 1 runs, 1 rows" in out
+    assert "gone.parquet: 1 runs, 1 rows" in out
+    code, out, err = run("status")
+    assert (code, err) == (0, "")
+    assert "sweep gone" in out
+    assert "sweep tiny" in out
+    configs.say_once.cache_clear()
+    code, out, err = run("verdict", "--sweep", "tiny")
+    for name, problem in {
+        "broken": "not valid TOML", "latin": "not UTF-8", "wide16": "not UTF-8",
+        "folder": "Is a directory",
+    }.items():  # fmt: skip
+        assert re.search(rf"{name}.toml: {problem}.*; this sweep is left out", err), name
+    for name in ("broken", "latin", "wide16", "folder"):
+        code, _, err = run("sweep", "--sweep", name)
+        assert code == 2
+        assert err.count("\n") == 1
+
+
+# ---- plans and rows ------------------------------------------------------------------------------
+
+
+def test_a_plan_of_which_nothing_was_trained_gives_way(root):
+    results = root / "results"
+    sweep = load_sweep("tiny")
+    prepare(plan(sweep), results)
+    changed = plan(sweep.model_copy(update={"width": 0.0625}))
+    assert prepare(changed, results).states == ["to do"] * 3
+    folder = folder_of(results, changed[1])
+    assert files.read_json(folder / "config.json")["width"] == 0.0625
+    for name, content in {"checkpoint.pt": "x", "result.json": "{", "claim.1.json": "{}"}.items():
+        (folder / name).write_text(content)
+        before = written(results)
+        with pytest.raises(StudyError, match=r"001 was planned with width 0.0625, the sweep now"):
+            prepare(plan(sweep), results)
+        assert written(results) == before
+        (folder / name).unlink()
+
+
+def test_runs_not_yet_done_take_the_device_of_the_command_that_trains_them(root):
+    results = root / "results"
+    sweep = load_sweep("tiny")
+    done, at_work, _ = prepare(plan(sweep, device="cuda"), results).folders
+    finished(results, plan(sweep, device="cuda")[0], [9.0])
+    take(at_work)
+    prepare(plan(sweep, device="cpu"), results)
+    devices = [files.read_json(folder_of(results, config) / "config.json")["device"]
+               for config in plan(sweep)]  # fmt: skip
+    assert devices == ["cuda", "cuda", "cpu"]
+    assert done.parent == at_work.parent
+
+
+def test_a_row_gives_way_only_to_the_same_configuration_or_a_newer_definition(root, capsys):
+    results = root / "results"
+    [config, other, third] = plan(load_sweep("tiny"))
+    newer = config.model_copy(update={"definition": 2})
+    finished(results, newer, [5.0])
+    finished(results, other, [7.0])
+    finished(results, third, [8.0])
+    store.collect(results, "tiny")
+    # Stale folders: one of an older definition, one of another configuration, one trained again.
+    finished(results, config, [1.0])
+    finished(results, other.model_copy(update={"lr": 0.5}), [2.0])
+    finished(results, third, [3.0])
+    capsys.readouterr()
+    table = store.collect(results, "tiny")
+    assert table["fid"].tolist() == [5.0, 7.0, 3.0]
+    assert table["definition"].tolist() == [2, 1, 1]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in said] == ["tiny/ns/mnist/000", "tiny/ns/mnist/001"]
+    finished(results, other.model_copy(update={"definition": 2, "lr": 0.5}), [4.0])
+    assert store.collect(results, "tiny")["fid"].tolist() == [5.0, 4.0, 3.0]
+
+
+def test_a_result_of_another_configuration_is_not_collected(root, capsys):
+    results = root / "results"
+    one, two, _ = plan(load_sweep("tiny"))
+    finished(results, one, [9.0])
+    folder = finished(results, two, [1.0], result_of=one)
+    assert store.collect(results, "tiny")["fid"].tolist() == [9.0]
+    assert f"{folder}: its result.json is of another configuration" in capsys.readouterr().err
+    found = prepare(plan(load_sweep("tiny")), results)
+    assert found.states == ["ok", "to do", "to do"]
+    assert take(folder).number == 1
+    assert (folder / "result.json.unreadable").exists()
+
+
+def test_a_run_at_work_is_not_taken_away(run, root):
+    results = root / "results"
+    [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
+    mine = take(folder)
+    code, out, err = run("train", folder)
+    assert (code, out) == (2, "")
+    assert re.match(rf"error: {folder} is at work: process {os.getpid()} on \S+ trains it\n", err)
+    assert mine.read().state == "running"
+    # A sweep whose look is older than the claim.
+    stale = Progress(*progress(plan(load_sweep("tiny")), results)[:3])
+    stale.states[0] = "lost"
+    prepare(plan(load_sweep("tiny")), results)
+    assert mine.read().state == "running"
+
+
+def test_a_folder_without_a_configuration_cannot_be_trained(run, tmp_path):
+    code, _, err = run("train", tmp_path)
+    assert (code, err) == (
+        2, f"error: {tmp_path}/config.json: no such file; a run folder holds a config.json\n"
+    )  # fmt: skip
+
+
+def test_jobs_that_never_get_anywhere_are_told_by_status(run, root):
+    results = root / "results"
+    [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
+    for _ in range(4):
+        take(folder).end("released")
+    order = results / "runs/tiny/jobs/study-0"
+    files.write_json(order / "order.json", {"jobs": [], "warning": "every job is warned at once"})
+    code, out, _ = run("status")
+    assert code == 0
+    assert f"{folder}: 4 attempts ended before a step was done" in out
+    assert "every job is warned at once" in out
+    files.write_json(folder / "progress.json", {"step": 7})
+    assert "attempts ended" not in run("status")[1]
