@@ -61,9 +61,8 @@ def cause_of(error: Exception, temporary: Path, path: Path) -> Exception:
                 file.write(bytes(2**16))
         except OSError as full:
             error = full
-    if isinstance(error, OSError):
-        number = error.errno or errno.EIO
-        return OSError(number, os.strerror(number), str(path))
+    if isinstance(error, OSError) and error.errno:
+        return OSError(error.errno, os.strerror(error.errno), str(path))
     return error
 
 

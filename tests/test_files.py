@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from study import files
-from study.errors import StudyError, near
+from study.errors import StudyError, meant
 
 
 def mode(path):
@@ -205,7 +205,7 @@ def test_the_commit_is_gits_and_says_whether_the_code_differs(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("word", "answer"),
-    [("NS", "did you mean 'ns'? "), ("wgan-gp", "did you mean 'wgan_gp'? "), ("vgg", "")],
+    [("NS", " did you mean 'ns'?"), ("wgan-gp", " did you mean 'wgan_gp'?"), ("vgg", "")],
 )
 def test_the_nearest_name_whatever_its_case(word, answer):
-    assert near(word, ["ns", "wgan", "wgan_gp"]) == answer
+    assert meant(word, ["ns", "wgan", "wgan_gp"]) == answer

@@ -122,11 +122,12 @@ def searches(results: Path) -> list[str]:
 def other_searches(tables: Tables) -> dict[str, pd.DataFrame]:
     """The tables of the other searches in the same features, by name."""
     features, found = load_sweep(tables.sweep).features, {}
-    for name in sweep_names():
-        if name != tables.sweep and table_path(tables.results, name).exists():
-            config = load_sweep(name)
-            if is_search(config) and config.features == features:
-                found[name] = read_table(tables.results, name)
+    for config in load_sweeps():
+        name = config.name
+        if name == tables.sweep or not table_path(tables.results, name).exists():
+            continue
+        if is_search(config) and config.features == features:
+            found[name] = read_table(tables.results, name)
     return {name: table for name, table in found.items() if len(table)}
 
 

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from study import files
-from study.errors import StudyError, near
+from study.errors import StudyError, meant
 from study.settings import shipped
 
 RESOURCES_FOLDER = shipped.SLURM
@@ -102,7 +102,7 @@ def read_resources(path: Path) -> Resources:
     types = types_of_keys()
     for key, value in given.items():
         if key not in types:
-            hint = near(key, types) or f"allowed: {', '.join(sorted(types))}"
+            hint = meant(key, types) or f"allowed: {', '.join(sorted(types))}"
             raise StudyError(f"{path}: unknown key '{key}'; {hint.strip()}")
         problem = wrong_with(key, value, types[key])
         if problem:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from study import datasets as data
 from study import features
-from study.errors import StudyError, unknown
+from study.errors import StudyError
 from study.losses import load as load_loss
 from study.losses import names
 from study.runs import table as store
