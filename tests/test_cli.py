@@ -286,7 +286,7 @@ def test_more_gpus_than_there_are(monkeypatch):
             "unknown data set 'mnits'; did you mean 'mn",
         ),
         (("", ""), ["--dataset", "mnits"], "unknown data set 'mnits'; did you mean 'mnist'?"),
-        (("num_images = 128", "num_images = 999"), [], "num_images = 999: mnist has 256 held-out"),
+        (("num_images = 128", "num_images = 999"), [], "sweep tiny compares 999 images a side"),
         (("", ""), ["--loss", "NS"], "unknown loss 'NS'; did you mean 'ns'?"),
         (("", ""), ["--cluster", "slurm"], "no 'sbatch' on this machine's PATH: work where SLURM"),
         (("", ""), ["--cluster", "slurm", "--resources", "x.toml"], "x.toml: No such file"),
