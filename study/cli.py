@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from study import files, terminal
-from study.commands import data, proof, sweeps
+from study.commands import data, exports, proof, sweeps
 from study.errors import StudyError
 from study.runs.folder import results_folder
 
@@ -36,7 +36,7 @@ app = typer.Typer(
 
 for command in (
     *(sweeps.sweep, sweeps.status, sweeps.cancel, sweeps.collect, sweeps.train),
-    *(proof.check, proof.verify),
+    *(proof.check, proof.verify, exports.export),
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
