@@ -17,7 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from study.files import commit
-from study.training.loop import device_name
+from study.training.records import device_name
 
 HERE = Path(__file__).parent
 Rows = list[dict[str, Any]]

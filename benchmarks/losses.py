@@ -14,8 +14,8 @@ import torch
 
 from study import losses
 from study.settings.config import BATCH_SIZE, RunConfig
-from study.training.loop import build, stream
-from study.training.networks import draw_z
+from study.training.networks import draw_z, stream
+from study.training.players import build
 
 SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
 NORMALISATIONS = ("none", "batch", "spectral")

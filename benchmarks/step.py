@@ -21,7 +21,7 @@ from study import losses
 from study.losses.base import Players
 from study.settings.config import BATCH_SIZE
 from study.training.cuda_graph import GraphStep
-from study.training.loop import FlopCounter
+from study.training.flops import FlopCounter
 from study.training.networks import ImageShape, draw_z, initialise
 from study.training.optimizer import adam
 

@@ -95,7 +95,7 @@ def measure_untrained(
     from study.runs.sweep import plan
     from study.runs.table import record_untrained
     from study.settings.config import load_sweep
-    from study.training.loop import untrained
+    from study.training.records import untrained
 
     results = results_folder()
     for config in plan(load_sweep(sweep), loss, dataset, trials=1):

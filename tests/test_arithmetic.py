@@ -19,7 +19,9 @@ SCRIPT = """
 import hashlib, json, sys, torch
 from study.losses import load
 from study.settings.config import RunConfig
-from study.training.loop import build, device_name, stream
+from study.training.players import build
+from study.training.records import device_name
+from study.training.networks import stream
 from study.training.networks import draw_z
 
 torch.set_num_threads(1)

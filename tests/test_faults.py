@@ -146,7 +146,7 @@ def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch,
 
 
 def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
-    from study.training.loop import count_flops
+    from study.training.flops import count_flops
 
     configs = plan(config.load_sweep("tiny"))
     total = 0

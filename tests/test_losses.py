@@ -10,10 +10,10 @@ from study.errors import StudyError
 from study.losses import load, names, require_declared_inputs
 from study.losses.base import Players
 from study.settings.config import RunConfig
-from study.training.loop import build
 from study.training.networks import Z_DIM, Generator, draw_z, initialise
 from study.training.optimizer import adam, float32
 from study.training.penalties import Seen, gradient_penalty
+from study.training.players import build
 
 SHARED = {"lr", "beta1", "disc_iters", "batch_norm"}
 ADVERSARIAL = [name for name in names() if name != "vae"]

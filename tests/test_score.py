@@ -18,8 +18,7 @@ from study.measures import neighbours
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.settings.config import RunConfig
-from study.training.loop import stream
-from study.training.networks import draw_z
+from study.training.networks import draw_z, stream
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from study.runs.folder import folder_of, take
 from study.runs.progress import is_written, prepare
 from study.settings import config as configs
 from study.settings.config import Range, RunConfig, load_sweep, read_config
-from study.training.loop import build
+from study.training.players import build
 
 ROOT = Path(__file__).parent.parent
 

@@ -23,9 +23,10 @@ from study.runs.folder import read_result, state_of
 from study.settings import config as config_module
 from study.settings.config import RunConfig
 from study.settings.space import SHARED
-from study.training import cuda_graph
+from study.training import cuda_graph, records
 from study.training import loop as train
-from study.training.loop import batch, count_flops
+from study.training.flops import count_flops
+from study.training.loop import batch
 
 SHARED_NAMES = set(SHARED["wide"])
 SPECTRAL = {"normalisation": "spectral", "batch_norm": False}
@@ -209,7 +210,7 @@ def test_the_best_evaluations_generator_is_kept(tmp_path):
     _, rows, _ = numbers(tmp_path)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, "cpu")
     z = train.draw_z(config.num_images, "uniform", train.stream(0, "evaluation"))
-    again = evaluate(train.best_generator(tmp_path, config), z)
+    again = evaluate(measure.best_generator(tmp_path, config), z)
     assert again["fid"] == min(row["fid"] for row in rows)
 
 
@@ -314,7 +315,7 @@ def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
 
 def test_provenance_names_the_instruction_set(tmp_path):
     named = train.provenance(plan(tmp_path, "ns"))["processor"]
-    assert named == f"{train.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
+    assert named == f"{records.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from study import files
 from study.check import cluster, data, disk, distances, graphs, speed, training
 from study.check.rows import Check, Machine, Row
 from study.files import commit
-from study.training.loop import device_name
+from study.training.records import device_name
 
 CHECKS: list[Check] = [
     *disk.CHECKS,

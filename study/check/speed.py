@@ -16,7 +16,8 @@ from study.runs.forecast import predicted_flops
 from study.runs.sweep import plan
 from study.settings.config import BATCH_SIZE, RunConfig, load_sweep
 from study.training.cuda_graph import GraphStep
-from study.training.loop import build, count_flops
+from study.training.flops import count_flops
+from study.training.players import build
 
 SECONDS = 4.0
 WARM_UP = 4

@@ -20,8 +20,9 @@ from study.files import write_json
 from study.runs.sweep import plan
 from study.settings.config import Normalisation, RunConfig, Schedule, SweepConfig
 from study.training.cuda_graph import GraphStep
-from study.training.loop import batch, build, precision, stream, train
-from study.training.networks import draw_z
+from study.training.loop import batch, precision, train
+from study.training.networks import draw_z, stream
+from study.training.players import build
 
 SWEEP = SweepConfig(
     name="check",

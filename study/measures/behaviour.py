@@ -30,8 +30,8 @@ from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures import triangle_manifold as manifold
 from study.measures.neighbours import kid_and_precision_recall, real_neighbours
+from study.measures.of_a_generator import best_generator
 from study.settings.config import read_config
-from study.training.loop import best_generator
 
 Row = dict[str, Any]
 

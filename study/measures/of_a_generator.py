@@ -143,6 +143,15 @@ def precision_and_recall(generator: Generator, prior: Prior, device: str) -> dic
     return {renamed.get(name, name): value for name, value in shares.items()}
 
 
+def best_generator(folder: Path, config: RunConfig) -> Generator:
+    """The generator of the run's best evaluation, in evaluation mode."""
+    shape, device = data.image_shape(config.dataset), torch.device(config.device)
+    generator = load(config.loss)(**config.own).generator(shape, config.width, config.bn_decay)
+    weights = torch.load(folder / "best.pt", weights_only=True, map_location=device)
+    generator.load_state_dict(weights)
+    return generator.to(device).eval()
+
+
 @torch.no_grad()
 def generate(generator: Generator, z: Tensor) -> Iterator[Tensor]:
     """Images (n, C, H, W) of a generator in evaluation mode, for z (N, 64), in batches."""

@@ -25,9 +25,9 @@ from study.losses import load
 from study.measures import frechet as fid
 from study.measures import neighbours
 from study.measures import of_a_generator as measure
+from study.measures.of_a_generator import best_generator
 from study.settings.config import read_config
-from study.training.loop import best_generator, stream
-from study.training.networks import draw_z
+from study.training.networks import draw_z, stream
 
 MOST_IMAGES = 10_000  # of each side unless told: the paper's number
 LEAST_IMAGES = 40  # jackknife blocks and quarters of four images, which the k-NN measures need

@@ -11,7 +11,7 @@ from study.runs.driver import Scheduler
 from study.runs.folder import DONE
 from study.runs.progress import Progress
 from study.settings.config import RunConfig
-from study.training.loop import count_flops
+from study.training.flops import count_flops
 
 
 def predicted_flops(configs: Sequence[RunConfig]) -> int:

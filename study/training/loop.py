@@ -5,55 +5,41 @@ is seeded by the run's seed and saved with the checkpoint; the order of the data
 data set alone, so every loss and every seed sees the same batches (the study's own rule).
 """
 
-import contextlib
 import ctypes
-import hashlib
 import math
 import os
 import platform
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
-from torch.utils.tensorboard import SummaryWriter
 
 from study import datasets as data
 from study import files as run
 from study.errors import StudyError
-from study.losses import load
-from study.losses.base import GANLoss, Players
+from study.losses.base import Players
 from study.measures import of_a_generator as measure
 from study.settings.config import BATCH_SIZE, ENVIRONMENT, RunConfig, read_config, require_avx2
+from study.training.checkpoint import checkpoint, restore
 from study.training.cuda_graph import GraphStep
+from study.training.flops import count_flops
 from study.training.networks import (
-    Z_DIM,
-    Generator,
-    ImageShape,
     draw_z,
-    initialise,
-    normalise_spectrally,
+    stream,
 )
-from study.training.optimizer import adam
+from study.training.players import build
+from study.training.records import Outcome, evaluation_z, finish, provenance, write_records
 
 CURVE_EVERY = 10
 """D steps whose means make one point of the training curves."""
 CHECKPOINT_EVERY_S = 60.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-
-Outcome = Literal["ok", "diverged", "interrupted"]
 
 
 def train(
@@ -194,38 +180,6 @@ def keep_freed_memory() -> None:
             mallopt(parameter, n_bytes)
 
 
-def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[GANLoss, Players]:
-    """The run's loss, networks with their initial weights, and optimisers."""
-    loss = load(config.loss)(**config.own)
-    generator = loss.generator(shape, config.width, config.bn_decay)
-    discriminator = loss.discriminator(shape, config.batch_norm, config.width)
-    for name, network in (("generator", generator), ("discriminator", discriminator)):
-        initialise(network, stream(config.seed, name))
-    if config.normalisation == "spectral":
-        normalise_spectrally(discriminator, stream(config.seed, "spectral"))
-    for network in (generator, discriminator):
-        network.to(device)
-    g_lr = config.lr * loss.g_lr_ratio
-    return loss.to(device), Players(
-        generator,
-        discriminator,
-        adam(generator.parameters(), g_lr, config.beta1, config.cuda_graph),
-        adam(discriminator.parameters(), config.lr, config.beta1, config.cuda_graph),
-    )
-
-
-def stream(seed: int, name: str) -> torch.Generator:
-    """A generator on the CPU (so that every device gets the same numbers), by seed and purpose."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4]))
-
-
-def evaluation_z(config: RunConfig) -> Tensor:
-    """The z (num_images, 64) of every evaluation: one draw for all runs of a prior."""
-    z = draw_z(config.num_images, load(config.loss).prior, stream(0, "evaluation"))
-    return z.to(config.device)
-
-
 @lru_cache(maxsize=1)
 def training_images(dataset: str, device: str) -> Tensor:
     """The training images, uint8 (N, C, H, W), on the device; kept for a worker's next run."""
@@ -274,223 +228,3 @@ def weights_are_finite(players: Players) -> bool:
     """Whether every weight and moving average of the generator is finite."""
     values = players.generator.state_dict().values()
     return bool(torch.stack([value.isfinite().all() for value in values]).all())
-
-
-class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts FLOPs by torch's own formulas.
-
-    torch's FlopCounterMode hooks every module to tell them apart, which a gradient penalty's
-    double backward does not bear; the sum needs no modules.
-    """
-
-    flops = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to mark a mode as not to be compiled, torch loads its compiler: 2 s
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self.flops += int(formula(*args, **(kwargs or {}), out_val=out))
-        return out
-
-
-def count_flops(config: RunConfig, shape: ImageShape) -> tuple[int, int]:
-    """FLOPs of one D step (penalty included) and what one G step adds, by torch's formulas.
-
-    All of them are proportional to the batch, so that two images tell.
-    """
-    loss, players = build(config, shape, torch.device("cpu"))
-    x, z = torch.zeros(2, *shape), torch.zeros(2, Z_DIM)
-    counts = []
-    for g_turn in (False, True):
-        with FlopCounter() as counter:  # type: ignore[no-untyped-call]
-            loss.step(players, x, z, g_turn=g_turn, z_g=z if loss.fresh_z and g_turn else None)
-        counts.append(counter.flops * BATCH_SIZE // 2)
-    return counts[0], counts[1] - counts[0]
-
-
-def checkpoint(
-    state: dict[str, Any], config: RunConfig, loss: GANLoss, players: Players
-) -> dict[str, Any]:
-    """Everything that the rest of the run depends on."""
-    return state | {
-        "config": config.hash,
-        "streams": {name: g.get_state() for name, g in state["streams"].items()},
-        "loss": loss.state_dict(),
-        "generator": players.generator.state_dict(),
-        "discriminator": players.discriminator.state_dict(),
-        "g_optimizer": players.g_optimizer.state_dict(),
-        "d_optimizer": players.d_optimizer.state_dict(),
-    }
-
-
-def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) -> dict[str, Any]:
-    """The state to go on from: the checkpoint's, or the beginning where there is none.
-
-    A file that is no whole checkpoint is kept under another name, and the log tells. Whatever else
-    keeps one from being read (the disk, the memory) is raised: it may be whole.
-    """
-    streams = {name: stream(config.seed, name) for name in ("z", "penalty")}
-    state: dict[str, Any] = {
-        "step": 0,
-        "g_steps": 0,
-        "wall_s": 0.0,
-        "evaluations": [],
-        "curves": [],
-        "streams": streams,
-    }
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return state
-    try:
-        saved = torch.load(path, weights_only=True, map_location=config.device)
-    except Exception as error:
-        if isinstance(error, OSError | MemoryError) or is_whole_archive(path):
-            raise
-        aside = run.set_aside(path)
-        run.log(folder, f"{path.name} is no checkpoint ({error!r}); it is kept as {aside.name}")
-        return state
-    if not isinstance(saved, dict) or saved.get("config") != config.hash:
-        raise StudyError(f"{path} belongs to another configuration; delete it to start anew")
-    loss.load_state_dict(saved["loss"])
-    players.generator.load_state_dict(saved["generator"])
-    players.discriminator.load_state_dict(saved["discriminator"])
-    players.g_optimizer.load_state_dict(saved["g_optimizer"])
-    players.d_optimizer.load_state_dict(saved["d_optimizer"])
-    for name, generator in streams.items():
-        generator.set_state(saved["streams"][name].cpu())
-    run.log(folder, f"goes on at step {saved['step']}")
-    run.write_json(folder / "progress.json", {"step": saved["step"]})  # whoever counts begins there
-    return {name: saved[name] for name in state} | {"streams": streams}
-
-
-def is_whole_archive(path: Path) -> bool:
-    """Whether a file that torch.save has written has all its bytes, by their checksums."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        return False
-
-
-def write_records(
-    folder: Path, evaluations: list[dict[str, Any]], curves: list[dict[str, float]]
-) -> None:
-    """Put metrics.jsonl and curves.parquet in place, each whole, and append TensorBoard events."""
-    lines = "".join(run.strict_json(with_status(row)) + "\n" for row in evaluations)
-    run.write_atomically(folder / "metrics.jsonl", lambda path: path.write_text(lines))
-    names = dict.fromkeys(name for point in curves for name in point)
-    table = pa.table({name: [point.get(name) for point in curves] for name in names})
-    if "g_loss" in names:
-        table = table.append_column("loss_sum", pc.add(table["d_loss"], table["g_loss"]))
-    run.write_atomically(folder / "curves.parquet", lambda path: pq.write_table(table, path))
-    with SummaryWriter(str(folder / "events")) as events:
-        before = evaluations[-2]["step"] if len(evaluations) > 1 else 0
-        points = [point for point in curves if point["step"] > before] + evaluations[-1:]
-        for point in points:
-            for name in point.keys() - {"step"}:
-                events.add_scalar(name, point[name], int(point["step"]))
-
-
-def with_status(row: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation for metrics.jsonl: where a distance is infinite, and so null, it says why."""
-    infinite = any(isinstance(value, float) and math.isinf(value) for value in row.values())
-    return row | ({"status": "diverged"} if infinite else {})
-
-
-def finish(
-    folder: Path,
-    config: RunConfig,
-    status: Literal["ok", "diverged"],
-    reason: str | None,
-    costs: dict[str, float],
-    state: dict[str, Any],
-    made_by: dict[str, str | None],
-    require_held: Callable[[], None],
-) -> Outcome:
-    """Write what the run has come to: the last records and, last of all, result.json."""
-    evaluations, curves = state["evaluations"], state["curves"]
-    if status == "diverged":
-        diverged = {"step": state["step"]} | costs | measure.diverged(config)
-        evaluations.append(diverged)
-        write_records(folder, evaluations, curves)
-        run.log(folder, f"diverged at step {state['step']}: {reason}")
-    elif config.dataset == "triangles" or config.second_features:
-        best = min(evaluations, key=lambda row: row["fid"])
-        best |= measure.at_best(best_generator(folder, config), config, evaluation_z(config))
-        require_held()
-        write_records(folder, evaluations, curves)
-    require_held()
-    run.write_json(
-        folder / "result.json",
-        {
-            "status": status,
-            "reason": reason,
-            "config": config.hash,
-            "evaluations": evaluations,
-            "provenance": made_by,
-            # Once a sweep, loss and data set: what a run has to be better than.
-            **({"untrained": untrained(config)} if config.number == 0 else {}),
-        },
-    )
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return status
-
-
-def untrained(config: RunConfig) -> dict[str, Any]:
-    """The distances of the run's generator before its first step, and what they depend on.
-
-    What a loss has to be better than to have learnt anything: one row of results/untrained.parquet.
-    """
-    generator = build(config, data.image_shape(config.dataset), torch.device(config.device))[1]
-    evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
-    found = evaluate(generator.generator, evaluation_z(config)) or measure.diverged(config)
-    of = ("sweep", "loss", "dataset", "seed", "width", "features", "num_images")
-    return {name: getattr(config, name) for name in of} | found | provenance(config)
-
-
-def best_generator(folder: Path, config: RunConfig) -> Generator:
-    """The generator of the run's best evaluation, in evaluation mode."""
-    shape, device = data.image_shape(config.dataset), torch.device(config.device)
-    generator = load(config.loss)(**config.own).generator(shape, config.width, config.bn_decay)
-    weights = torch.load(folder / "best.pt", weights_only=True, map_location=device)
-    generator.load_state_dict(weights)
-    return generator.to(device).eval()
-
-
-def provenance(config: RunConfig) -> dict[str, str | None]:
-    """What made the numbers: commit of the code, versions, machine.
-
-    Of a CPU torch's instruction set too: another one rounds otherwise, and a GAN amplifies it.
-    """
-    processor = device_name(config.device)
-    if config.device == "cpu":
-        processor += f", {torch.backends.cpu.get_cpu_capability()}"
-    return {
-        "commit": run.commit(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "processor": processor,
-        **measure.digests(config),
-    }
-
-
-def device_name(device: str) -> str:
-    """The name of the GPU, or of the CPU where it can be told."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.machine()

@@ -6,6 +6,7 @@ TensorFlow's SAME for even sizes. `width` multiplies every hidden width; 1.0 is 
 Leaky ReLU has slope 0.2 (also at exactly 0, where the released max(x, 0.2x) has slope 1).
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Literal, cast
 
@@ -21,6 +22,12 @@ INIT_STD = 0.02
 
 ImageShape = tuple[int, int, int]
 Prior = Literal["uniform", "normal"]
+
+
+def stream(seed: int, name: str) -> torch.Generator:
+    """A generator on the CPU (so that every device gets the same numbers), by seed and purpose."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4]))
 
 
 def draw_z(n: int, prior: Prior, generator: torch.Generator) -> Tensor:

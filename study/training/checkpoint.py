@@ -1,0 +1,78 @@
+"""A run's checkpoint: everything that the rest of the run depends on."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from study import files as run
+from study.errors import StudyError
+from study.losses.base import GANLoss, Players
+from study.settings.config import RunConfig
+from study.training.networks import stream
+
+
+def checkpoint(
+    state: dict[str, Any], config: RunConfig, loss: GANLoss, players: Players
+) -> dict[str, Any]:
+    """Everything that the rest of the run depends on."""
+    return state | {
+        "config": config.hash,
+        "streams": {name: g.get_state() for name, g in state["streams"].items()},
+        "loss": loss.state_dict(),
+        "generator": players.generator.state_dict(),
+        "discriminator": players.discriminator.state_dict(),
+        "g_optimizer": players.g_optimizer.state_dict(),
+        "d_optimizer": players.d_optimizer.state_dict(),
+    }
+
+
+def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) -> dict[str, Any]:
+    """The state to go on from: the checkpoint's, or the beginning where there is none.
+
+    A file that is no whole checkpoint is kept under another name, and the log tells. Whatever else
+    keeps one from being read (the disk, the memory) is raised: it may be whole.
+    """
+    streams = {name: stream(config.seed, name) for name in ("z", "penalty")}
+    state: dict[str, Any] = {
+        "step": 0,
+        "g_steps": 0,
+        "wall_s": 0.0,
+        "evaluations": [],
+        "curves": [],
+        "streams": streams,
+    }
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        return state
+    try:
+        saved = torch.load(path, weights_only=True, map_location=config.device)
+    except Exception as error:
+        if isinstance(error, OSError | MemoryError) or is_whole_archive(path):
+            raise
+        aside = run.set_aside(path)
+        run.log(folder, f"{path.name} is no checkpoint ({error!r}); it is kept as {aside.name}")
+        return state
+    if not isinstance(saved, dict) or saved.get("config") != config.hash:
+        raise StudyError(f"{path} belongs to another configuration; delete it to start anew")
+    loss.load_state_dict(saved["loss"])
+    players.generator.load_state_dict(saved["generator"])
+    players.discriminator.load_state_dict(saved["discriminator"])
+    players.g_optimizer.load_state_dict(saved["g_optimizer"])
+    players.d_optimizer.load_state_dict(saved["d_optimizer"])
+    for name, generator in streams.items():
+        generator.set_state(saved["streams"][name].cpu())
+    run.log(folder, f"goes on at step {saved['step']}")
+    run.write_json(folder / "progress.json", {"step": saved["step"]})  # whoever counts begins there
+    return {name: saved[name] for name in state} | {"streams": streams}
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether a file that torch.save has written has all its bytes, by their checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
