@@ -222,7 +222,7 @@ def show_behaviour(
 ) -> None:
     """How the distance behaves: number of images, dropped classes, noise, blur, copies."""
     from study import features as extractors
-    from study.measures import behaviour
+    from study.analysis import behaviour
 
     extractor = extractors.load(features or extractors.default(), device_for(device))
     say = terminal.console.print
@@ -241,7 +241,7 @@ def show_agreement(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Whether two extractors rank trained generators alike: Spearman's correlation over runs."""
-    from study.measures import behaviour
+    from study.analysis import behaviour
 
     if len(set(features)) != 2:
         raise StudyError(f"features {', '.join(features)}; the agreement is that of two extractors")
@@ -264,7 +264,7 @@ def show_convergence(
     num_images: Annotated[int, typer.Option(min=1, help="Images of each kind.")] = 128,
 ) -> None:
     """What the descents to the manifold of triangles find, by number of starts and of steps."""
-    from study.measures import behaviour
+    from study.analysis import behaviour
 
     found = behaviour.manifold_convergence(run_dir, num_images)
     path = results_folder() / "convergence.parquet"

@@ -11,13 +11,12 @@ from test_score import a_run  # noqa: F401 (a fixture)
 from study import cli as commands
 from study import datasets as data
 from study import features
-from study.analysis import figures
+from study.analysis import behaviour, figures
 from study.analysis.figures.behaviour_agreement import agreement
 from study.analysis.figures.behaviour_bias import bias
 from study.analysis.figures.behaviour_damage import damage
 from study.analysis.figures.style import save
 from study.errors import StudyError
-from study.measures import behaviour
 from study.measures import triangle_manifold as manifold
 
 

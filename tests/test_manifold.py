@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from study.datasets import triangles
 from study.errors import StudyError
+from study.measures import triangle_distance
 from study.measures import triangle_manifold as manifold
 from study.training.networks import Prior
 
@@ -25,7 +26,7 @@ def hold_out(n: int) -> np.ndarray:
 
 def test_rasteriser_equals_the_data_sets_renderer_within_the_stated_error() -> None:
     vertices = hold_out(300)
-    gap = manifold.draw(torch.from_numpy(vertices).float()) - pictures(vertices)
+    gap = triangle_distance.draw(torch.from_numpy(vertices).float()) - pictures(vertices)
     assert gap.abs().max() < 0.1
     assert gap.square().sum((1, 2, 3)).mean() < 0.01
     assert gap.square().sum((1, 2, 3)).max() < 0.1
@@ -34,32 +35,34 @@ def test_rasteriser_equals_the_data_sets_renderer_within_the_stated_error() -> N
 @pytest.mark.parametrize("way", [1, -1])
 def test_rasteriser_draws_any_triangle_partly_outside_and_either_way_round(way: int) -> None:
     vertices = np.random.default_rng(0).uniform(-12, 40, (60, 3, 2))[:, ::way].copy()
-    gap = manifold.draw(torch.from_numpy(vertices)) - pictures(vertices)
+    gap = triangle_distance.draw(torch.from_numpy(vertices)) - pictures(vertices)
     assert gap.abs().max() < 0.2  # slivers thinner than a subpixel among them
     assert gap.square().sum((1, 2, 3)).mean() < 0.03
 
 
 def test_coverage_is_the_exact_area() -> None:
     # Legs of 4 px along grid lines: whole pixels under the diagonal, halves on it.
-    image = manifold.draw(torch.tensor([[[4.0, 4.0], [8.0, 4.0], [4.0, 8.0]]]))[0, 0]
+    image = triangle_distance.draw(torch.tensor([[[4.0, 4.0], [8.0, 4.0], [4.0, 8.0]]]))[0, 0]
     expected = torch.triu(torch.ones(4, 4)).flip(1) - 0.5 * torch.eye(4).flip(1)
     torch.testing.assert_close(1 - image[4:8, 4:8], expected)
     assert (1 - image).sum() == pytest.approx(8)
     # A corner that cuts a quarter of a pixel's width off: area 1/2 * 0.25 * 0.25.
-    small = manifold.draw(torch.tensor([[[3.0, 3.0], [3.25, 3.0], [3.0, 3.25]]]))[0, 0]
+    small = triangle_distance.draw(torch.tensor([[[3.0, 3.0], [3.25, 3.0], [3.0, 3.25]]]))[0, 0]
     assert 1 - small[3, 3] == pytest.approx(1 / 32, abs=1e-5)
 
 
 def test_rasteriser_is_differentiable() -> None:
     vertices = torch.from_numpy(hold_out(2)).requires_grad_()
-    assert torch.autograd.gradcheck(manifold.draw, vertices, fast_mode=True)
+    assert torch.autograd.gradcheck(triangle_distance.draw, vertices, fast_mode=True)
 
 
 def test_corners_are_the_data_sets_and_their_derivative_is_autograds() -> None:
     draws = torch.from_numpy(np.random.default_rng(5).random((4, 4)))
-    vertices, derivative = manifold.corners(draws)
+    vertices, derivative = triangle_distance.corners(draws)
     np.testing.assert_allclose(vertices, hold_out(4), atol=1e-12)
-    expected = torch.autograd.functional.jacobian(lambda d: manifold.corners(d)[0].sum(0), draws)
+    expected = torch.autograd.functional.jacobian(
+        lambda d: triangle_distance.corners(d)[0].sum(0), draws
+    )
     torch.testing.assert_close(derivative, expected.movedim(2, 0))
 
 
@@ -68,9 +71,9 @@ def test_linearised_distance_has_autograds_gradient_and_gauss_newtons_curvature(
     targets = pictures(hold_out(3)).double()
 
     def residual(d: Tensor) -> Tensor:
-        return (manifold.draw(manifold.corners(d)[0]) - targets).flatten(1)
+        return (triangle_distance.draw(triangle_distance.corners(d)[0]) - targets).flatten(1)
 
-    gap, gradient, curvature = manifold._linearise(draws, targets)
+    gap, gradient, curvature = triangle_distance._linearise(draws, targets)
     torch.testing.assert_close(gap, residual(draws).square().sum(1))
     jacobian = torch.autograd.functional.jacobian(lambda d: residual(d).sum(0), draws).movedim(1, 0)
     torch.testing.assert_close(gradient, torch.einsum("npk,np->nk", jacobian, residual(draws)))
@@ -94,12 +97,12 @@ def brute_force(image: Tensor) -> float:
 
 
 def squared_distance(image: Tensor, draws: Tensor) -> Tensor:
-    parts = [manifold.draw(manifold.corners(part)[0]) for part in draws.split(64)]
+    parts = [triangle_distance.draw(triangle_distance.corners(part)[0]) for part in draws.split(64)]
     return (torch.cat(parts) - image).square().sum((1, 2, 3))
 
 
 def test_pictures_of_the_data_set_lie_at_zero_within_the_rasterisers_error() -> None:
-    assert manifold.distance(pictures(hold_out(64))).max() < 0.1
+    assert triangle_distance.distance(pictures(hold_out(64))).max() < 0.1
 
 
 @pytest.mark.parametrize("moved_px", [2.0, 5.0])
@@ -108,18 +111,18 @@ def test_moved_vertex_is_found_at_the_brute_force_distance(moved_px: float) -> N
     outward = vertices[:, 0] - triangles.SIZE_PX / 2
     vertices[:, 0] -= moved_px * outward / np.linalg.norm(outward, axis=1, keepdims=True)
     images = pictures(vertices)
-    found = manifold.distance(images)
+    found = triangle_distance.distance(images)
     assert (found > 1).all()  # off the manifold, by more than any rendering error
     expected = [brute_force(image) for image in images]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=2e-3, atol=0.01)
 
 
 def test_noise_is_found_at_the_brute_force_distance_and_never_beyond_its_norm() -> None:
-    clean = manifold.draw(torch.from_numpy(hold_out(2)).float())
+    clean = triangle_distance.draw(torch.from_numpy(hold_out(2)).float())
     noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     images = (clean + noise).clamp(0, 1)
     norm = (images - clean).square().sum((1, 2, 3))
-    found = manifold.distance(images)
+    found = triangle_distance.distance(images)
     assert (found <= norm + 1e-4).all()
     assert (found > 0.9 * norm).all()  # noise of 784 dimensions has little along 3 of them
     expected = [brute_force(image) for image in images]
@@ -128,26 +131,35 @@ def test_noise_is_found_at_the_brute_force_distance_and_never_beyond_its_norm() 
 
 def test_closest_triangle_of_a_picture_is_the_one_it_shows() -> None:
     vertices = hold_out(16)
-    _, found = manifold.closest_triangle(pictures(vertices))
+    _, found = triangle_distance.closest_triangle(pictures(vertices))
     assert np.abs(found.numpy() - vertices).max() < 0.1  # px
 
 
 def test_distance_of_bytes_equals_that_of_floats_and_does_not_depend_on_its_company() -> None:
     raw = torch.from_numpy(triangles.render(hold_out(8)))
-    torch.testing.assert_close(manifold.distance(raw), manifold.distance(raw / 255))
-    alone = manifold.distance(raw[3:4], random=0)
-    torch.testing.assert_close(manifold.distance(raw, random=0)[3:4], alone, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        triangle_distance.distance(raw), triangle_distance.distance(raw / 255)
+    )
+    alone = triangle_distance.distance(raw[3:4], random=0)
+    torch.testing.assert_close(
+        triangle_distance.distance(raw, random=0)[3:4], alone, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_distance_converges_with_steps_and_starts_and_the_defaults_suffice() -> None:
-    rows = manifold.distance_convergence(
+    rows = triangle_distance.distance_convergence(
         pictures(hold_out(24)), neighbours=(1, 4), random=(0, 1), steps=(0, 3, 12, 24)
     )
     excess = {(r["neighbours"], r["random"], r["steps"]): r["mean_excess"] for r in rows}
     assert len(excess) == 16
     assert excess[1, 0, 0] > excess[1, 0, 3] > excess[4, 1, 12]
     assert excess[4, 1, 24] == 0
-    assert excess[manifold.NEIGHBOURS, manifold.RANDOM_STARTS, manifold.STEPS] < 1e-4
+    assert (
+        excess[
+            triangle_distance.NEIGHBOURS, triangle_distance.RANDOM_STARTS, triangle_distance.STEPS
+        ]
+        < 1e-4
+    )
     by_start = {(r["neighbours"], r["steps"]): r for r in rows if r["random"] == 0}
     assert by_start[1, 12]["within_delta"] == 1
 
@@ -209,7 +221,7 @@ def scores(generator: manifold.GeneratorFunction, images: Tensor, n: int = 32) -
 
 def test_exact_triangles_have_precision_and_recall_one() -> None:
     def exact(z: Tensor) -> Tensor:
-        return manifold.draw(manifold.corners((z[:, :4] + 1) / 2)[0])
+        return triangle_distance.draw(triangle_distance.corners((z[:, :4] + 1) / 2)[0])
 
     assert scores(exact, pictures(hold_out(32))) == [1, 1, 1]
 
@@ -217,7 +229,7 @@ def test_exact_triangles_have_precision_and_recall_one() -> None:
 def test_half_of_the_manifold_has_precision_one_and_recall_between() -> None:
     def half(z: Tensor) -> Tensor:
         draws = (z[:, :4] + 1) / 2 * torch.tensor([0.5, 1, 1, 1])
-        return manifold.draw(manifold.corners(draws)[0])
+        return triangle_distance.draw(triangle_distance.corners(draws)[0])
 
     # Reached: the first angle in the half that is drawn, or so near it that delta forgives.
     angles = np.random.default_rng(5).random((100, 4))[:, 0]
@@ -252,7 +264,7 @@ def test_a_lookup_that_replays_the_test_images_has_both_one() -> None:
 
 def nearest_share(images: Tensor, memory: Tensor) -> float:
     gaps = torch.cdist(images.flatten(1).double(), memory.flatten(1).double()).square()
-    return float((gaps.amin(1) <= manifold.DELTA).double().mean())
+    return float((gaps.amin(1) <= triangle_distance.DELTA).double().mean())
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
@@ -260,7 +272,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     first, again = (manifold.recall_distance(Span().eval(), images, steps=3) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, manifold.recall_distance(Span().eval(), images, steps=3, seed=1))
-    assert torch.equal(manifold.distance(images), manifold.distance(images))
+    assert torch.equal(triangle_distance.distance(images), triangle_distance.distance(images))
 
 
 # --- Bad input ---
@@ -279,7 +291,7 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 )
 def test_unusable_images_are_refused(images: Tensor, named: str) -> None:
     with pytest.raises(StudyError, match=named):
-        manifold.distance(images)
+        triangle_distance.distance(images)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +310,7 @@ def test_one_bad_pixel_among_good_ones_is_refused() -> None:
     images = pictures(hold_out(4))
     images[2, 0, 7, 7] = torch.nan
     with pytest.raises(StudyError, match="nan"):
-        manifold.distance(images)
+        triangle_distance.distance(images)
 
 
 def test_other_bad_input_is_refused() -> None:
@@ -310,4 +322,4 @@ def test_other_bad_input_is_refused() -> None:
     with pytest.raises(StudyError, match="0 starts"):
         manifold.recall_distance(Span().eval(), images, starts=0)
     with pytest.raises(StudyError, match="at least one start"):
-        manifold.distance(images, neighbours=0, random=0)
+        triangle_distance.distance(images, neighbours=0, random=0)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from study import datasets as data
 from study import features
+from study.analysis.behaviour import PAPER
 from study.check import replay
 from study.check.rows import Check, Machine, NotTried, Off, require_within
 from study.features import Extractor, inception
-from study.measures.behaviour import PAPER
 from study.measures.frechet import Moments, frechet_distance
 
 IMAGES = 400

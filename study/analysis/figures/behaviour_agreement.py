@@ -3,11 +3,10 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.analysis import scores
+from study.analysis import behaviour, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, style_of, styled
-from study.measures import behaviour
 
 RUN = ("sweep", "loss", "dataset", "number", "num_images")  # the other columns: an extractor each
 

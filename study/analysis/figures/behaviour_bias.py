@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis import scores
+from study.analysis import behaviour, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import styled
-from study.measures import behaviour
 from study.measures import of_two_sets as score
 
 

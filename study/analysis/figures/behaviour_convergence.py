@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import styled
+from study.measures import triangle_distance
 from study.measures import triangle_manifold as manifold
 
 STARTS = [(0, 8), (1, 0), (2, 0), (4, 0), (4, 1), (8, 8)]  # (neighbours, random), drawn of them all
@@ -32,10 +33,10 @@ def convergence(table: pd.DataFrame) -> Figure:
     text = (
         "Descent to the closest triangle (the excess over the best of all starts and steps, on a "
         f"linear axis below 0.001; {int(table['num_images'].iloc[0])} images of each kind; star: "
-        "the study's choice, "
-        f"{manifold.NEIGHBOURS} neighbours, {manifold.RANDOM_STARTS} random, {manifold.STEPS} "
-        "steps) and, where a generator was given, from the test images to its closest images "
-        f"(share within δ = {manifold.DELTA}; dotted: the study's {manifold.Z_STEPS} steps, from "
+        f"the study's choice, {triangle_distance.NEIGHBOURS} neighbours, "
+        f"{triangle_distance.RANDOM_STARTS} random, {triangle_distance.STEPS} steps) and, where a "
+        "generator was given, from the test images to its closest images (share within δ = "
+        f"{triangle_distance.DELTA}; dotted: the study's {manifold.Z_STEPS} steps, from "
         f"{manifold.Z_STARTS} start)."
     )
     return captioned(figure, text)
@@ -47,9 +48,9 @@ def _descents(axes: Axes, rows: pd.DataFrame) -> None:
         label = f"{neighbours} near, {random} random"
         axes.plot(own["steps"], own["mean_excess"], "o-", ms=3, color=colour, label=label)
     chosen = rows[
-        (rows["neighbours"] == manifold.NEIGHBOURS)
-        & (rows["random"] == manifold.RANDOM_STARTS)
-        & (rows["steps"] == manifold.STEPS)
+        (rows["neighbours"] == triangle_distance.NEIGHBOURS)
+        & (rows["random"] == triangle_distance.RANDOM_STARTS)
+        & (rows["steps"] == triangle_distance.STEPS)
     ]
     axes.plot(
         chosen["steps"], chosen["mean_excess"], "*", ms=12, color="#000000", zorder=4, clip_on=False

@@ -4,11 +4,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis import scores
+from study.analysis import behaviour, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, styled
-from study.measures import behaviour
 
 MEASURED = {"held_out": ("#000000", "-", "o"), "train": ("#D55E00", "--", "s")}
 WORDS = {"held_out": "against held-out", "train": "against training"}

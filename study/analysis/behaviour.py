@@ -28,6 +28,7 @@ from study.losses import load
 from study.measures import frechet as fid
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
+from study.measures import triangle_distance
 from study.measures import triangle_manifold as manifold
 from study.measures.neighbours import kid_and_precision_recall, real_neighbours
 from study.measures.of_a_generator import best_generator
@@ -284,7 +285,7 @@ def manifold_convergence(folder: Path | None = None, num_images: int = 128) -> p
     `images`: of the triangles' hold-out, the same with noise (standard deviation 0.05) and, where a
     run's `folder` is given, what its best generator draws; `measure` is then also "recall", the
     way to the test images through that generator. Columns else as in
-    `manifold.distance_convergence` and `recall_convergence`.
+    `triangle_distance.distance_convergence` and `recall_convergence`.
     """
     hold_out = data.load("triangles", "hold_out")[:num_images].float() / 255
     generator = torch.Generator().manual_seed(0)
@@ -295,7 +296,7 @@ def manifold_convergence(folder: Path | None = None, num_images: int = 128) -> p
     rows = [
         {"measure": "distance", "images": name} | row
         for name, images in sets.items()
-        for row in manifold.distance_convergence(images)
+        for row in triangle_distance.distance_convergence(images)
     ]
     if folder is not None:
         rows += [
