@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from study import cli, export
+from study import cli
+from study.analysis import export
 from study.analysis.statistics import min_quantile, min_quantile_interval
 from study.errors import StudyError
 from study.runs.table import read_table

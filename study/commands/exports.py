@@ -18,7 +18,7 @@ def export(
     latex: Annotated[Path | None, typer.Option("--latex", help="Write a table here.")] = None,
 ) -> None:
     """Write a search's main table, medians with intervals, for other programs and for papers."""
-    from study import export as exports
+    from study.analysis import export as exports
     from study.analysis.tables import read_tables
 
     if csv is None and latex is None:

@@ -2,8 +2,7 @@
 
 Progress is judged by the runs' files and by squeue alone: clusters without accounting are served,
 and a job that was killed from outside is noticed. What each job carries lies in an order, a folder
-of the sweep's jobs/ that has the jobs' name, so that whoever finds them in the queue can look it
-up, should this process die.
+of the sweep's jobs/ that has the jobs' name: whoever finds them in the queue can look it up.
 """
 
 import os
