@@ -143,7 +143,7 @@ def live(results: Path, workers: int) -> Iterator[Show]:
     def show(progress: Progress) -> None:
         runs = progress.runs()
         if screen is not None:
-            groups = groups_of(costs, workers, *progress[:3])
+            groups = groups_of(costs, workers, progress)
             running = [
                 at_work(config, folder) for config, folder, state in runs if state == "running"
             ]
@@ -151,9 +151,9 @@ def live(results: Path, workers: int) -> Iterator[Show]:
             parts += [runs_at_work(running, console.width)] if running else []
             screen.update(Group(*parts), refresh=True)
             return
-        for config, folder, state in runs:
+        for hash_, (config, folder, state) in zip(progress.hashes, runs, strict=True):
             if state in (*DONE, "failed") and last.get(folder, state) != state:
-                cost = costs.of(config, folder) if state in DONE else None
+                cost = costs.of(config.sweep, hash_, folder) if state in DONE else None
                 distance = f", distance {cost.fid:.4g}" if cost else ""
                 done = sum(each in DONE for each in progress.states)
                 line = f"{duration(time.monotonic() - started)}  {config.path}: {state}{distance}"

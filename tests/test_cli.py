@@ -23,7 +23,7 @@ from study.errors import StudyError
 from study.runs import checks, status
 from study.runs import table as store
 from study.runs.folder import folder_of, take
-from study.runs.progress import Progress, prepare, progress
+from study.runs.progress import prepare
 from study.runs.sweep import plan
 from study.settings import config as configs
 from study.settings.config import load_sweep
@@ -528,9 +528,6 @@ def test_a_run_at_work_is_not_taken_away(run, root):
     assert (code, out) == (2, "")
     assert re.match(rf"error: {folder} is at work: process {os.getpid()} on \S+ trains it\n", err)
     assert mine.read().state == "running"
-    # A sweep whose look is older than the claim.
-    stale = Progress(*progress(plan(load_sweep("tiny")), results)[:3])
-    stale.states[0] = "lost"
     prepare(plan(load_sweep("tiny")), results)
     assert mine.read().state == "running"
 

@@ -55,7 +55,8 @@ class Puppet:
 def runs(tmp_path, names="abc"):
     folders = toy.plan(tmp_path, **{name: {} for name in names})
     configs = [CONFIG.model_copy(update={"number": i}) for i in range(len(folders))]
-    return Progress(configs, folders, [state_of(folder) for folder in folders])
+    states = [state_of(folder) for folder in folders]
+    return Progress(configs, folders, states, [config.hash for config in configs])
 
 
 def finish(folder):

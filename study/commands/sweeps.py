@@ -160,7 +160,8 @@ def scheduler_for(
 def say_about_jobs(resources: Resources, device: str, path: Path) -> None:
     """Say where the runs will train, and what is wrong with the jobs."""
     asked = "ask for a GPU" if resources.asks_for_gpu else "ask for no GPU by any option of sbatch"
-    print(f"jobs {asked}; runs train on {device} (`device = ...` in {path} states it)")
+    line = f"jobs {asked}; runs train on {device} (`device = ...` in {path} states it)"
+    print(line, file=sys.stderr)
     if resources.warning:
         print(f"{path}: {resources.warning}", file=sys.stderr)
 

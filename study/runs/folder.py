@@ -34,17 +34,18 @@ State = Literal["to do", "running", "ok", "diverged", "failed", "lost"]
 DONE: tuple[State, ...] = ("ok", "diverged")
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
+def read_result(folder: Path, config: str | None = None) -> dict[str, Any] | None:
     """A finished run's result.json; None where there is none, or none that says what it must.
 
-    Its numbers that JSON has not, a diverged run's distances, are infinite.
+    With the hash of its configuration, a result of another one is none. Its numbers that JSON has
+    not, a diverged run's distances, are infinite.
     """
     result = files.read_json(folder / "result.json")
     if result is None:
         return None
     if result.get("status") == "diverged" and isinstance(result.get("evaluations"), list):
         result["evaluations"] = [with_infinities(row) for row in result["evaluations"]]
-    return result if is_result(result) else None
+    return result if is_result(result) and config in (None, result["config"]) else None
 
 
 def with_infinities(row: Any) -> Any:
@@ -82,10 +83,12 @@ def state_of(folder: Path, config: str | None = None) -> State:
 
     With the hash of its configuration, a result of another one is none.
     """
-    result = read_result(folder)
-    if result is not None and config in (None, result["config"]):
-        state: State = result["status"]
-        return state
+    result = read_result(folder, config)
+    return state_without_result(folder) if result is None else result["status"]
+
+
+def state_without_result(folder: Path) -> State:
+    """What is true of a run that is not done, by its claims."""
     last = last_claim(folder)
     if last is None:
         return "to do"

@@ -27,6 +27,8 @@ class Progress(NamedTuple):
     configs: list[RunConfig]
     folders: list[Path]
     states: list[State]
+    hashes: list[str]
+    """Of the configurations: computing one takes as long as reading a file."""
     unread: dict[Path, float] = {}
     """Folders that could not be read at the last look, with the (monotonic) time of the first."""
 
@@ -34,10 +36,10 @@ class Progress(NamedTuple):
         """Runs that a worker may take: to do, or failed or lost and to be tried once more."""
         return [
             folder
-            for config, folder, state in self.runs()
+            for hash_, (_, folder, state) in zip(self.hashes, self.runs(), strict=True)
             if state in ("to do", "lost", "failed")
             and folder not in self.unread
-            and is_open(folder, retries, config.hash)
+            and is_open(folder, retries, hash_)
         ]
 
     def now(self) -> "Progress":
@@ -47,9 +49,9 @@ class Progress(NamedTuple):
         """
         states: list[State] = []
         unread: dict[Path, float] = {}
-        for config, folder, last in self.runs():
+        for hash_, (_, folder, last) in zip(self.hashes, self.runs(), strict=True):
             try:
-                states.append(last if last in DONE else state_of(folder, config.hash))
+                states.append(last if last in DONE else state_of(folder, hash_))
             except OSError as error:
                 states.append(last)
                 unread[folder] = self.unread.get(folder, time.monotonic())
@@ -79,13 +81,14 @@ def progress(configs: list[RunConfig], results: Path) -> Progress:
         table = store.read_table(results, name)
         recorded |= dict(zip(table["config"], table["status"], strict=True))
     folders = [folder_of(results, config) for config in configs]
+    hashes = [config.hash for config in configs]
     states: list[State] = []
-    for config, folder in zip(configs, folders, strict=True):
+    for hash_, folder in zip(hashes, folders, strict=True):
         try:
-            states.append(recorded.get(config.hash) or state_of(folder, config.hash))
+            states.append(recorded.get(hash_) or state_of(folder, hash_))
         except OSError as error:
             raise StudyError(f"{folder} cannot be read: {error}") from error
-    return Progress(configs, folders, states)
+    return Progress(configs, folders, states, hashes)
 
 
 def prepare(configs: list[RunConfig], results: Path) -> Progress:

@@ -18,9 +18,10 @@ from study.runs.folder import (
     State,
     planned_runs,
     read_result,
-    state_of,
+    state_without_result,
     sweeps_with_runs,
 )
+from study.runs.progress import Progress
 from study.runs.steps import reached
 from study.settings.config import RunConfig, sweep_names
 
@@ -84,6 +85,12 @@ def cost_of(status: str, distances: Iterable[float], wall_s: float) -> Cost:
     return Cost(min(distances) if status == "ok" else float("inf"), wall_s)
 
 
+def cost_of_result(result: dict[str, Any]) -> Cost:
+    """The cost that a run's result tells."""
+    rows = result["evaluations"]
+    return cost_of(result["status"], [row["fid"] for row in rows], rows[-1]["wall_s"])
+
+
 class Costs:
     """What finished runs came to, from their sweep's table or their folders; each is read once."""
 
@@ -104,17 +111,14 @@ class Costs:
             self.tables[sweep] = first
         return self.tables[sweep]
 
-    def of(self, config: RunConfig, folder: Path) -> Cost | None:
-        """What one run came to; None where nobody knows."""
-        self.table(config.sweep)
-        identity = config.hash
-        if identity not in self.known:
-            result = read_result(folder)
-            if result is not None and result["config"] == identity:
-                rows = result["evaluations"]
-                distances = [row["fid"] for row in rows]
-                self.known[identity] = cost_of(result["status"], distances, rows[-1]["wall_s"])
-        return self.known.get(identity)
+    def of(self, sweep: str, config: str, folder: Path) -> Cost | None:
+        """What the run of that hash came to; None where nobody knows."""
+        self.table(sweep)
+        if config not in self.known:
+            result = read_result(folder, config)
+            if result is not None:
+                self.known[config] = cost_of_result(result)
+        return self.known.get(config)
 
 
 class Groups:
@@ -147,13 +151,11 @@ class Groups:
         return [dict(zip(names, key, strict=True)) | group for key, group in self.groups.items()]
 
 
-def groups_of(
-    costs: Costs, workers: int, configs: list[RunConfig], folders: list[Path], states: list[State]
-) -> list[dict[str, Any]]:
+def groups_of(costs: Costs, workers: int, progress: Progress) -> list[dict[str, Any]]:
     """The groups of some runs, which so many workers train."""
     groups = Groups(workers)
-    for config, folder, state in zip(configs, folders, states, strict=True):
-        cost = costs.of(config, folder) if state in DONE else None
+    for (config, folder, state), hash_ in zip(progress.runs(), progress.hashes, strict=True):
+        cost = costs.of(config.sweep, hash_, folder) if state in DONE else None
         groups.add((config.sweep, config.loss, config.dataset), config.features, state, cost)
     return groups.entries()
 
@@ -191,9 +193,11 @@ def add_sweep(found: Status, results: Path, sweep: str) -> None:
     seen = set()
     for folder, config in zip(*planned_runs(sweep, results), strict=True):
         try:
-            state = state_of(folder, config.hash)
-            cost = costs.of(config, folder) if state in DONE else None
-            seen.add(config.hash)
+            hash_ = config.hash
+            result = read_result(folder, hash_)
+            state = state_without_result(folder) if result is None else result["status"]
+            cost = None if result is None else cost_of_result(result)
+            seen.add(hash_)
             groups.add((sweep, config.loss, config.dataset), config.features, state, cost)
             if state == "running":
                 found.running.append(at_work(config, folder))
@@ -201,9 +205,9 @@ def add_sweep(found: Status, results: Path, sweep: str) -> None:
         except OSError as error:
             print(f"{folder}: {error}", file=sys.stderr)
     table = costs.table(sweep)
-    for hash_, row in table[~table.index.isin(seen)].iterrows():
+    for config_hash, row in table[~table.index.isin(seen)].iterrows():
         key = (sweep, row["loss"], row["dataset"])
-        groups.add(key, row["features"], row["status"], costs.known[str(hash_)])
+        groups.add(key, row["features"], row["status"], costs.known[str(config_hash)])
     found.groups.extend(groups.entries())
     found.warnings.extend(orders.warnings(orders.jobs_folder(results, sweep)))
 
