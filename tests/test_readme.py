@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from test_plots import make
 
-from study.analysis import scores
+from study.analysis import scores, verdict
 from study.analysis.tables import paper, read_tables
 from study.analysis.verdict.search import defaults_beside_search
 from study.losses import names, require_declared_inputs
@@ -71,6 +71,8 @@ def test_the_table_and_its_heading_hold_the_shipped_numbers():
         f"({runs.loc['triangles', 'size']} runs)",
     ):
         assert count in said
+    for sentence in verdict.headline(tables):
+        assert sentence in said
 
 
 def test_links_lead_somewhere():

@@ -58,7 +58,7 @@ def findings(
             reruns.who_is_first(tables.seeds),
         ]
     asked += [
-        agreement.with_paper(table, paper("wide_quartiles")),
+        agreement.with_paper(table, paper("wide_quartiles"), tables.seeds, paper("best_fid")),
         *agreement.between_datasets(table),
         agreement.between_measures(table),
         agreement.between_studies(table, other_searches(tables)),
