@@ -1,8 +1,11 @@
 """From tables to analysis/: every figure, the report, the kept examples, the notebooks."""
 
+import html
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
@@ -87,13 +90,14 @@ def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_defaults_at_full_length_belong_to_the_search(results, one_set):
+def test_the_defaults_at_full_length_belong_to_the_search(results, one_set, monkeypatch):
     assert read_tables(one_set, "mini").full.empty
     full = search(1, ("fashion_mnist",)).assign(sweep="defaults", width=1.0, num_images=10_000)
     full.to_parquet(one_set / "defaults.parquet")
     tables = read_tables(one_set, "mini")
     assert set(tables.full["loss"]) == {"ns", "wgan"}
     assert "defaults_fashion_mnist" in figures.of(tables.frames())
+    few(monkeypatch)
     assert "What do full width and length change?" in report.page(tables)
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
 
@@ -154,17 +158,84 @@ def test_tables_that_are_not_there(tmp_path):
 # The report
 
 
-def test_the_report_is_one_page_with_everything_in_it(one_set):
+def few(monkeypatch):
+    """The page with two kinds of figures: all of them take seconds."""
+    monkeypatch.setattr(figures, "names", lambda: ["headline", "profiles", "samples"])
+
+
+def test_the_report_is_one_page_with_everything_in_it(one_set, monkeypatch):
+    few(monkeypatch)
     tables = read_tables(one_set, "mini")
     text = report.page(tables)
-    assert text.count("<img ") == len(figures.of(tables.frames()))
-    assert not re.findall(r'(?:src|href)="(?!data:)', text)
-    for finding in verdict.findings(tables):
-        assert finding.question in text
+    ElementTree.fromstring(re.search(r"<svg.*?</svg>", text, re.DOTALL)[0])
+    assert text.count("<svg ") == text.count("<figure>") == len(figures.of(tables.frames())) == 2
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert not re.findall(r'(?:src|href)="(?![#d])', text)
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"', text)) <= set(ids)
+    assert len(text.encode()) < 3e6
+    sentences = [text.index(html.escape(line)) for line in verdict.headline(tables)]
+    questions = [text.index(html.escape(found.question)) for found in verdict.findings(tables)]
+    order = [*sentences, text.index("<figure>"), text.index("<table>"), text.index("<nav>")]
+    assert [*order, *questions] == sorted([*order, *questions])
     assert "2 settings each, on Fashion-MNIST" in text
     assert "not FID" in text
     assert "2,000 D steps a run; the paper 15,625" in text
     assert report.provenance(tables).loc["rows", "mini.parquet"] == "8"
+    assert report.page(tables) == text
+
+
+class Elements(HTMLParser):
+    """The elements of a page and their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def test_every_name_in_the_report_is_text(one_set, monkeypatch):
+    few(monkeypatch)
+    bad = """<b id="x" onload='y'>$a$ & co"""
+    monkeypatch.setattr(scores, "title", lambda loss: f"{loss} {bad}")
+    monkeypatch.setattr(scores, "dataset_title", lambda dataset: f"{dataset} {bad}")
+    text = report.page(read_tables(one_set, "mini"))
+    assert html.escape(bad) in text
+    found = Elements(text)
+    assert "b" not in found.tags
+    assert not {name for name in found.attributes if name.startswith("on")}
+    ElementTree.fromstring(re.search(r"<svg.*?</svg>", text, re.DOTALL)[0])
+    table = pd.DataFrame({bad: [bad]}, index=pd.Index([bad], name=bad))
+    assert report._html(table, bad).count(html.escape(bad)) == 5
+    assert bad not in report._html(table, bad)
+
+
+def test_the_main_table_is_sorted_and_holds_untrained_and_real(results):
+    tables = read_tables(results, "mini")
+    recipe = {"dataset": "fashion_mnist", "features": "lite0", "num_images": 5000, "width": 0.25}
+    untrained = pd.DataFrame([recipe | {"loss": "ns", "fid": fid} for fid in (60.0, 63.0, 70.0)])
+    real = pd.DataFrame([recipe | {"distance": 0.5}])
+    shown = report.main_table(tables._replace(untrained=untrained, real=real), "fashion_mnist")
+    assert shown.index.tolist()[-2:] == ["an untrained generator", "real images"]
+    assert shown["best"].tolist()[-2:] == [63.0, 0.5]
+    medians = tables.seeds.groupby("loss")["fid"].median().rename(index=scores.title).sort_values()
+    assert shown.index.tolist()[:-2] == medians.index.tolist()
+    assert shown["again"].tolist()[:-2] == medians.tolist()
+    alone = report.main_table(tables, "triangles")
+    assert alone["best"].is_monotonic_increasing
+    assert not {"again", "±"} & set(alone)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(one_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "page", lambda tables: "page")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StudyError, match=r"mini\.html cannot be written: "):
+        report.write(read_tables(one_set, "mini"), tmp_path / "file")
 
 
 def test_the_commands(one_set, tmp_path, monkeypatch):

@@ -185,14 +185,19 @@ def test_only_inception_is_called_fid():
 def test_svg_is_in_hundredths_and_its_ids_do_not_hang_on_digits(tmp_path):
     table = make(("ns", "vae"), n=8)
     nearly = table.assign(fid=table["fid"] * (1 + 1e-12))
-    texts = [style.svg(budget_curves(rows)) for rows in (table, nearly)]
-    assert texts[0] == texts[1]
-    assert not re.search(
-        r"(?<![\d(])\d+\.\d{3,}(?![^\n]*scale)", re.sub(r"scale.*?\)", "", texts[0])
-    )
-    assert set(re.findall(r'href="#(\w+)"', texts[0])) <= set(re.findall(r'id="(\w+)"', texts[0]))
-    assert 'id="budget-' in style.svg(budget_curves(table), "budget-")
-    ElementTree.fromstring(texts[0])
+    for name, rows in (("a", table), ("b", nearly)):
+        style.save(budget_curves(rows), tmp_path / name)
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    assert not re.search(r"\d\.\d{3,}", re.sub(r"(scale|matrix)\([^)]*\)", "", text))
+    used, there = (set(re.findall(rf'{name}="#?(\w+)"', text)) for name in ("href", "id"))
+    assert used <= there
+    assert "#ffffff" in text  # a colour is no reference
+    ElementTree.fromstring(text)
+    inline = style.inline(budget_curves(table), "budget-")
+    assert set(re.findall(r'id="(\w+-)', inline)) == {"budget-"}
+    assert "<text" in inline
+    assert len(inline) < len(text)
 
 
 def test_same_table_same_bytes(tmp_path):

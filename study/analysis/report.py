@@ -1,65 +1,112 @@
-"""One self-contained HTML page of a sweep: verdict, tables, figures, provenance.
+"""One self-contained HTML page of a sweep: what was found, tables, figures, provenance.
 
-Everything is computed from the tables, so the same tables give the same page, byte for byte.
+Everything is computed from the tables, so the same tables give the same page, byte for byte. The
+page holds no link to elsewhere: it works from a mail.
 """
 
 import hashlib
-from base64 import b64encode
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from study import files
 from study.analysis import figures, scores, verdict
-from study.analysis.figures.style import png
+from study.analysis.figures import style
 from study.analysis.tables import Tables, paper
 from study.errors import StudyError
 from study.runs.table import table_path
 from study.settings.config import load_sweep
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-h3 { margin-bottom: .3rem; } img { max-width: 100%; height: auto; }
-.table { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
-th { text-align: left; font-weight: 600; vertical-align: top; } td { white-space: nowrap; }
-summary { cursor: pointer; color: #0072b2; }
-"""
+HERE = Path(__file__).parent
+FIRST = "headline"
+"""The kind of figure that opens the page."""
+
+
+class Section(NamedTuple):
+    """A part of the page: its id, its heading, and its HTML."""
+
+    key: str
+    heading: str
+    body: str
 
 
 def page(tables: Tables) -> str:
     """The report; StudyError where the tables are no study (empty, unlike rows, all diverged)."""
     title = f"Are GANs Created Equal? The sweep “{tables.sweep}”"
-    body = [
-        f"<h1>{title}</h1>",
-        f"<p>{_text(_subject(tables))}</p>",
-        "<h2>Verdict</h2>",
-        *_verdict(tables),
-        "<h2>Limits</h2>",
-        f"<ul>{''.join(f'<li>{_text(line)}</li>' for line in limits(tables))}</ul>",
-        "<h2>Best distances</h2>",
-        *_tables(tables),
-        "<h2>Figures</h2>",
-        *_figures(tables),
-        "<h2>Provenance</h2>",
-        *map(_html, [provenance(tables)]),
+    sections = [
+        Section("questions", "The questions", "\n".join(_questions(tables))),
+        Section("figures", "Figures", "\n".join(_figures(tables))),
+        Section("settings", "Best settings", _html(scores.best_settings(tables.search))),
+        Section("limits", "Limits", _list(map(_text, limits(tables)))),
+        Section("provenance", "Provenance", _html(provenance(tables))),
     ]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(
-        [*body, "</body></html>\n"]
+    head = (
+        '<meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(title)}</title><style>\n{_beside('page.css')}</style>"
+    )
+    body = [
+        f"<h1>{_text(title)}</h1>",
+        f"<p>{_text(_subject(tables))}</p>",
+        _list(map(_text, verdict.headline(tables)), "findings"),
+        *_kind(tables, FIRST),
+        *_main_tables(tables),
+        f"<nav><h2>Contents</h2>{_list(map(_link, sections))}</nav>",
+        *map(_section, sections),
+    ]
+    content, looks = _shared_looks("\n".join(body))
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>\n{looks}</style></head><body>\n'
+        f"{content}\n<script>\n{_beside('page.js')}</script>\n</body></html>\n"
     )
 
 
 def write(tables: Tables, folder: Path) -> Path:
     """Write the report as <sweep>.html and return its path."""
     text, path = page(tables), folder / f"{tables.sweep}.html"
-    files.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    try:
+        files.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
     return path
+
+
+def main_table(tables: Tables, dataset: str) -> pd.DataFrame:
+    """A row a loss of one data set, the best first; an untrained generator and real images last.
+
+    Columns: default (the authors'), best (found in the search), again and ± (median and standard
+    deviation of the best setting's re-runs), settings, diverged (runs), paper and its ± (FID).
+    Sorted by `again` or, where there are no re-runs, by `best`.
+    """
+    search = tables.search[tables.search["dataset"] == dataset]
+    seeds = tables.seeds[tables.seeds["dataset"] == dataset] if len(tables.seeds) else None
+    seeds = None if seeds is None or seeds.empty else seeds
+    best = scores.best_table(search, seeds, paper("best_fid")).droplevel("dataset")
+    runs = scores.search(search)
+    default = runs[runs["number"] == 0].set_index("loss")["fid"]
+    rows = pd.DataFrame({"default": default.reindex(best.index), "best": best["best"]})
+    if seeds is not None:
+        rows[["again", "±"]] = best[["reseeded_median", "reseeded_std"]]
+    rows = rows.assign(settings=best["settings"])
+    rows["diverged"] = (best["diverged"] * best["settings"]).round().astype(int)
+    rows[["paper: FID", "paper: ±"]] = best[["paper_mean", "paper_std"]]
+    by = ["again", "best"] if seeds is not None else ["best"]
+    rows = rows.sort_values(by, kind="stable").rename(index=scores.title)
+    levels = {
+        "an untrained generator": scores.untrained_distance(tables.untrained, runs),
+        "real images": scores.real_distance(tables.real, runs),
+    }
+    for name, level in levels.items():
+        if level is not None:
+            rows.loc[name, "best"] = level
+    rows[["settings", "diverged"]] = rows[["settings", "diverged"]].astype("Int64")
+    return rows.dropna(axis="columns", how="all").rename_axis(None)
 
 
 def limits(tables: Tables) -> list[str]:
@@ -85,7 +132,7 @@ def limits(tables: Tables) -> list[str]:
         decays = f"{config.bn_decay:g}; the paper {wide.bn_decay:g}"
         said.append(f"Batch norm's averages decay with {decays}: they must follow a shorter run.")
     sizes = runs.groupby(["dataset", "loss"]).size()
-    if sizes.max() < wide.trials or sizes.nunique() > 1:
+    if config.draws == "own" and (sizes.max() < wide.trials or sizes.nunique() > 1):
         said.append(
             f"{_settings(runs)} settings a loss; the paper {wide.trials}. They are the first of "
             "the paper's own list."
@@ -98,14 +145,8 @@ def limits(tables: Tables) -> list[str]:
 def provenance(tables: Tables) -> pd.DataFrame:
     """Where each table comes from: file, hash, rows, runs, and what made it."""
     made_by = [
-        "commit",
-        "torch",
-        "processor",
-        "device",
-        "threads",
-        "cuda_graph",
-        "precision",
-        "definition",
+        *["commit", "torch", "processor", "device", "threads"],
+        *["cuda_graph", "precision", "arithmetic", "definition"],
     ]
     rows = []
     for table in (tables.search, tables.seeds, tables.narrow, tables.full):
@@ -138,49 +179,116 @@ def _settings(runs: pd.DataFrame) -> str:
     return f"{sizes.min()}" if sizes.nunique() == 1 else f"{sizes.min()} to {sizes.max()}"
 
 
-def _verdict(tables: Tables) -> Iterator[str]:
+def _questions(tables: Tables) -> Iterator[str]:
     for finding in verdict.findings(tables):
         yield f"<h3>{_text(finding.question)}</h3><p>{_text(finding.answer)}</p>"
         if len(finding.table):
             yield f"<details><summary>The numbers</summary>{_html(finding.table)}</details>"
 
 
-def _tables(tables: Tables) -> Iterator[str]:
-    seeds = tables.seeds if len(tables.seeds) else None
-    best = scores.best_table(tables.search, seeds, paper("best_fid"))
-    distance = best.pop("distance").iloc[0]
+def _main_tables(tables: Tables) -> Iterator[str]:
+    distance = scores.distance_name(tables.search["features"].iloc[0])
+    for dataset in scores.dataset_order(tables.search):
+        caption = f"{scores.dataset_title(dataset)}: {distance}, lower is better"
+        yield _html(main_table(tables, dataset).map(_three_digits), caption)
     yield (
-        f"<p>{_text(distance)}; columns of the paper hold its FID. Diverged: share of the runs. "
-        "best_report: the same run on images on which nothing was selected.</p>"
+        "<p>default: the authors' own setting; best: the least found in the search; again: the "
+        "best setting trained again with other seeds, median and standard deviation; paper: its "
+        "table 2, FID, whatever ours is. A click on a heading sorts by it.</p>"
     )
-    yield _html(best)
-    yield "<h3>Best settings</h3>" + _html(scores.best_settings(tables.search))
 
 
 def _figures(tables: Tables) -> Iterator[str]:
-    frames = tables.frames()
     for kind in figures.names():
-        drawn = list(figures.of_kind(kind, frames))
-        if drawn:
-            yield f"<h3>{_text(figures.load(kind).title)}</h3>"
-        for name, make in drawn:
-            try:
-                yield f'<p><img alt="{name}" src="{_inline(make())}"></p>'
-            except StudyError as error:
-                yield f"<p>{name} is not drawn: {_text(str(error))}</p>"
+        if kind != FIRST:
+            shown = list(_kind(tables, kind))
+            if shown:
+                folded = (
+                    f"<details><summary>{len(shown)} figures</summary>{''.join(shown)}</details>"
+                )
+                yield f"<h3>{_text(figures.load(kind).title)}</h3>"
+                yield folded if len(shown) > 2 else "".join(shown)
 
 
-def _inline(figure: Any) -> str:
-    return "data:image/png;base64," + b64encode(png(figure)).decode()
+def _kind(tables: Tables, kind: str) -> Iterator[str]:
+    place = figures.names().index(kind)
+    for number, (name, make) in enumerate(figures.of_kind(kind, tables.frames())):
+        yield _figure(name, make, f"f{place}-{number}-")
+
+
+def _figure(name: str, make: Callable[[], Figure], prefix: str) -> str:
+    """A figure inside the page: its title and caption as text, which a phone can read."""
+    try:
+        figure = make()
+    except StudyError as error:
+        return f"<p>{_text(name)} is not drawn: {_text(str(error))}</p>"
+    title, caption = style.words(figure)
+    picture = style.inline(figure, prefix)
+    label = f'role="img" aria-label="{_text(title)}"'
+    return (
+        f"<figure><h4>{_text(title)}</h4>"
+        f'<div class="wide">{picture.replace("<svg", f"<svg {label}", 1)}</div>'
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
+    )
+
+
+def _shared_looks(content: str) -> tuple[str, str]:
+    """The page with a class for each of its figures' styles, and the styles: half the size."""
+    styles = dict.fromkeys(re.findall(r' style="([^"]*)"', content))
+    names = {look: f"s{number}" for number, look in enumerate(styles)}
+    shared = re.sub(r' style="([^"]*)"', lambda found: f' class="{names[found[1]]}"', content)
+    return shared, "".join(f".{name} {{{look}}}\n" for look, name in names.items())
+
+
+def _section(section: Section) -> str:
+    heading = f"<h2>{_text(section.heading)}</h2>"
+    return f'<section id="{section.key}">{heading}\n{section.body}</section>'
+
+
+def _link(section: Section) -> str:
+    return f'<a href="#{section.key}">{_text(section.heading)}</a>'
+
+
+def _list(items: Iterable[str], kind: str = "") -> str:
+    """A list of HTML."""
+    rows = "".join(f"<li>{item}</li>" for item in items)
+    return f'<ul class="{kind}">{rows}</ul>' if kind else f"<ul>{rows}</ul>"
+
+
+def _beside(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _text(words: str) -> str:
-    return escape(words, quote=False)
+    """Text as HTML, in an attribute, too."""
+    return escape(words, quote=True)
 
 
-def _html(table: pd.DataFrame) -> str:
-    shown = table.apply(lambda column: column.map(_cell))
-    return f'<div class="table">{shown.to_html(border=0)}</div>'
+def _html(table: pd.DataFrame, caption: str = "") -> str:
+    """A table whose columns a click sorts; every name and value is text."""
+    names = [str(name or "") for name in table.index.names]
+    index: list[Any] = [key if isinstance(key, tuple) else (key,) for key in table.index]
+    head = _row("th", [*names, *map(str, table.columns)])
+    rows = [
+        _row("th", map(str, keys), _row("td", map(_cell, values)))
+        for keys, values in zip(index, table.itertuples(index=False), strict=True)
+    ]
+    title = f"<caption>{_text(caption)}</caption>" if caption else ""
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _row(tag: str, cells: Iterable[str], more: str = "") -> str:
+    return "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + more
+
+
+def _three_digits(value: Any) -> Any:
+    if isinstance(value, float) and np.isfinite(value):
+        return f"{value:#.3g}".rstrip(".")
+    return value
 
 
 def _cell(value: Any) -> str:

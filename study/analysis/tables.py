@@ -15,6 +15,9 @@ from study.settings.config import SweepConfig, load_sweep, load_sweeps
 PAPER = shipped.PAPER_RESULTS
 
 
+UNTRAINED = ["dataset", "loss", "fid"]
+
+
 class Tables(NamedTuple):
     """A sweep's table, and those of the sweeps that belong to it (empty where there is none)."""
 
@@ -27,9 +30,9 @@ class Tables(NamedTuple):
     """The authors' defaults at full width and length."""
     examples: pd.DataFrame
     """Runs whose samples and curves are kept: `study.analysis.examples.table`."""
-    untrained: pd.DataFrame
+    untrained: pd.DataFrame = pd.DataFrame(columns=UNTRAINED)
     """Distances of generators before any training."""
-    real: pd.DataFrame
+    real: pd.DataFrame = pd.DataFrame()
     """Distances of training images to held-out ones, from results/behaviour.parquet."""
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -56,7 +59,7 @@ def read_tables(results: Path, sweep: str) -> Tables:
     wider = [other.name for other in others if _is_defaults_alone(other, config)]
     seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, wider))
     seeds = of_the_winners(seeds, search)
-    kept, untrained = examples.table(results, sweep), measured(results, "untrained")
+    kept, untrained = examples.table(results, sweep), untrained_generators(results)
     behaviour = measured(results, "behaviour")
     real = behaviour[behaviour["experiment"] == "real"] if len(behaviour) else behaviour
     return Tables(results, sweep, search, seeds, narrow, full, kept, untrained, real)
@@ -64,15 +67,20 @@ def read_tables(results: Path, sweep: str) -> Tables:
 
 def measured(results: Path, name: str) -> pd.DataFrame:
     """A table of results/ that is no sweep's; empty where there is none."""
-    path = results / f"{name}.parquet"
+    path = table_path(results, name)
     if not path.exists():
         return pd.DataFrame()
     try:
         return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{path} cannot be read ({error}); move it away, or make it again"
-        ) from None
+    except Exception as error:  # whatever a file from other hands makes the readers raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StudyError(f"{path} cannot be read: {reason[:200]}; move it away") from error
+
+
+def untrained_generators(results: Path) -> pd.DataFrame:
+    """Distances of generators that were not trained, a row a seed; empty where there are none."""
+    table = measured(results, "untrained")
+    return table.dropna(subset=UNTRAINED) if len(table) else pd.DataFrame(columns=UNTRAINED)
 
 
 def read_measured(results: Path) -> dict[str, pd.DataFrame]:

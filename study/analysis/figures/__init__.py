@@ -7,6 +7,7 @@ states what was measured and what its band is.
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,24 @@ from study.analysis.figures.base import Plot
 from study.analysis.figures.style import remove_stale, save
 from study.errors import StudyError
 
-SHARED = ("base", "boxes", "parts", "style")
-
 Tables = Mapping[str, pd.DataFrame]
 
 
 def names() -> list[str]:
-    """The names of all figures, in the order in which they are shown: the files of this folder."""
-    found = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED]
-    return sorted(found, key=lambda name: (load(name).place, name))
+    """The names of all figures, in the order in which they are shown: the files of this folder.
+
+    A file that cannot be imported is named on stderr, and the others go on.
+    """
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        try:
+            plot = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PLOT", None)
+        except Exception as error:  # whatever a half-written file raises
+            print(f"study/analysis/figures/{module.name}.py: {error!r}", file=sys.stderr)
+            continue
+        if plot is not None:  # the others are what figures share
+            found[module.name] = plot.place
+    return sorted(found, key=lambda name: (found[name], name))
 
 
 def load(name: str) -> Plot:

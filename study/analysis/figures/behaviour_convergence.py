@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
@@ -56,6 +57,7 @@ def _descents(axes: Axes, rows: pd.DataFrame) -> None:
         chosen["steps"], chosen["mean_excess"], "*", ms=12, color="#000000", zorder=4, clip_on=False
     )
     axes.set_yscale("symlog", linthresh=1e-3)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set(xlabel="steps", ylim=(0, None))
 
 

@@ -40,6 +40,8 @@ def damage(table: pd.DataFrame) -> Figure:
             _means(bottom, held_out, share, *style, share)
         bottom.set(xlabel=label, ylim=(0, 1.02), **scale)
         top.set(yscale="log")
+        if scale:
+            plain_log(bottom.xaxis, (1, 3))
         plain_log(top.yaxis, (1, 3))
     grid[0, 0].set_ylabel(scores.distance_name(table["features"].iloc[0]))
     grid[1, 0].set_ylabel("k-NN precision and recall")

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from study.analysis import scores
@@ -142,6 +142,7 @@ def budgets(n: int, points: int = 60) -> Any:
 def decades(axes: Axes) -> None:
     """A log x axis that shows a power of ten, which alone are labelled, however few the points."""
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = np.log10(axes.get_xlim())
     if np.ceil(low) > np.floor(high):

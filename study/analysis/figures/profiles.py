@@ -19,7 +19,7 @@ def performance_profiles(search: pd.DataFrame) -> Figure:
     """
     runs = scores.search(search)
     finite = runs["fid"][np.isfinite(runs["fid"])]
-    tau = np.geomspace(0.95 * max(finite.min(), 1e-6), 1.05 * max(finite.max(), 2e-6), 120)
+    tau = np.geomspace(0.95 * max(finite.min(), 1e-6), 1.05 * max(finite.max(), 2e-6), 80)
     curves = {}
     for loss, own in scores.by_loss(runs):
         share = st.performance_profile(own["fid"], tau)

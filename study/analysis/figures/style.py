@@ -1,8 +1,7 @@
 """How figures look: a colour, line and marker a loss; how they are written, byte for byte alike."""
 
-import re
 from collections.abc import Iterable, Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from study.analysis import scores
+from study.analysis.figures import svg
 
 # Of as many as there are, so that no two of 182 losses share colour and marker: Okabe and Ito's
 # colours without yellow and, for losses beyond the paper's, Tol's muted ones.
@@ -42,6 +42,7 @@ STYLE: Any = {
     "lines.markersize": 5.0,
     "legend.frameon": False,
     "axes.unicode_minus": True,
+    "text.parse_math": False,  # names are text, dollars included
     "svg.hashsalt": "study",
     "svg.fonttype": "path",
     "savefig.dpi": 150,
@@ -66,89 +67,54 @@ def plain_log(axis: Axis, ticks: Sequence[float] = (1, 2, 3, 5, 7)) -> None:
 
 # Files
 
-MARK = "study of GANs"
-"""Stands in every file that is drawn here: such a one may be taken away when it is stale."""
-
 
 def remove_stale(folder: Path, written: Iterable[Path]) -> None:
     """Remove the figures in a folder that were drawn here and are not among those just written."""
     for path in set(folder.glob("*.svg")) | set(folder.glob("*.png")):
         if path not in set(written) and path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
-                if MARK.encode() in file.read(2000):
+                if svg.MARK.encode() in file.read(2000):
                     path.unlink()
 
 
+@styled
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write stem.svg and stem.png, byte-identical for the same figure."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
-    paths[0].write_text(svg(figure), encoding="utf-8")
-    paths[1].write_bytes(png(figure))
+    lay_out(figure)
+    paths[0].write_text(svg.file_text(figure), encoding="utf-8")
+    paths[1].write_bytes(_png(figure))
     return paths
 
 
 @styled
-def svg(figure: Figure, prefix: str = "i", fonttype: str = "path") -> str:
-    """The figure as SVG, in hundredths of a point; `prefix` keeps its ids apart from others'.
-
-    Processors differ in the last digits of a logarithm, which would show in finer coordinates and
-    in matplotlib's ids, which are hashes of them.
-    """
-    _lay_out(figure)
-    with matplotlib.rc_context({"svg.fonttype": fonttype}), StringIO() as file:
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": MARK})
-        text = file.getvalue()
-    return _numbered(_MARKS.sub(_styled_once, _LONG_NUMBER.sub(_rounded, text)), prefix)
+def inline(figure: Figure, prefix: str) -> str:
+    """The figure as an element of an HTML page, without its title and caption (see `words`)."""
+    figure.suptitle("")
+    figure.supxlabel("")
+    lay_out(figure)
+    return svg.inline(figure, prefix)
 
 
-@styled
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG's bytes, in its 256 main colours, which is less than half the size."""
-    _lay_out(figure)
-    with BytesIO() as drawn, BytesIO() as file:
-        figure.savefig(drawn, format="png")
-        image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        mark = PngInfo()
-        mark.add_text("Software", MARK)
-        image.save(file, "png", compress_level=6, pnginfo=mark)
-        return file.getvalue()
+def words(figure: Figure) -> tuple[str, str]:
+    """The title and the caption of a figure."""
+    return " ".join(figure.get_suptitle().split()), " ".join(figure.get_supxlabel().split())
 
 
-def _lay_out(figure: Figure) -> None:
+def lay_out(figure: Figure) -> None:
     """Place everything, once for both files: it takes as long as drawing does."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
 
-_LONG_NUMBER = re.compile(r"(?:scale|matrix)\([^)]*\)|-?\d+\.\d{3,}(?:e-?\d+)?")
-
-
-def _rounded(found: re.Match[str]) -> str:
-    if found[0][0] in "sm":  # a glyph's scale is smaller than what is kept of a coordinate
-        return found[0]
-    return f"{round(float(found[0]), 2) + 0.0:g}" if "e" not in found[0] else "0"
-
-
-_MARKS = re.compile(r'(?: *<use [^>]*style="[^"]*"/>\n){3,}')
-
-
-def _styled_once(found: re.Match[str]) -> str:
-    """Many marks of one style as a group that has it, which halves a scatter plot."""
-    styles = set(re.findall(r' style="[^"]*"', found[0]))
-    if len(styles) > 1:
-        return found[0]
-    style = styles.pop()
-    return f"<g{style}>\n{found[0].replace(style, '')}</g>\n"
-
-
-_REFERENCE = re.compile(r'((?:href="|url\()#)([\w.-]+)')
-
-
-def _numbered(text: str, prefix: str) -> str:
-    """Ids by order of appearance, and only where something refers to them."""
-    used = dict.fromkeys(old for _, old in _REFERENCE.findall(text))
-    new = {old: f"{prefix}{number}" for number, old in enumerate(used)}
-    text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{new[m[1]]}"' if m[1] in new else "", text)
-    return _REFERENCE.sub(lambda m: m[1] + new[m[2]], text)
+def _png(figure: Figure) -> bytes:
+    """A PNG's bytes, in the figure's 256 main colours, which is less than half the size."""
+    with BytesIO() as drawn, BytesIO() as file:
+        figure.savefig(drawn, format="png")
+        image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        mark = PngInfo()
+        mark.add_text("Software", svg.MARK)
+        image.save(file, "png", compress_level=6, pnginfo=mark)
+        return file.getvalue()
