@@ -32,7 +32,9 @@ def inception_side_by_side() -> tuple[features.Extractor, Callable[[Tensor], Any
     """The study's Inception and torch-fidelity's, with the same random weights."""
     network = inception.inception_network()
     prepare, cpu = inception.prepare, torch.device("cpu")
-    extractor = features.Extractor("inception", 2048, "random", 50, prepare, network, cpu)
+    extractor = features.Extractor(
+        "inception", 2048, "random", 50, 50 * 299**2, prepare, network, cpu
+    )
     weights = network.state_dict() | nn.Linear(2048, 1008).state_dict(prefix="fc.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.pth")

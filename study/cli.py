@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -196,7 +197,9 @@ def show_distance(
     ],
     fake: Annotated[str, typer.Argument(help="What to compare with it, named likewise.")],
     features: Annotated[str | None, typer.Option(help="inception, lite0, lite2 or random.")] = None,
-    num_images: Annotated[int | None, typer.Option(help="Images of each side.")] = None,
+    num_images: Annotated[
+        int | None, typer.Option(help="At most so many images of each side; default: all.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -205,12 +208,12 @@ def show_distance(
     from study.measures import of_two_sets as score
 
     device = device_for(device)
-    extractor = extractors.load(features or extractors.default(), device)
-    found = score.compare(*score.pair(real, fake, num_images, device), extractor)
+    extractor = extractors.load(features or extractors.default(), device, any_weights=True)
+    found = score.compare(score.pair(real, fake, num_images, device), extractor, data.bar)
     if as_json:
-        print(files.strict_json({"real": real, "fake": fake} | found._asdict(), indent=1))
+        print(files.strict_json({"real": real, "fake": fake} | asdict(found), indent=1))
     else:
-        print(score.report(found))
+        print(*score.report(found), sep="\n")
 
 
 @app.command("behaviour")

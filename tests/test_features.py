@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_the_digest_names_weights_and_recipe():
         torch.manual_seed(seed)
         network = torch.nn.Conv2d(3, 2, 1)
         return features.Extractor(
-            "x", 2, recipe, 10, lambda x: x, network, torch.device("cpu")
+            "x", 2, recipe, 10, 99, lambda x: x, network, torch.device("cpu")
         ).digest
 
     with torch.random.fork_rng():
@@ -145,7 +146,8 @@ def test_inception_equals_torch_fidelity(tmp_path, monkeypatch):
     torch.save(random_inception().state_dict() | linear, path)
     monkeypatch.setenv("STUDY_INCEPTION", str(path))
     assert features.default() == "inception"
-    extractor = dataclasses.replace(features.load("inception"), batch=2)  # it pads to full batches
+    loaded = features.load("inception", any_weights=True)
+    extractor = dataclasses.replace(loaded, batch=2)  # it pads to full batches
     theirs = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(path))
 
     x = (images(2, size=32) * 255).to(torch.uint8)
@@ -153,6 +155,19 @@ def test_inception_equals_torch_fidelity(tmp_path, monkeypatch):
     assert expected.std(dim=0).max() > 0.1
     torch.testing.assert_close(extractor(x), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(extractor(x.float() / 255), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_inceptions_weights_are_known_by_their_hash(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    torch.save(inception.inception_network().state_dict(), path)
+    monkeypatch.setenv("STUDY_INCEPTION", str(path))
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert features.load("inception", any_weights=True).name == f"inception-{found[:8]}"
+    with pytest.raises(StudyError, match="not the known ones, and would measure something else"):
+        features.load("inception")
+    monkeypatch.setattr(inception, "WEIGHTS_SHA256", found)
+    assert features.load("inception").name == "inception"
+    assert inception.WEIGHTS_FILE.endswith("-6726825d.pth")
 
 
 def test_inception_without_weights_says_what_to_put_where(tmp_path, monkeypatch):

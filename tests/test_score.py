@@ -1,6 +1,6 @@
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,11 +12,13 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from study import cli as commands
 from study import datasets as data
 from study import features
+from study.datasets import images
 from study.errors import StudyError
 from study.losses import load
-from study.measures import neighbours
+from study.measures import image_sets, neighbours
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
+from study.measures.image_sets import open_set
 from study.settings.config import RunConfig
 from study.training.networks import draw_z, stream
 
@@ -42,6 +44,12 @@ def save_folder(folder, images):
     for index, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{index:04d}.png")
     return str(folder)
+
+
+def read(source, n=None, batch=3):
+    batches = list(open_set(source).batches(n, batch))
+    assert {len(b) for b in batches[:-1]} <= {batch}
+    return torch.cat(batches)
 
 
 def tensor(images):
@@ -86,8 +94,8 @@ def test_a_folder_and_arrays_hold_the_same_images(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", images=images)
     np.save(tmp_path / "float.npy", images / 255)
     for source in (folder, str(tmp_path / "a.npy"), str(tmp_path / "a.npz")):
-        assert torch.equal(score.load_images(source), tensor(images))
-    unit = score.load_images(str(tmp_path / "float.npy"))
+        assert torch.equal(read(source), tensor(images))
+    unit = read(str(tmp_path / "float.npy"))
     torch.testing.assert_close(unit, tensor(images).float() / 255)
 
 
@@ -95,18 +103,18 @@ def test_grey_images_have_one_channel(tmp_path):
     images = pictures(3, 0, channels=1)
     np.save(tmp_path / "a.npy", images)
     expected = torch.from_numpy(images)[:, None]
-    assert torch.equal(score.load_images(str(tmp_path / "a.npy")), expected)
-    assert torch.equal(score.load_images(save_folder(tmp_path / "a", images)), expected)
+    assert torch.equal(read(str(tmp_path / "a.npy")), expected)
+    assert torch.equal(read(save_folder(tmp_path / "a", images)), expected)
 
 
 def test_a_data_sets_split(monkeypatch, tmp_path):
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     monkeypatch.setitem(data.SETS, "mnist", toy_set())
-    assert torch.equal(score.load_images("mnist:held_out"), data.load("mnist", "held_out"))
+    assert torch.equal(read("mnist:held_out"), data.load("mnist", "held_out"))
     with pytest.raises(StudyError, match="name a part: mnist:held_out"):
-        score.load_images("mnist")
+        read("mnist")
     with pytest.raises(StudyError, match="unknown split 'test' of mnist"):
-        score.load_images("mnist:test")
+        read("mnist:test")
 
 
 def toy_set():
@@ -117,18 +125,100 @@ def toy_set():
     return replace(data.SETS["mnist"], sizes={"train": 100, "held_out": 100}, read=read)
 
 
-def test_the_first_images_of_both_sides(tmp_path):
+def test_all_images_of_both_sides_are_taken(tmp_path, extractor):
+    """However many there are, and in whatever order: a set sorted by brightness, say."""
+    real = np.sort(pictures(150, 0).reshape(150, -1), axis=0).reshape(150, 16, 16, 3)
+    fake = pictures(60, 1)
+    np.save(tmp_path / "a.npy", real)
+    folder = save_folder(tmp_path / "b", fake)
+    found = score.compare(score.pair(str(tmp_path / "a.npy"), folder), extractor)
+    assert (found.real_images, found.fake_images) == (150, 60)
+    expected = score.frechet(extractor(tensor(real)), extractor(tensor(fake)))
+    assert found.distance == pytest.approx(expected, rel=1e-9)
+    first = score.frechet(extractor(tensor(real[:60])), extractor(tensor(fake)))
+    assert abs(first - expected) > 0.1 * expected
+
+
+def test_fewer_images_are_drawn_from_files_and_are_the_first_of_a_data_set(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", images := pictures(500, 0))
+    drawn = read(str(tmp_path / "a.npy"), 50)
+    assert torch.equal(drawn, read(str(tmp_path / "a.npy"), 50))
+    order = {image.numpy().tobytes(): i for i, image in enumerate(tensor(images))}
+    places = [order[image.numpy().tobytes()] for image in drawn]
+    assert places == sorted(set(places))
+    assert len(places) == 50
+    assert 150 < np.mean(places) < 350
+    monkeypatch.setitem(data.SETS, "mnist", toy_set())
+    assert torch.equal(read("mnist:held_out", 50), data.load("mnist", "held_out")[:50])
+
+
+def test_too_few_images(tmp_path):
     np.save(tmp_path / "a.npy", pictures(90, 0))
     np.save(tmp_path / "b.npy", pictures(60, 1))
     a, b = str(tmp_path / "a.npy"), str(tmp_path / "b.npy")
-    real, fake = score.pair(a, b)
-    assert torch.equal(real, tensor(pictures(90, 0))[:60])
-    assert len(fake) == 60
-    assert [len(x) for x in score.pair(a, b, 40)] == [40, 40]
     with pytest.raises(StudyError, match=r"b.npy has 60 images where 70 are asked for"):
         score.pair(a, b, 70)
-    with pytest.raises(StudyError, match="30 images a side; at least 40 are needed"):
+    with pytest.raises(StudyError, match="30 images; at least 40 a side are needed"):
         score.pair(a, b, 30)
+
+
+def test_images_are_read_as_they_are_needed(tmp_path, monkeypatch):
+    folder = save_folder(tmp_path / "a", pictures(200, 0))
+    seen = []
+    whole = images.read
+    monkeypatch.setattr(images, "read", lambda path: seen.append(path) or whole(path))
+    batches = open_set(folder).batches(None, 10)
+    next(batches)
+    assert len(seen) <= 1 + 10 + images.AHEAD + 1
+    batches.close()
+
+
+def test_large_images_go_through_few_at_a_time(extractor):
+    assert extractor.batch_of(64, 64) == 250
+    assert extractor.batch_of(512, 512) == 3
+    assert extractor.batch_of(9000, 9000) == 1
+    x = torch.rand(4, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([extractor(image[None]) for image in x])
+    torch.testing.assert_close(extractor(x), alone)
+
+
+def test_subfolders_count_and_other_files_are_said(tmp_path, extractor):
+    save_folder(tmp_path / "a", pictures(50, 0))
+    save_folder(tmp_path / "a" / "more", pictures(30, 1))
+    (tmp_path / "a/list.txt").write_text("")
+    np.save(tmp_path / "b.npy", pictures(50, 2))
+    found = score.compare(score.pair(str(tmp_path / "a"), str(tmp_path / "b.npy")), extractor)
+    assert found.real_images == 80
+    assert found.notes == {str(tmp_path / "a"): {".txt files left out": 1}}
+    assert [line for line in score.report(found) if "1 .txt files left out" in line]
+
+
+def test_floats_a_rounding_beyond_1_are_taken_for_it_and_counted(tmp_path, extractor):
+    images = pictures(50, 0).astype(np.float32) / 255
+    images[0, 0, 0, 0], images[1, 0, 0, 0] = 1.0000001, -1e-7
+    np.save(tmp_path / "a.npy", images)
+    found = score.compare(score.pair(str(tmp_path / "a.npy"), str(tmp_path / "a.npy")), extractor)
+    (notes,) = found.notes.values()
+    assert list(notes.values()) == [2]
+    assert read(str(tmp_path / "a.npy")).max() == 1
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", ">f4", "f8", "f2"])
+def test_arrays_are_read_a_chunk_at_a_time(tmp_path, monkeypatch, dtype, by_columns):
+    monkeypatch.setattr(image_sets, "CHUNK_BYTES", 5000)
+    images = pictures(30, 0)
+    array = images if dtype == "u1" else (images / 255).astype(dtype)
+    array = np.asfortranarray(array) if by_columns else array
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", array)
+    for name in ("a.npy", "a.npz"):
+        found = read(str(tmp_path / name))
+        expected = torch.from_numpy(images if dtype == "u1" else array.astype(np.float32))
+        assert torch.equal(found, expected.permute(0, 3, 1, 2))
+        assert torch.equal(
+            read(str(tmp_path / name), 12), found[open_set(str(tmp_path / name)).places(12)]
+        )
 
 
 def bad_inputs(folder):
@@ -143,11 +233,26 @@ def bad_inputs(folder):
         ("int", np.zeros((9, 16, 16), np.int64), "int64; wanted uint8"),
         ("nan", np.full((9, 16, 16), np.nan), "values from nan to nan; floats must be finite"),
         ("wide", np.full((9, 16, 16), 255.0), "values from 255 to 255"),
+        ("near", np.full((9, 16, 16), 1.001), "values from 1.001 to 1.001"),
+        ("object", np.full((9, 16, 16), None), "object; wanted uint8"),
     ):
         np.save(folder / f"{name}.npy", array)
         yield f"{name}.npy", message
     np.savez(folder / "two.npz", a=np.zeros(1), b=np.zeros(1))
     yield "two.npz", "holds a, b; wanted one array"
+    whole = (folder / "first.npy").read_bytes()
+    (folder / "torn.npy").write_bytes(whole[:-9])
+    yield "torn.npy", "shape"
+    np.save(folder / "short.npy", pictures(9, 0))
+    (folder / "short.npy").write_bytes((folder / "short.npy").read_bytes()[:-9])
+    yield "short.npy", "it ends before its 9 images do"
+    np.savez_compressed(folder / "flipped.npz", pictures(99, 0))
+    content = bytearray((folder / "flipped.npz").read_bytes())
+    content[len(content) // 2] ^= 255
+    (folder / "flipped.npz").write_bytes(content)
+    yield "flipped.npz", "not an array that NumPy can read"
+    np.savez(folder / "objects.npz", np.full((9, 16, 16), None))
+    yield "objects.npz", "object; wanted uint8"
     mixed = save_folder(folder / "mixed", pictures(1, 0))
     Image.fromarray(pictures(1, 0, size=8)[0]).save(f"{mixed}/b.png")
     yield "mixed", "a folder's images must be alike"
@@ -162,7 +267,7 @@ def bad_inputs(folder):
 def test_bad_input_is_told_in_one_line(tmp_path):
     for name, message in bad_inputs(tmp_path):
         with pytest.raises(StudyError, match=message) as error:
-            score.load_images(str(tmp_path / name))
+            read(str(tmp_path / name))
         assert "\n" not in str(error.value)
 
 
@@ -216,8 +321,8 @@ def a_run(tmp_path, monkeypatch):
 
 def test_a_run_gets_its_recorded_distance(a_run, extractor):
     folder, recorded = a_run
-    found = score.compare(*score.pair("mnist:held_out", folder), extractor)
-    assert found.num_images == CONFIG.num_images
+    found = score.compare(score.pair("mnist:held_out", folder), extractor)
+    assert found.real_images == found.fake_images == CONFIG.num_images
     assert found.distance == pytest.approx(recorded, rel=1e-9)
 
 
@@ -225,10 +330,10 @@ def test_a_run_without_its_generator_is_told(a_run, tmp_path):
     folder = tmp_path / "run"
     torch.save({"a": torch.zeros(1)}, folder / "best.pt")
     with pytest.raises(StudyError, match="does not fit its config"):
-        score.load_images(str(folder))
+        read(str(folder))
     (folder / "best.pt").unlink()
     with pytest.raises(StudyError, match="so no generator"):
-        score.load_images(str(folder))
+        read(str(folder))
 
 
 # --- Distances
@@ -253,7 +358,7 @@ def test_the_same_numbers_as_torch_fidelity(tmp_path, extractor):
         batch_size=250,
         save_cpu_ram=True,
     )
-    ours = score.compare(*score.pair(*folders), extractor)
+    ours = score.compare(score.pair(*folders), extractor)
     assert ours.distance == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
     assert ours.kid == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-5)
     assert ours.precision == pytest.approx(theirs["precision"])
@@ -275,54 +380,120 @@ def test_the_fit_in_inverse_n_is_exact_on_a_line():
     assert slope == pytest.approx(50)
 
 
+def sides(real, fake):
+    return [score.side_of(x.split(37), len(x), x.shape[1]) for x in (real, fake)]
+
+
+def compared(real, fake):
+    return score.compare_sides(*sides(real, fake), "random", "0" * 64, {})
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_the_extrapolation_is_without_bias(shift):
-    plain, extrapolated = [], []
-    for seed in range(60):
-        real, fake = gaussians(100, shift, seed)
-        plain.append(score.frechet(real, fake))
-        sizes, means = score.distances_of_parts(real, fake, whole=plain[-1])
-        extrapolated.append(score.fit_in_inverse_n(sizes, means)[0])
+def test_the_extrapolation_of_gaussians_is_without_bias(shift):
+    found = [compared(*gaussians(100, shift, seed)) for seed in range(60)]
+    extrapolated = [x.extrapolated for x in found]
     truth, error = 8 * shift**2, np.std(extrapolated) / np.sqrt(60)
-    assert sizes == pytest.approx([100, 50, 100 / 3, 25])
-    assert np.mean(plain) > truth + 5 * error
+    assert np.mean([x.distance for x in found]) > truth + 5 * error
     assert np.mean(extrapolated) == pytest.approx(truth, abs=3 * error)
 
 
 def test_the_jackknife_tells_the_spread_of_repeated_draws():
     found = [score.frechet(*gaussians(200, 0.5, seed)) for seed in range(60)]
-    errors = [score.jackknife_error(*gaussians(200, 0.5, seed)) for seed in range(30)]
+    errors = [
+        score.jackknife_error(*(side.blocks for side in sides(*gaussians(200, 0.5, seed))))
+        for seed in range(30)
+    ]
     assert np.mean(errors) == pytest.approx(np.std(found), rel=0.25)
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error():
-    x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    error = score.jackknife_error(x, x, lambda real, _: float(real.mean()), blocks=50)
-    assert error == pytest.approx(float(x.std()) / np.sqrt(50))
+@pytest.mark.parametrize(("n", "m"), [(200, 200), (120, 400)])
+def test_the_interval_holds_what_other_images_give_on_average(n, m):
+    def draw(seed):
+        real, fake = gaussians(max(n, m), 0.5, seed)
+        return real[:n], fake[:m]
+
+    truth = np.mean([score.frechet(*draw(seed)) for seed in range(1000, 1300)])
+    found = [compared(*draw(seed)) for seed in range(60)]
+    assert np.mean([abs(x.distance - truth) <= x.margin for x in found]) >= 0.85
+
+
+def test_of_sets_that_overlap_the_interval_holds_what_other_images_give():
+    """Real and fake share every image, to which noise is added: paired blocks leave out pairs."""
+
+    def draw(seed):
+        real, noise = gaussians(200, 0.0, seed)
+        return real, real + 0.5 * noise
+
+    truth = np.mean([score.frechet(*draw(seed)) for seed in range(1000, 1300)])
+    found = [compared(*draw(seed)) for seed in range(60)]
+    assert np.mean([abs(x.distance - truth) <= x.margin for x in found]) >= 0.85
+
+
+def test_blocks_are_alike_in_number_and_dealt_the_same_on_both_sides():
+    real = torch.arange(100.0)[:, None]
+    side, other = sides(real, real + 1000)
+    assert {block.count for block in side.blocks} == {8, 9}
+    assert sum(side.blocks[1:], side.blocks[0]).mean == pytest.approx(49.5)
+    for block, opposite in zip(side.blocks, other.blocks, strict=True):
+        assert opposite.mean - block.mean == pytest.approx(1000)
+    assert np.std([block.mean for block in side.blocks]) < 15  # not in the order they came
 
 
 def test_the_parts_cover_all_images_once():
-    real, fake = gaussians(40, 1.0, 0, dim=1)
-    sizes, means = score.distances_of_parts(real, fake, whole=7.0)
-    halves = [score.frechet(real[:20], fake[:20]), score.frechet(real[20:], fake[20:])]
-    assert (sizes[1], means[0]) == (20, 7.0)
-    assert means[1] == pytest.approx(np.mean(halves))
+    real, fake = gaussians(48, 1.0, 0, dim=1)
+    blocks = [side.blocks for side in sides(real, fake)]
+    sizes, means = score.distances_of_parts(*blocks, whole=7.0)
+    assert sizes == pytest.approx([48, 24, 16, 12])
+    ranks = torch.from_numpy(score._ranks(48))
+    halves = [score.frechet(real[half], fake[half]) for half in (ranks < 24, ranks >= 24)]
+    assert (means[0], means[1]) == (7.0, pytest.approx(np.mean(halves)))
 
 
-def test_few_images_are_said_to_bend_the_line():
-    many, few = (score.compare_features(*gaussians(n, 0.0, 0), "random") for n in (40, 32))
-    assert (many.bent, few.bent) == (False, True)
-    assert many.bias + many.extrapolated == pytest.approx(many.distance)
-    assert "too high" in score.report(few)
-    assert "too high" not in score.report(many)
+def test_few_images_have_no_interval():
+    many, few = (compared(*gaussians(n, 0.0, 0)) for n in (40, 32))
+    assert many.margin is not None
+    assert (few.margin, few.extrapolated) == (None, None)
+    assert "no interval" in "\n".join(score.report(few))
+    assert "+-" not in "\n".join(score.report(few))
+    assert "no interval" not in "\n".join(score.report(many))
 
 
-def test_kid_is_over_subsets_where_there_are_many(monkeypatch):
-    monkeypatch.setattr(score, "KID_SUBSET_SIZE", 30)
-    monkeypatch.setattr(score, "KID_SUBSETS", 4)
-    real, fake = gaussians(50, 0.5, 0)
-    mean, _ = neighbours.kid_of_subsets(real, fake, np.random.RandomState(2020), 4, 30)
-    assert score.compare_features(real, fake, "random").kid == mean
+@pytest.mark.parametrize("n", [30, 400])
+def test_a_set_against_itself_is_0(n):
+    real, _ = gaussians(n, 0.0, 0)
+    found = compared(real, real)
+    assert found.distance == 0
+    assert found.margin in (None, 0)
+    assert found.extrapolated in (None, pytest.approx(0, abs=1e-12))
+    shuffled = compared(real, real[torch.randperm(n, generator=torch.Generator().manual_seed(0))])
+    assert shuffled.distance == pytest.approx(0, abs=1e-9)
+
+
+def test_repeated_and_common_images_are_counted_and_leave_no_interval(tmp_path, extractor):
+    images = pictures(130, 0)
+    np.save(tmp_path / "a.npy", np.concatenate([images[:100]] * 3))
+    np.save(tmp_path / "b.npy", np.concatenate([images[70:]] * 5))
+    found = score.compare(score.pair(str(tmp_path / "a.npy"), str(tmp_path / "b.npy")), extractor)
+    assert (found.real_repeats, found.fake_repeats, found.in_both) == (200, 240, 30)
+    assert found.margin is None
+    printed = "\n".join(score.report(found))
+    assert "note: 200 of 300 real images equal another one of them" in printed
+    assert "note: both sets have 30 images in common" in printed
+
+
+def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch):
+    real, fake = gaussians(200, 0.5, 0)
+    whole = compared(real, fake)
+    monkeypatch.setattr(score, "MOST_NEIGHBOURS", 60)
+    part = compared(real, fake)
+    assert (whole.neighbours, part.neighbours) == (200, 60)
+    assert part.distance == whole.distance
+    kept = torch.from_numpy(score._ranks(200) < 60)
+    there = neighbours.real_neighbours(real[kept].float())
+    expected = neighbours.kid_and_precision_recall(there, fake[kept].float())
+    assert part.kid == pytest.approx(expected["kid"])
+    assert (part.precision, part.recall) == (expected["knn_precision"], expected["knn_recall"])
+    assert "of 60 a side" in "\n".join(score.report(part))
 
 
 # --- The command
@@ -337,15 +508,16 @@ def call(monkeypatch, capsys, *arguments):
 
 def test_the_command_prints_what_was_found(tmp_path, monkeypatch, capsys, extractor):
     a, b = (save_folder(tmp_path / name, pictures(50, seed)) for name, seed in (("a", 0), ("b", 1)))
-    found = score.compare(*score.pair(a, b), extractor)
+    found = score.compare(score.pair(a, b), extractor)
     code, printed = call(monkeypatch, capsys, a, b, "--features", "random", "--device", "cpu")
     assert code == 0
-    assert f"Fréchet distance (random features): {found.distance:.4g} +-" in printed.out
-    assert "on 50 images a side" in printed.out
+    assert printed.out.splitlines() == list(score.report(found))
+    assert f"Fréchet distance (random features): {found.distance:.4g} on 50 real" in printed.out
+    assert f"digest {extractor.digest[:16]}" in printed.out
     code, printed = call(
         monkeypatch, capsys, a, b, "--features", "random", "--device", "cpu", "--json"
     )
-    assert json.loads(printed.out) == {"real": a, "fake": b} | found._asdict()
+    assert json.loads(printed.out) == {"real": a, "fake": b} | asdict(found)
 
 
 def test_the_command_ends_with_2_on_bad_input(monkeypatch, capsys):
@@ -355,6 +527,8 @@ def test_the_command_ends_with_2_on_bad_input(monkeypatch, capsys):
 
 
 def test_only_inceptions_distance_is_called_fid():
-    lines = score.Score("inception", 50, 1.0, 0.1, 0.1, 0.9, False, 0.0, 1.0, 1.0)
-    assert score.report(lines).startswith("FID: 1 +- 0.1")
-    assert "FID" not in score.report(lines._replace(features="lite0"))
+    found = compared(*gaussians(40, 0.5, 0))
+    inception = replace(found, features="inception")
+    assert next(score.report(inception)).startswith("FID: ")
+    for other in ("lite0", "inception-0123abcd"):
+        assert "FID" not in "\n".join(score.report(replace(found, features=other)))

@@ -30,6 +30,7 @@ from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures import triangle_distance
 from study.measures import triangle_manifold as manifold
+from study.measures.image_sets import drawn
 from study.measures.neighbours import kid_and_precision_recall, real_neighbours
 from study.measures.of_a_generator import best_generator
 from study.settings.config import read_config
@@ -244,7 +245,7 @@ def distances_of_runs(
     for folder in folders:
         config = read_config(folder / "config.json")
         n = num_images or config.num_images
-        images = score.load_images(str(folder), n, device)
+        images = drawn(folder, n, device)
         row = {key: getattr(config, key) for key in ("sweep", "loss", "dataset", "number")}
         found = {name: _distance(config.dataset, images, extractor[name]) for name in names}
         rows.append(row | {"num_images": n} | found)
@@ -292,7 +293,7 @@ def manifold_convergence(folder: Path | None = None, num_images: int = 128) -> p
     noisy = (hold_out + 0.05 * torch.randn(hold_out.shape, generator=generator)).clamp(0, 1)
     sets = {"hold-out": hold_out, "with noise": noisy}
     if folder is not None:
-        sets["generated"] = score.load_images(str(folder), num_images)
+        sets["generated"] = drawn(folder, num_images)
     rows = [
         {"measure": "distance", "images": name} | row
         for name, images in sets.items()

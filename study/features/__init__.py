@@ -12,7 +12,7 @@ import torch
 
 from study.errors import StudyError, meant
 from study.features.base import Extractor
-from study.features.inception import weights_path
+from study.features.inception import WEIGHTS_URL, weights_path
 
 __all__ = ["Extractor", "default", "load", "names"]
 
@@ -23,13 +23,23 @@ def names() -> list[str]:
     return sorted(name for name in modules if name != "base" and not name.startswith("_"))
 
 
-def load(name: str, device: str = "cpu") -> Extractor:
-    """The extractor of that name; an unknown name, missing or damaged weights: StudyError."""
+def load(name: str, device: str = "cpu", *, any_weights: bool = False) -> Extractor:
+    """The extractor of that name; an unknown name, missing or damaged weights: StudyError.
+
+    Weights are known by their hash. Others of the same shapes make another measure: they are
+    refused, or with `any_weights` taken, and the extractor's name says so.
+    """
     if name not in names():
         allowed = ", ".join(names())
         raise StudyError(f"unknown features '{name}';{meant(name, names())} allowed: {allowed}")
     module = importlib.import_module(f"study.features.{name}")
-    return cast(Extractor, module.extractor(torch.device(device)))
+    extractor = cast(Extractor, module.extractor(torch.device(device)))
+    if extractor.name != name and not any_weights:
+        raise StudyError(
+            f"the weights of '{name}' are not the known ones, and would measure something else: "
+            f"download {WEIGHTS_URL} to {weights_path()}"
+        )
+    return extractor
 
 
 def default() -> str:

@@ -31,7 +31,8 @@ def lite(number: int, weights: str, sha256: str, size: int, device: torch.device
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     recipe = f"EfficientNet-Lite{number}, at least {size}x{size}, (x - 127) / 128, pooled features"
     scale = partial(prepare, size=size)
-    return Extractor(f"lite{number}", 1280, recipe, 250, scale, folded(network.eval()), device)
+    layers = folded(network.eval())
+    return Extractor(f"lite{number}", 1280, recipe, 250, 250 * 64**2, scale, layers, device)
 
 
 def prepare(x: Tensor, size: int) -> Tensor:

@@ -19,6 +19,7 @@ class Extractor:
     dim: int
     recipe: str  # in words, part of the digest: change it where the numbers change
     batch: int  # images; float32 features depend on the batch's size, so every batch has this one
+    batch_px: int  # that a batch has at most: larger images come fewer at a time, however many
     prepare: Callable[[Tensor], Tensor]  # channel by channel: pixels in [0, 255] -> what it wants
     network: nn.Module  # (batch, 3, H', W') -> (batch, dim)
     device: torch.device
@@ -40,10 +41,15 @@ class Extractor:
         study's released code. The result lies on the extractor's device.
         """
         _check_images(images)
-        return torch.cat([self._features(part) for part in torch.split(images, self.batch)])
+        batch = self.batch_of(*images.shape[2:])
+        return torch.cat([self._features(part, batch) for part in torch.split(images, batch)])
 
-    def _features(self, images: Tensor) -> Tensor:
-        missing = self.batch - len(images)
+    def batch_of(self, height: int, width: int) -> int:
+        """How many images of that size go through the network at a time."""
+        return max(1, min(self.batch, self.batch_px // (height * width)))
+
+    def _features(self, images: Tensor, batch: int) -> Tensor:
+        missing = batch - len(images)
         scale = 1.0 if images.dtype == torch.uint8 else 255.0
         x = F.pad(images.to(self.device).float() * scale, (0, 0, 0, 0, 0, 0, 0, missing))
         x = self.prepare(x).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

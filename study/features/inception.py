@@ -3,6 +3,7 @@
 The weights are a download of torch-fidelity's, which nothing here makes unasked.
 """
 
+import hashlib
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +18,9 @@ WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 WEIGHTS_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{WEIGHTS_FILE}"
 
 
+WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
 def weights_path() -> Path:
     """Where the weights are looked for: $STUDY_INCEPTION, else torch hub's cache."""
     given = os.environ.get("STUDY_INCEPTION")
@@ -24,9 +28,13 @@ def weights_path() -> Path:
 
 
 def extractor(device: torch.device) -> Extractor:
-    """The extractor with the weights at `weights_path()`; missing or broken ones: StudyError."""
+    """The extractor with the weights at `weights_path()`; missing or broken ones: StudyError.
+
+    Its name is "inception" with the known weights alone, else it has their hash in it.
+    """
     network, path = inception_network(), weights_path()
     try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         weights = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
     except FileNotFoundError:
@@ -40,7 +48,8 @@ def extractor(device: torch.device) -> Extractor:
             f"download {WEIGHTS_URL} again"
         ) from None
     recipe = "Inception 2015-12-05, TF1 bilinear 299, (x - 128) / 128, pool_3"
-    return Extractor("inception", 2048, recipe, 50, prepare, network, device)
+    name = "inception" if sha256 == WEIGHTS_SHA256 else f"inception-{sha256[:8]}"
+    return Extractor(name, 2048, recipe, 50, 50 * 299**2, prepare, network, device)
 
 
 def inception_network() -> nn.Sequential:

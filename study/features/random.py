@@ -14,4 +14,4 @@ def extractor(device: torch.device) -> Extractor:
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1, generator=generator)
     recipe = "two random convolutions, x / 255"
-    return Extractor("random", 64, recipe, 250, lambda x: x / 255, network, device)
+    return Extractor("random", 64, recipe, 250, 250 * 64**2, lambda x: x / 255, network, device)

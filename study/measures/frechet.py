@@ -58,6 +58,22 @@ class Moments:
         centre = np.outer(self._sum, self._sum / self.count)
         return (self._outer - centre) / (self.count - 1)
 
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of both sets of features together."""
+        both = Moments(len(self._sum))
+        both.count = self.count + other.count
+        both._sum = self._sum + other._sum
+        both._outer = self._outer + other._outer
+        return both
+
+    def same_as(self, other: "Moments") -> bool:
+        """Whether both are of the same features, to the last bit."""
+        return (
+            self.count == other.count
+            and np.array_equal(self._sum, other._sum)
+            and np.array_equal(self._outer, other._outer)
+        )
+
     def _enough(self, least: int) -> None:
         if self.count < least:
             raise StudyError(f"{self.count} images; this statistic needs at least {least}")
