@@ -17,7 +17,7 @@ from study.analysis.figures.behaviour_bias import bias
 from study.analysis.figures.behaviour_damage import damage
 from study.analysis.figures.style import save
 from study.errors import StudyError
-from study.measures import triangle_manifold as manifold
+from study.measures import triangle_distance
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +198,7 @@ def test_agreement_is_spearmans():
 
 
 def test_convergence_has_a_row_a_combination(monkeypatch):
-    monkeypatch.setattr(manifold, "FRESH_TRIANGLES", 500)
+    monkeypatch.setattr(triangle_distance, "FRESH_TRIANGLES", 500)
     table = behaviour.manifold_convergence(num_images=2)
     assert set(table["images"]) == {"hold-out", "with noise"}
     assert not table.duplicated(["images", "neighbours", "random", "steps"]).any()
