@@ -52,7 +52,7 @@ def test_the_new_loss_is_one_file_and_trains(tmp_path):
 def test_the_table_and_its_heading_hold_the_shipped_numbers():
     tables = read_tables(ROOT / "results", "mini")
     best = scores.best_table(tables.search, tables.seeds, paper("best_fid"))
-    default = defaults_beside_search(tables.search)["default"]
+    default = defaults_beside_search(scores.search(tables.search))["default"]
     rows = [
         f"| {scores.title(loss)} | {default[dataset, loss]:.1f} | {row['best']:.1f} "
         f"| {row['reseeded_median']:.1f} ± {row['reseeded_std']:.1f} "

@@ -10,8 +10,8 @@ from test_plots import PAPER, evaluation, make
 from typer.testing import CliRunner
 
 from study import cli
+from study.analysis import scores, verdict
 from study.analysis import statistics as st
-from study.analysis import verdict
 from study.analysis.tables import Tables
 from study.analysis.verdict import against, agreement, interim, reruns, search, variance
 from study.errors import StudyError
@@ -33,14 +33,19 @@ evaluate_every = 1000
 PAIRED = 'draws = "shared"\nseed = "number"'
 
 
-def table(scores, dataset="fashion_mnist", **more):
+def scored(fids, dataset="fashion_mnist", **more):
+    """The scores of `table`."""
+    return scores.search(table(fids, dataset, **more))
+
+
+def table(fids, dataset="fashion_mnist", **more):
     """One evaluation a setting, {loss: scores in the order of their numbers}."""
     rows = [
         evaluation(loss, dataset, number, 1000, fid=fid)
         | {"status": "ok" if np.isfinite(fid) else "diverged"}
         | more
-        for loss, fids in scores.items()
-        for number, fid in enumerate(fids)
+        for loss, own in fids.items()
+        for number, fid in enumerate(own)
     ]
     return pd.DataFrame(rows)
 
@@ -65,7 +70,7 @@ def study(tmp_path, monkeypatch):
 
 def compared(tables, reference="ns"):
     """Loss -> the numbers of its comparison, of one data set."""
-    panels = against.panels_of(tables.search, config.load_sweep("mini"), reference)
+    panels = against.panels_of(scores.search(tables.search), config.load_sweep("mini"), reference)
     return {row["loss"]: row for panel in panels for row in against.comparisons(panel)}
 
 
@@ -183,7 +188,7 @@ def test_another_reference(study):
 
 def test_what_holds_at_any_look(study):
     tables = study(table(five_kinds(40)), trials=80)
-    panel = next(against.panels_of(tables.search, config.load_sweep("mini"), "ns"))
+    panel = next(against.panels_of(scores.search(tables.search), config.load_sweep("mini"), "ns"))
     rows = {row["loss"]: row for row in interim.looks(panel)}
     assert rows["ls"]["verdict"] == "better"
     assert rows["mm"]["verdict"] == "worse"
@@ -197,7 +202,9 @@ def test_what_holds_at_any_look(study):
 def test_a_gap_ends_what_an_interim_look_may_use(study):
     rows = table({"ns": np.arange(20.0) + 5, "ls": np.arange(20.0) + 1})
     gap = rows[~((rows["loss"] == "ls") & (rows["number"] == 12))]
-    panel = next(against.panels_of(study(gap).search, config.load_sweep("mini"), "ns"))
+    panel = next(
+        against.panels_of(scores.search(study(gap).search), config.load_sweep("mini"), "ns")
+    )
     assert interim.looks(panel)[0]["n"] == 12
 
 
@@ -205,13 +212,13 @@ def test_a_gap_ends_what_an_interim_look_may_use(study):
 
 
 def test_runs_by_status():
-    result = search.runs_by_status(make(n=8))
+    result = search.runs_by_status(scores.search(make(n=8)))
     assert result.loc["fashion_mnist", "mm"][["settings", "ok", "diverged"]].tolist() == [8, 6, 2]
     assert result.loc[("fashion_mnist", "ns"), "share"] == 0
 
 
 def test_runs_no_better_than_an_untrained_generator():
-    rows = table({"ns": [70.0, 61.0, 56.0, 20.0, INF], "mm": [10.0, 20, 30, 40, 50]})
+    rows = scored({"ns": [70.0, 61.0, 56.0, 20.0, INF], "mm": [10.0, 20, 30, 40, 50]})
     start = pd.DataFrame(
         {
             "dataset": "fashion_mnist",
@@ -232,7 +239,7 @@ def test_runs_no_better_than_an_untrained_generator():
 
 def test_defaults():
     result = search.defaults_beside_search(
-        table({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]})
+        scored({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]})
     )
     assert result.loc["fashion_mnist", "ns"].tolist() == [30, 10, 3, 0.5]
     assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
@@ -248,7 +255,7 @@ def at_length(loss, fids):
 
 
 def test_the_defaults_at_full_length():
-    rows = table({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
+    rows = scored({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
     runs = {"ns": [40.0, 10, 11], "ls": [12.0, 9, 8], "wgan": [44.0, 30, 22]}
     full = pd.DataFrame([row for loss, fids in runs.items() for row in at_length(loss, fids)])
     result = search.at_full_length(rows, full).loc["fashion_mnist"]
@@ -266,7 +273,7 @@ def test_the_defaults_at_full_length():
 
 
 def test_a_default_that_diverged_at_full_length_has_no_fall():
-    rows = table({"ns": [60.0, 10], "mm": [50.0, 8]})
+    rows = scored({"ns": [60.0, 10], "mm": [50.0, 8]})
     full = pd.DataFrame(at_length("ns", [40.0, 10]) + at_length("mm", [20.0, np.inf]))
     full.loc[full["loss"] == "mm", "status"] = "diverged"
     result = search.at_full_length(rows, full).loc["fashion_mnist"]
@@ -281,10 +288,10 @@ def test_winners_at_the_edge_of_their_ranges(study):
     rows.loc[rows["loss"] == "mm", "beta1"] = [0.0, 0.985, 0.5]
     rows.loc[rows["loss"] == "wgan", "clip"] = [1.1e-3, 0.1, 0.1]  # 0.0138 of three decades
     tables = study(rows)
-    places = search.winners_in_their_ranges(rows, config.load_sweep("mini"))
+    places = search.winners_in_their_ranges(scores.search(rows), config.load_sweep("mini"))
     lr = places[places["hyperparameter"] == "lr"].loc[("fashion_mnist", "ns")]
     assert_allclose(lr["place"], (np.log10(0.0098) + 5) / 3)
-    answer = search.edges(tables.search, config.load_sweep("mini")).answer
+    answer = search.edges(scores.search(tables.search), config.load_sweep("mini")).answer
     assert "3 of 3 winners lie within 2% of an end of a range" in answer
     for clause in ("MM GAN (beta1 0.985 of 0 to 1)", "NS GAN (lr 0.0098", "WGAN (clip 0.0011"):
         assert clause in answer
@@ -311,15 +318,15 @@ def test_what_stopping_the_worse_half_early_had_cost():
 
 
 def test_noise_of_the_seed_and_of_the_setting():
-    rows = table({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
+    rows = scored({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
     again = table({"ns": [10.0, 11, 12, 13]}, sweep="seeds")
     result = reruns.noise(rows, again)
     assert result.index.tolist() == [("fashion_mnist", "ns")]
     assert result.iloc[0].tolist() == [10, 4, 11.5, 1.2, 4]
 
 
-def with_seeds(scores):
-    rows = table(scores, sweep="seeds")
+def with_seeds(fids):
+    rows = table(fids, sweep="seeds")
     return rows.assign(seed=rows["number"] + 1)
 
 
@@ -345,7 +352,7 @@ def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study):
     rows = table(fids)
     rows["lr"] = lr[rows["number"]]
     rows["normalisation"] = np.array(["none", "batch", "spectral"])[rows["number"] % 3]
-    result = variance.shares(rows).loc["fashion_mnist", "share"]
+    result = variance.shares(scores.search(rows)).loc["fashion_mnist", "share"]
     assert result["lr"] > 0.8
     assert_allclose(result["loss"], 0.1667 / 1.17, atol=0.03)
     assert abs(result["normalisation"]) < 0.02
@@ -361,10 +368,10 @@ def test_agreement_with_the_paper():
     quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
     theirs = quartiles[quartiles["dataset"] == "fashion_mnist"].set_index("loss")
     same = {loss: [row["min"], row["min"] + 500] for loss, row in theirs.iterrows()}
-    both = agreement.beside_the_paper(table(same), quartiles)
+    both = agreement.beside_the_paper(scored(same), quartiles)
     assert_allclose(both["minimum"], both["paper_minimum"])
     assert both.loc[("fashion_mnist", "began"), "paper_median"] == np.inf  # beyond the axis
-    result = agreement.agreement_with_paper(table(same), quartiles)
+    result = agreement.agreement_with_paper(scored(same), quartiles)
     assert_allclose(result.loc["fashion_mnist", "minimum"], [7, 1, 0.658, 1], atol=1e-3)
 
 
@@ -381,17 +388,19 @@ def test_agreement_between_two_data_sets():
     rising = np.arange(6.0) + 1
     one = table({"ns": rising, "mm": rising, "vae": [1.0, 1, 1, 1, 1, 1]}, "mnist")
     other = table({"ns": 9 * rising, "mm": rising[::-1], "vae": rising}, "triangles")
-    result = agreement.agreement_between(pd.concat([one, other]), "mnist", "triangles")
+    result = agreement.agreement_between(
+        scores.search(pd.concat([one, other])), "mnist", "triangles"
+    )
     assert_allclose(result["correlation"], [-1, 1, np.nan])
     assert_allclose(result["settings"], 6)
     with pytest.raises(StudyError, match="no rows of 'celeba'; the table has mnist, triangles"):
-        agreement.agreement_between(pd.concat([one, other]), "mnist", "celeba")
+        agreement.agreement_between(runs, "mnist", "celeba")
 
 
 @pytest.mark.parametrize(("settings", "early"), [(9, True), (10, False)])
 def test_words_on_two_data_sets_say_when_settings_are_too_few(settings, early):
     both = [table({"ns": np.arange(1.0, settings + 1)}, name) for name in ("mnist", "triangles")]
-    (finding,) = agreement.between_datasets(pd.concat(both))
+    (finding,) = agreement.between_datasets(scores.search(pd.concat(both)))
     assert "1.00 in the median over losses." in finding.answer
     assert ("With 9 settings a loss that is too early to say." in finding.answer) == early
 
@@ -408,7 +417,7 @@ def test_agreement_with_another_measure_of_the_same_images():
 
 
 def test_agreement_between_two_studies():
-    one = table({"ns": [1.0, 2, 3], "mm": [4.0, 5, 6], "ls": [7.0, 8, 9], "vae": [1.0, 1, 1]})
+    one = scored({"ns": [1.0, 2, 3], "mm": [4.0, 5, 6], "ls": [7.0, 8, 9], "vae": [1.0, 1, 1]})
     other = table({"ns": [9.0, 8], "mm": [5.0, 6], "ls": [1.0, 2]}, sweep="other")
     finding = agreement.between_studies(one, {"other": other})
     assert finding.table.loc[("fashion_mnist", "other"), ["losses", "correlation"]].tolist() == [

@@ -35,7 +35,7 @@ def findings(
     the figures: an empty table, unlike rows, all runs diverged.
     """
     table, sweep = tables.search, load_sweep(tables.sweep)
-    scores.search(table)
+    runs = scores.search(table)
     judged = _judged(tables, reference)
     if judged:
         question = f"Which losses beat {scores.title(reference)}?"
@@ -43,25 +43,23 @@ def findings(
         yield Finding(question, " ".join(line for lines, _ in judged for line in lines), numbers)
     if at_any_look and judged:
         yield interim.finding(_looks(tables, reference))
-    yield search.diverged(table)
-    asked = [search.untrained(table, tables.untrained)]
+    yield search.diverged(runs)
+    asked = [search.untrained(runs, tables.untrained)]
     if sweep.draws == "own":
-        asked.append(search.defaults(table))
+        asked.append(search.defaults(runs))
         if len(tables.full):
-            asked.append(search.full_length(table, tables.full))
+            asked.append(search.full_length(runs, tables.full))
     else:
-        asked.append(variance.finding(table))
-    asked += [search.edges(table, sweep), search.stopping(table)]
+        asked.append(variance.finding(runs))
+    asked += [search.edges(runs, sweep), search.stopping(table)]
     if len(tables.seeds):
-        asked += [
-            reruns.seed_or_setting(table, tables.seeds),
-            reruns.who_is_first(tables.seeds),
-        ]
+        asked.append(reruns.seed_or_setting(runs, tables.seeds))
+        asked.append(reruns.who_is_first(tables.seeds))
     asked += [
-        agreement.with_paper(table, paper("wide_quartiles"), tables.seeds, paper("best_fid")),
-        *agreement.between_datasets(table),
+        agreement.with_paper(runs, paper("wide_quartiles"), tables.seeds, paper("best_fid")),
+        *agreement.between_datasets(runs),
         agreement.between_measures(table),
-        agreement.between_studies(table, other_searches(tables)),
+        agreement.between_studies(runs, other_searches(tables)),
     ]
     if "fid_report" in table and table["fid_report"].notna().any():
         asked.append(search.flattery(table))
@@ -102,17 +100,19 @@ def as_json(
 
 def _judged(tables: Tables, reference: str) -> list[tuple[list[str], list[dict[str, Any]]]]:
     """Sentences and comparisons of each data set."""
+    runs = scores.search(tables.search)
     if reference != REFERENCE:
-        against.require_reference(tables.search, reference)
+        against.require_reference(runs, reference)
     judged = []
-    for panel in against.panels_of(tables.search, load_sweep(tables.sweep), reference):
+    for panel in against.panels_of(runs, load_sweep(tables.sweep), reference):
         rows = against.comparisons(panel)
         judged.append((against.sentences(panel, rows), rows))
     return judged
 
 
 def _looks(tables: Tables, reference: str) -> list[dict[str, Any]]:
-    panels = against.panels_of(tables.search, load_sweep(tables.sweep), reference)
+    runs = scores.search(tables.search)
+    panels = against.panels_of(runs, load_sweep(tables.sweep), reference)
     return [row for panel in panels for row in interim.looks(panel)]
 
 

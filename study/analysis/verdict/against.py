@@ -71,10 +71,10 @@ def judged_budgets(n: int) -> list[int]:
     return [k for k in BUDGETS if st.judged(k, n)]
 
 
-def panels_of(table: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterator[Panel]:
-    """The data sets of a table that have the reference and another loss."""
+def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterator[Panel]:
+    """The data sets of a search's scores that have the reference and another loss."""
     paired = sweep.draws == "shared" and sweep.seed == "number"
-    for dataset, panel in panels(scores.search(table)):
+    for dataset, panel in panels(runs):
         there = scores.losses(panel)
         losses = there + [loss for loss in sweep.losses if loss not in there]
         if reference in there and len(losses) > 1:
@@ -86,9 +86,9 @@ def panels_of(table: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterat
             yield Panel(dataset, reference, sweep.trials, fids, paired)
 
 
-def require_reference(table: pd.DataFrame, reference: str) -> None:
+def require_reference(runs: pd.DataFrame, reference: str) -> None:
     """StudyError where no row is the reference's."""
-    there = scores.losses(table)
+    there = scores.losses(runs)
     if reference not in there:
         raise StudyError(
             f"no rows of {reference!r}; the table has {', '.join(there)}: train it, or compare "

@@ -29,25 +29,25 @@ MEASURES = {
 }
 
 
-def beside_the_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
+def beside_the_paper(runs: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
     """Minimum and median of the wide search beside the paper's (wide_quartiles.csv), by data set
     and loss. A paper's value beyond its figure's axis, and a median of diverged runs, is +inf."""
     theirs = quartiles.set_index(["dataset", "loss"])[["min", "median"]].fillna(np.inf)
     rows = {}
-    for key, own in groups(scores.search(table)):
+    for key, own in groups(runs):
         if key in theirs.index:
             least, middle = theirs.loc[key, "min"], theirs.loc[key, "median"]
             rows[key] = [own["fid"].min(), least, float(np.median(own["fid"])), middle]
     return frame(rows, ["minimum", "paper_minimum", "median", "paper_median"])
 
 
-def agreement_with_paper(table: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
+def agreement_with_paper(runs: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
     """Spearman's correlation over the losses of our minima and medians with the paper's.
 
     Columns: losses, correlation, low, high. What lies beyond the axis of the paper's figure ties.
     """
     rows = {}
-    for dataset, both in by_dataset(beside_the_paper(table, quartiles)):
+    for dataset, both in by_dataset(beside_the_paper(runs, quartiles)):
         for name in ("minimum", "median"):
             rows[dataset, name] = correlated(both[name], both[f"paper_{name}"])
     return frame(rows, ["losses", *COLUMNS], "of")
@@ -68,13 +68,13 @@ def reruns_with_paper(seeds: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_paper(
-    table: pd.DataFrame, quartiles: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame
+    runs: pd.DataFrame, quartiles: pd.DataFrame, seeds: pd.DataFrame, best: pd.DataFrame
 ) -> Finding | None:
     """Whether the losses rank as in the paper: in its box plots, and re-run in its table 2."""
-    both = beside_the_paper(table, quartiles)
+    both = beside_the_paper(runs, quartiles)
     if len(both) < 3:
         return None
-    numbers = [agreement_with_paper(table, quartiles)]
+    numbers = [agreement_with_paper(runs, quartiles)]
     if len(seeds):
         numbers.append(reruns_with_paper(seeds, best))
     words = {
@@ -88,7 +88,7 @@ def with_paper(
         for dataset, rows in by_dataset(pd.concat(numbers))
         for name, row in rows.droplevel("dataset").iterrows()
     ]
-    compared = table[table["dataset"].isin(both.index.get_level_values("dataset"))]
+    compared = runs[runs["dataset"].isin(both.index.get_level_values("dataset"))]
     settings = compared.groupby(["dataset", "loss"])["number"].nunique()
     like_theirs = (
         "have 100 settings, as the paper's"
@@ -102,12 +102,11 @@ def with_paper(
     return Finding("Do the losses rank as in the paper?", text, both)
 
 
-def agreement_between(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+def agreement_between(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Spearman's correlation, setting by setting, of each loss's scores on two data sets.
 
     Columns: settings, correlation, low, high.
     """
-    runs = scores.search(table)
     wide = runs.pivot_table(index=["loss", "number"], columns="dataset", values="fid")
     for name in (one, other):
         if name not in wide:
@@ -123,10 +122,10 @@ def agreement_between(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame
     return frame(rows, ["settings", *COLUMNS])
 
 
-def between_datasets(table: pd.DataFrame) -> Iterator[Finding]:
+def between_datasets(runs: pd.DataFrame) -> Iterator[Finding]:
     """Whether a setting that is good on one data set helps on another, and the losses' order."""
-    for one, other in combinations(scores.dataset_order(table), 2):
-        result = agreement_between(table, one, other)
+    for one, other in combinations(scores.dataset_order(runs), 2):
+        result = agreement_between(runs, one, other)
         known = result.dropna().sort_values("correlation", kind="stable")
         if known.empty:
             continue
@@ -140,7 +139,7 @@ def between_datasets(table: pd.DataFrame) -> Iterator[Finding]:
         )
         if (fewest := int(result["settings"].min())) < FEW:
             text += f" With {counted(fewest)} a loss that is too early to say."
-        medians = common_medians(table, one, other)
+        medians = common_medians(runs, one, other)
         if len(medians) > 2:
             row = pd.Series(correlated(*medians.to_numpy().T), ["losses", *COLUMNS])
             text += (
@@ -150,9 +149,8 @@ def between_datasets(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("Does a setting that is good on one data set help on another?", text, result)
 
 
-def common_medians(table: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
+def common_medians(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Each loss's median score on two data sets, over the settings that it has on both."""
-    runs = scores.search(table)
     wide = runs.pivot_table(index=["loss", "number"], columns="dataset", values="fid")
     return wide[[one, other]].dropna().groupby("loss").median()
 
@@ -188,9 +186,9 @@ def between_measures(table: pd.DataFrame) -> Finding | None:
     return Finding("Do other measures rank the losses alike?", text, result)
 
 
-def between_studies(table: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Finding | None:
+def between_studies(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Finding | None:
     """Whether the losses rank as in other searches: Spearman's correlation of their medians."""
-    runs, said, rows = scores.search(table), [], {}
+    said, rows = [], {}
     for name, other in others.items():
         theirs = scores.search(other)
         for dataset in scores.dataset_order(runs):

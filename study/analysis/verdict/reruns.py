@@ -10,7 +10,7 @@ from study.analysis import statistics as st
 from study.analysis.verdict.words import Finding, by_dataset, frame, groups, named, panels, title_of
 
 
-def noise(table: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
+def noise(runs: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     """Noise of the seed beside that of the setting, as the ratio of upper to lower quartile.
 
     Columns: best (of the search), reseeds, reseeded_median, seeds_factor, settings_factor. A factor
@@ -18,7 +18,7 @@ def noise(table: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     """
     again = dict(groups(scores.checked(seeds)))
     rows = {}
-    for key, own in groups(scores.search(table)):
+    for key, own in groups(runs):
         if key in again:
             fid = again[key]["fid"].to_numpy()
             factors = _quartile_factor(fid), _quartile_factor(own["fid"].to_numpy())
@@ -31,9 +31,9 @@ def _quartile_factor(fid: Any) -> float:
     return float(high / low) if np.isfinite(high) else np.inf
 
 
-def seed_or_setting(table: pd.DataFrame, seeds: pd.DataFrame) -> Finding:
+def seed_or_setting(runs: pd.DataFrame, seeds: pd.DataFrame) -> Finding:
     """Whether the seed or the setting makes the difference."""
-    result, said = noise(table, seeds), []
+    result, said = noise(runs, seeds), []
     for dataset, rows in by_dataset(result):
         above = (rows["reseeded_median"] > rows["best"]).sum()
         said.append(

@@ -26,19 +26,19 @@ NEAR_UNTRAINED = 0.9
 EDGE = 0.02
 
 
-def runs_by_status(table: pd.DataFrame) -> pd.DataFrame:
+def runs_by_status(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs of each data set and loss: settings, ok, diverged, share diverged and its interval."""
     rows = {}
-    for key, own in groups(scores.search(table)):
+    for key, own in groups(runs):
         share = st.diverged_share(own["fid"])
         diverged = int(np.isinf(own["fid"]).sum())
         rows[key] = [len(own), len(own) - diverged, diverged, *map(float, share)]
     return frame(rows, ["settings", "ok", "diverged", "share", "low", "high"])
 
 
-def diverged(table: pd.DataFrame) -> Finding:
+def diverged(runs: pd.DataFrame) -> Finding:
     """How many runs diverged."""
-    result = runs_by_status(table)
+    result = runs_by_status(runs)
     said = [
         f"{scores.dataset_title(dataset)}: {rows['diverged'].sum()} of "
         f"{rows['settings'].sum()} runs."
@@ -48,14 +48,13 @@ def diverged(table: pd.DataFrame) -> Finding:
     return Finding("How many runs diverged?", answer, result)
 
 
-def beside_untrained(table: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
+def beside_untrained(runs: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFrame:
     """Runs of each data set and loss beside a generator that was not trained.
 
     Columns: settings, untrained (the median distance over its seeds), no_better (runs at that or
     above, diverged ones among them), near (at NEAR_UNTRAINED of it or above), share (near /
     settings) and its interval. Rows of another recipe (features, images, width) are left out.
     """
-    runs = scores.search(table)
     recipe = [name for name in ("features", "num_images", "width") if name in untrained]
     alike = untrained.merge(runs[recipe].drop_duplicates()) if recipe else untrained
     rows = {}
@@ -70,9 +69,9 @@ def beside_untrained(table: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFra
     return frame(rows, ["settings", "untrained", "no_better", "near", "share", "low", "high"])
 
 
-def untrained(table: pd.DataFrame, start: pd.DataFrame) -> Finding | None:
+def untrained(runs: pd.DataFrame, start: pd.DataFrame) -> Finding | None:
     """How many runs are no better than a generator that was not trained."""
-    result = beside_untrained(table, start) if len(start) else start
+    result = beside_untrained(runs, start) if len(start) else start
     if result.empty:
         return None
     said = []
@@ -93,11 +92,11 @@ def _least_and_most(rows: pd.DataFrame, column: str) -> str:
     return " to ".join(ends)
 
 
-def defaults_beside_search(table: pd.DataFrame) -> pd.DataFrame:
+def defaults_beside_search(runs: pd.DataFrame) -> pd.DataFrame:
     """The authors' defaults (setting 0) beside the search: default, best, ratio (default / best),
     share_better (of the other settings, those below the default)."""
     rows = {}
-    for key, own in groups(scores.search(table)):
+    for key, own in groups(runs):
         if (own["number"] == 0).any():
             default = float(own.loc[own["number"] == 0, "fid"].iloc[0])
             searched = own.loc[own["number"] != 0, "fid"]
@@ -107,9 +106,9 @@ def defaults_beside_search(table: pd.DataFrame) -> pd.DataFrame:
     return frame(rows, ["default", "best", "ratio", "share_better"])
 
 
-def defaults(table: pd.DataFrame) -> Finding:
+def defaults(runs: pd.DataFrame) -> Finding:
     """How far the authors' defaults are from the best."""
-    result, said = defaults_beside_search(table), []
+    result, said = defaults_beside_search(runs), []
     for dataset, rows in by_dataset(result):
         finite = rows[np.isfinite(rows["ratio"])]
         if finite.empty:
@@ -127,14 +126,14 @@ def defaults(table: pd.DataFrame) -> Finding:
     return Finding("How far are the authors' defaults from the best?", " ".join(said), result)
 
 
-def at_full_length(table: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
+def at_full_length(runs: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
     """The authors' defaults as the search trains them, and at full width and length.
 
     Columns: search (the default's score there), first_step and first (of the long run's first
     evaluation), full (its score), fall (first / full). `search` and `full` are of different
     networks, and may be on different numbers of images: compare their ranks, not their values.
     """
-    searched = {key: own for key, own in groups(scores.search(table)) if 0 in set(own["number"])}
+    searched = {key: own for key, own in groups(runs) if 0 in set(own["number"])}
     rows = {}
     for key, own in groups(scores.checked(full)):
         if key in searched:
@@ -146,14 +145,14 @@ def at_full_length(table: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
     return frame(rows, ["search", "first_step", "first", "full", "fall"])
 
 
-def full_length(table: pd.DataFrame, full: pd.DataFrame) -> Finding:
+def full_length(runs: pd.DataFrame, full: pd.DataFrame) -> Finding:
     """What full width and length change for the defaults."""
-    result, said = at_full_length(table, full), []
+    result, said = at_full_length(runs, full), []
     for dataset, rows in by_dataset(result):
         run = full[full["dataset"] == dataset]
         numbers = correlated(rows["search"], rows["full"])
         ranks = pd.Series(numbers, ["losses", "correlation", "low", "high"])
-        lacking = [loss for loss in scores.losses(table) if loss not in set(run["loss"])]
+        lacking = [loss for loss in scores.losses(runs) if loss not in set(run["loss"])]
         said.append(
             f"{scores.dataset_title(dataset)}, {run['step'].max():,} D steps at width "
             f"{run['width'].max():g}: the defaults end at {extremes(rows, 'full')}; the distance "
@@ -166,7 +165,7 @@ def full_length(table: pd.DataFrame, full: pd.DataFrame) -> Finding:
     return Finding("What do full width and length change?", " ".join(said), result)
 
 
-def winners_in_their_ranges(table: pd.DataFrame, sweep: SweepConfig) -> pd.DataFrame:
+def winners_in_their_ranges(runs: pd.DataFrame, sweep: SweepConfig) -> pd.DataFrame:
     """Where the best setting of each loss lies in the range of each numeric hyperparameter.
 
     Columns: hyperparameter, value, low, high, log (whether the range is drawn on a log scale),
@@ -177,7 +176,7 @@ def winners_in_their_ranges(table: pd.DataFrame, sweep: SweepConfig) -> pd.DataF
     from study.settings.space import space_of  # noqa: PLC0415
 
     rows: list[list[Any]] = []
-    for (dataset, loss), own in groups(scores.search(table)):
+    for (dataset, loss), own in groups(runs):
         best = own.iloc[int(own["fid"].to_numpy().argmin())]
         for name, drawn in space_of(sweep, loss).items() if np.isfinite(best["fid"]) else ():
             if not isinstance(drawn, (FloatDistribution, IntDistribution)) or name not in best:
@@ -190,9 +189,9 @@ def winners_in_their_ranges(table: pd.DataFrame, sweep: SweepConfig) -> pd.DataF
     return pd.DataFrame(rows, columns=columns).set_index(["dataset", "loss"])
 
 
-def edges(table: pd.DataFrame, sweep: SweepConfig) -> Finding:
+def edges(runs: pd.DataFrame, sweep: SweepConfig) -> Finding:
     """Which winners lie at the edge of a range."""
-    result = winners_in_their_ranges(table, sweep)
+    result = winners_in_their_ranges(runs, sweep)
     at_edge = result[(result["place"] <= EDGE) | (result["place"] >= 1 - EDGE)]
     said = []
     for dataset, rows in by_dataset(result):
@@ -256,10 +255,11 @@ def stopped_early(table: pd.DataFrame, block: int = 10) -> pd.DataFrame:
     and those in which all diverged, are left out.
     """
     length = table.groupby(scores.RUN)["step"].transform("max")
-    half = table[table["step"] <= length / 2]
-    reached = half.groupby(scores.RUN)[["d_steps", "wall_s"]].max().add_suffix("_half")
+    half = table.loc[table["step"] <= length / 2, [*scores.RUN, "status", "fid", *_SAVED]]
+    reached = half.groupby(scores.RUN)[_SAVED].max().add_suffix("_half")
     before = half[half["status"] == "ok"].groupby(scores.RUN)["fid"].min().rename("at_half")
-    runs = scores.search(table).join(reached, on=scores.RUN).join(before, on=scores.RUN)
+    runs = scores.search(table)[[*scores.RUN, "fid", *_SAVED]]
+    runs = runs.join(reached, on=scores.RUN).join(before, on=scores.RUN)
     runs["at_half"] = runs["at_half"].fillna(np.inf)
     rows = {}
     for key, own in groups(runs):
@@ -277,13 +277,16 @@ def stopped_early(table: pd.DataFrame, block: int = 10) -> pd.DataFrame:
     return frame(rows, ["searches", "lost", "ratio", "worst", "saved", "steps"])
 
 
+_SAVED = ["wall_s", "d_steps"]
+
+
 def _stop_half(block: pd.DataFrame) -> list[float]:
     """(best found / best of all, share of seconds saved, share of D steps saved) of one search."""
     worse = block["at_half"].rank(method="first") > len(block) // 2
     found = block["fid"].where(~worse, block["at_half"])
     saved = [
         1 - block[cost].where(~worse, block[f"{cost}_half"]).sum() / block[cost].sum()
-        for cost in ("wall_s", "d_steps")
+        for cost in _SAVED
     ]
     return [found.min() / block["fid"].min(), *saved]
 

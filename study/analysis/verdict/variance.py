@@ -9,14 +9,14 @@ from study.analysis.verdict.words import Finding, by_dataset, frame, panels
 from study.settings.config import SHARED_NAMES
 
 
-def shares(table: pd.DataFrame) -> pd.DataFrame:
+def shares(runs: pd.DataFrame) -> pd.DataFrame:
     """Shares of the variance of log scores, by data set: column share, rows what it goes back to.
 
     Of the settings that all losses have. A diverged run counts as one as bad as the worst that did
     not. `lr` enters as its logarithm.
     """
     rows = {}
-    for dataset, panel in panels(scores.search(table)):
+    for dataset, panel in panels(runs):
         wide = panel.pivot_table(index="loss", columns="number", values="fid").dropna(axis=1)
         shared = panel[panel["number"].isin(wide.columns)].drop_duplicates("number")
         shared = shared.set_index("number").loc[wide.columns]
@@ -35,9 +35,9 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     return frame(rows, ["share"], "of")
 
 
-def finding(table: pd.DataFrame) -> Finding | None:
+def finding(runs: pd.DataFrame) -> Finding | None:
     """What the variance goes back to, in words."""
-    result, said = shares(table), []
+    result, said = shares(runs), []
     if result.empty:
         return None
     for dataset, rows in by_dataset(result):
