@@ -388,9 +388,8 @@ def test_agreement_between_two_data_sets():
     rising = np.arange(6.0) + 1
     one = table({"ns": rising, "mm": rising, "vae": [1.0, 1, 1, 1, 1, 1]}, "mnist")
     other = table({"ns": 9 * rising, "mm": rising[::-1], "vae": rising}, "triangles")
-    result = agreement.agreement_between(
-        scores.search(pd.concat([one, other])), "mnist", "triangles"
-    )
+    runs = scores.search(pd.concat([one, other]))
+    result = agreement.agreement_between(runs, "mnist", "triangles")
     assert_allclose(result["correlation"], [-1, 1, np.nan])
     assert_allclose(result["settings"], 6)
     with pytest.raises(StudyError, match="no rows of 'celeba'; the table has mnist, triangles"):

@@ -206,18 +206,17 @@ def _claim(row: dict[str, Any], side: str) -> str:
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The comparisons as a table: chance and p at each budget, p_holm, verdict, and the ratio of
-    the expected bests at the largest budget."""
+    """The comparisons as a table: win_k, the chance at each budget, p_holm, verdict, and the ratio
+    of the expected bests at the largest budget with its interval."""
     flat = []
     for row in rows:
         line = {name: row[name] for name in ("dataset", "loss", "n")}
-        for name in ("chance", "p"):
-            values = row[name] or [None] * len(row["budgets"])
-            line |= {f"{name}_{k}": v for k, v in zip(row["budgets"], values, strict=True)}
+        line |= {
+            f"win_{k}": chance for k, chance in zip(row["budgets"], row["chance"], strict=True)
+        }
         last = row["ratio"][-1] if row["ratio"] else dict.fromkeys(("value", "low", "high"))
         line |= {"p_holm": row["p_holm"], "verdict": row["verdict"], "ratio": last["value"]}
         flat.append(line | {"low": last["low"], "high": last["high"]})
-    names = [f"{name}_{k}" for name in ("chance", "p") for k in BUDGETS]
     table = pd.DataFrame(flat).set_index(["dataset", "loss"])
-    shown = ["n", *(n for n in names if n in table), "p_holm", "verdict", "ratio", "low", "high"]
-    return table[shown].infer_objects()
+    won = [name for k in BUDGETS if (name := f"win_{k}") in table]
+    return table[["n", *won, "p_holm", "verdict", "ratio", "low", "high"]].infer_objects()
