@@ -76,6 +76,14 @@ def list_losses(as_json: Json = False) -> None:
         terminal.console.print(Padding(out, (0, 0, 0, 4)))
 
 
+@app.command("columns")
+def print_columns() -> None:
+    """What every column of results/*.parquet means, with its type."""
+    from study.analysis import dictionary
+
+    print(dictionary.columns())
+
+
 def range_text(distribution: object) -> str:
     """A distribution in a few characters."""
     choices = getattr(distribution, "choices", None)

@@ -170,7 +170,7 @@ def live(results: Path, workers: int) -> Iterator[Show]:
 def trials(table: pd.DataFrame, width: int) -> RenderableType:
     """One row a trial of one loss and data set, best first; on triangles with F1."""
     measured = [name for name in ("f1",) if name in table and table[name].notna().any()]
-    own = [name for name in store.HYPERPARAMETERS if name in table and table[name].notna().any()]
+    varied = store.hyperparameters(table)
     best = table.sort_values("fid", kind="stable").drop_duplicates("number")
     ok = best["status"] == "ok"
     rows = []
@@ -184,7 +184,7 @@ def trials(table: pd.DataFrame, width: int) -> RenderableType:
                 **{name: "" if pd.isna(row[name]) else value_text(row[name]) for name in measured},
                 "ended": "" if ok.all() else row["status"],
                 "step": f"{row['step']:,}",
-                **{name: "" if pd.isna(row[name]) else value_text(row[name]) for name in own},
+                **{name: "" if pd.isna(row[name]) else value_text(row[name]) for name in varied},
             }
         )
     features = table["features"].iloc[0]
@@ -220,8 +220,8 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         best = good.iloc[0]
         values = [
             f"{name} {value_text(best[name])}"
-            for name in store.HYPERPARAMETERS
-            if name in best and not pd.isna(best[name])
+            for name in store.hyperparameters(table)
+            if not pd.isna(best[name])
         ]
         folder = results / "runs" / sweep / loss / dataset
         print(f"best setting: number {best['number']}: {', '.join(values)}")

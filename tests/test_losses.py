@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from study.errors import StudyError
-from study.losses import load, names, require_declared_inputs
+from study.losses import load, names, require_contract
 from study.losses.base import Players
 from study.settings.config import RunConfig
 from study.training.networks import Z_DIM, Generator, draw_z, initialise
@@ -269,7 +269,7 @@ def test_a_loss_states_what_its_g_loss_sees(declared, takes, message):
     there = {"Base": load("ns")}
     exec(text, there)
     with pytest.raises(StudyError, match=message) as error:
-        require_declared_inputs("mine", there["Loss"])
+        require_contract("mine", there["Loss"])
     assert "study/losses/mine.py" in str(error.value)
     assert "\n" not in str(error.value)
 

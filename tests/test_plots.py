@@ -33,6 +33,7 @@ from study.analysis.figures.settings import hyperparameters
 from study.analysis.figures.train_held_out import train_vs_held_out
 from study.analysis.figures.wins import win_matrix
 from study.errors import StudyError
+from study.settings.space import described
 
 NONE = pd.DataFrame()
 PAPER = Path(__file__).parent.parent / "results" / "paper"
@@ -447,7 +448,7 @@ def test_hyperparameters_a_panel_each_and_the_interaction():
     figure = hyperparameters(make(("wgan",)))
     labels = [axes.get_xlabel() for axes in figure.axes]
     names = ["lr", "beta1", "disc_iters", "batch_norm", "clip", "lr"]
-    assert labels[:6] == [scores.HYPERPARAMETERS[name] for name in names]
+    assert labels[:6] == [described("wgan")[name].label for name in names]
     assert [text.get_text() for text in figure.axes[3].get_xticklabels()] == ["off", "on"]
     diverged = hyperparameters(make(("mm",))).axes[0]
     crosses = [entry.get_ydata() for entry in diverged.lines if entry.get_marker() == "x"]
@@ -465,7 +466,7 @@ def test_hyperparameters_of_every_kind_have_a_panel():
         for axes in figure.axes
         if axes.get_xlabel() == "normalisation of D"
     ]
-    assert words == [["batch", "none", "spectral"]]
+    assert words == [["none", "batch", "spectral"]]
     assert "batch norm in D" not in [axes.get_xlabel() for axes in figure.axes]
     assert scores.is_choice(number % 2 == 0)
     assert scores.is_choice(pd.Series(["a", "b"]))

@@ -13,7 +13,7 @@ from test_plots import make
 from study.analysis import scores, verdict
 from study.analysis.tables import paper, read_tables
 from study.analysis.verdict.search import defaults_beside_search
-from study.losses import names, require_declared_inputs
+from study.losses import names, require_contract
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -43,7 +43,7 @@ def test_the_new_loss_is_one_file_and_trains(tmp_path):
     exec(compile(text, "ls_logit.py", "exec"), there)
     Loss = there["Loss"]
     assert "ls_logit" not in names()
-    require_declared_inputs("ls_logit", Loss)
+    require_contract("ls_logit", Loss)
     real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0])
     assert Loss().d_loss(real, fake).item() == 0.5 * (0 + 4) / 2 + 0.5 * (0 + 4) / 2
     assert Loss().g_loss(fake).item() == 0.5 * (1 + 1) / 2

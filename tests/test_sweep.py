@@ -94,9 +94,7 @@ def test_unknown_names(tiny):
         load_sweep("tinny")
     with pytest.raises(StudyError, match=r"^unknown loss 'nsgan'; did .* study/losses has: began"):
         sweep.plan(tiny, ["nsgan"])
-    with pytest.raises(
-        StudyError, match="unknown data set 'fashion'; did you mean 'fashion_mnist'\\?"
-    ):
+    with pytest.raises(StudyError, match=r"unknown data set .fashion.; did you mean"):
         sweep.plan(tiny, [], ["fashion"])
     with pytest.raises(StudyError, match="unknown features 'vgg'; allowed: inception, lite0"):
         sweep.plan(tiny.model_copy(update={"features": "vgg"}))
@@ -257,7 +255,8 @@ def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
     folders.append(finish(tmp_path, plan[4], [8.0, math.inf], "diverged"))
     table = store.merge(tmp_path, "tiny", reversed(folders))
     assert len(table) == 10
-    assert list(table.columns[: len(store.COLUMNS)]) == store.COLUMNS
+    order = [*store.BEFORE_OWN, *store.AFTER_OWN]
+    assert [name for name in table if name in order] == order
     keys = table[["loss", "number", "step"]].apply(tuple, axis=1).tolist()
     assert keys == sorted(keys)
     assert not table["fid"].isna().any()

@@ -16,6 +16,7 @@ import pandas as pd
 
 from study import datasets
 from study.errors import StudyError
+from study.runs.table import hyperparameters
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
 DISTANCE = ["features", "num_images", "width", "precision"]
@@ -30,18 +31,6 @@ REPORTS = {
     "fid": "the least of a run's checkpoints",
     "fid_report": "to held-out images on which nothing was selected",
 }
-HYPERPARAMETERS = {
-    "lr": "learning rate",
-    "beta1": "β1",
-    "disc_iters": "D steps a G step",
-    "batch_norm": "batch norm in D",
-    "normalisation": "normalisation of D",
-    "lambda_gp": "λ (penalty)",
-    "clip": "clip",
-    "gamma": "γ",
-    "lambda_k": "λ (k)",
-}
-LOGARITHMIC = {"lr", "lambda_gp", "clip", "lambda_k"}
 F1 = {"f1": "F1", "manifold_precision": "precision", "manifold_recall": "recall"}
 PAPERS = ("mm", "ns", "ls", "wgan", "wgan_gp", "dragan", "began", "vae")
 """The paper's losses in its order. Others follow by name: this is the study's order of losses."""
@@ -200,37 +189,10 @@ def dataset_order(runs: pd.DataFrame) -> list[str]:
 # Hyperparameters
 
 
-def hyperparameters(runs: pd.DataFrame) -> dict[str, str]:
-    """The hyperparameters that all these runs have, with their labels; a loss's own come last."""
-    own = {name for loss in losses(runs) for name in _own(loss)}
-    listed = [*HYPERPARAMETERS, *sorted(own - set(HYPERPARAMETERS))]
-    had = {name: HYPERPARAMETERS.get(name, name) for name in listed if _had(runs, name)}
-    if "normalisation" in had:
-        had.pop("batch_norm", None)  # which is the same where there are but two of its values
-    return had
-
-
-def _own(loss: str) -> set[str]:
-    registry = _registry()
-    if loss not in registry.names():
-        return set()
-    cls = registry.load(loss)
-    return {*cls.defaults, *(name for space in cls.space.values() for name in space)}
-
-
-def _had(runs: pd.DataFrame, name: str) -> bool:
-    return name in runs and bool(runs[name].notna().all())
-
-
 def is_choice(values: "pd.Series[Any]") -> bool:
     """Whether a hyperparameter's values are words, yes or no, or few whole numbers."""
     number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     return not number or (values.nunique() < 6 and bool((values % 1 == 0).all()))
-
-
-def is_logarithmic(name: str) -> bool:
-    """Whether a hyperparameter is searched on a logarithmic scale."""
-    return name in LOGARITHMIC
 
 
 # Tables
@@ -239,7 +201,7 @@ def is_logarithmic(name: str) -> bool:
 def best_settings(table: pd.DataFrame) -> pd.DataFrame:
     """The best setting of each data set and loss: score, number, hyperparameters, seed."""
     runs = search(table)
-    names = dict.fromkeys(name for _, rows in by_loss(runs) for name in hyperparameters(rows))
+    names = hyperparameters(table)
     best = runs.sort_values("fid", kind="stable").drop_duplicates(["dataset", "loss"]).sort_index()
     best = best[np.isfinite(best["fid"])].sort_values("dataset", kind="stable")
     shown: pd.DataFrame = best.set_index(["dataset", "loss"])[["fid", "number", *names, "seed"]]

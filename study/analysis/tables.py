@@ -8,7 +8,7 @@ import pandas as pd
 
 from study.analysis import examples
 from study.errors import StudyError
-from study.runs.table import HYPERPARAMETERS, read_table, table_path, winners
+from study.runs.table import hyperparameters, read_table, table_path, winners
 from study.settings import shipped
 from study.settings.config import SweepConfig, load_sweep, load_sweeps
 
@@ -101,9 +101,9 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     """
     if seeds.empty:
         return seeds
-    hyperparameters = [name for name in HYPERPARAMETERS if name in seeds and name in search]
+    varied = [name for name in hyperparameters(search) if name in seeds]
     which = ["dataset", "loss"]
-    kept = seeds.merge(winners(search)[which + hyperparameters])
+    kept = seeds.merge(winners(search)[which + varied])
     trained, left = (pd.MultiIndex.from_frame(rows[which]) for rows in (seeds, kept))
     stale = trained.unique().difference(left)
     if len(stale):

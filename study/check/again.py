@@ -14,7 +14,8 @@ from study.losses import load
 from study.runs import checks, claim
 from study.runs import table as store
 from study.runs.workers import SIGNALS, Dispatcher, Notice, Train
-from study.settings.config import ENVIRONMENT, SHARED_NAMES, RunConfig, load_sweep
+from study.settings.config import ENVIRONMENT, RunConfig, load_sweep
+from study.settings.hyperparameters import SHARED_NAMES
 
 COSTS = ("wall_s", "flops")
 """What a row says of its costs is no result of its training."""

@@ -47,14 +47,16 @@ def class_in(name: str) -> type[GANLoss]:
 
 def load(name: str) -> type[GANLoss]:
     """The class of a loss by its name; StudyError on an unknown one."""
-    if name not in file_names():
+    if name not in names():
+        if name in file_names():
+            class_in(name)  # says what is wrong with it
         raise unknown("loss", name, names(), "study/losses has")
     loss = class_in(name)
-    require_declared_inputs(name, loss)
+    require_contract(name, loss)
     return loss
 
 
-def require_declared_inputs(name: str, loss: type[GANLoss]) -> None:
+def require_contract(name: str, loss: type[GANLoss]) -> None:
     """StudyError where `g_loss` does not take what the class says that it sees."""
     inputs = ["d_fake", "d_real"] if loss.g_sees_real else ["d_fake"]
     try:

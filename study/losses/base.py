@@ -42,6 +42,8 @@ class GANLoss(nn.Module):
     """The authors' own setting: lr, beta1, disc_iters, batch_norm and this loss's own."""
     space: ClassVar[Mapping[str, Space]] = {"wide": {}, "narrow": {}}
     """Ranges of this loss's own hyperparameters; a shared one named here is replaced."""
+    labels: ClassVar[Mapping[str, str]] = {}
+    """What axes call this loss's own hyperparameters; by their names where nothing is said."""
     prior: ClassVar[Prior] = "uniform"
     """The distribution of z."""
     fresh_z: ClassVar[bool] = False

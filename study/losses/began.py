@@ -26,14 +26,15 @@ class Loss(GANLoss):
     }
     space = {
         "wide": {
-            "lambda_k": FloatDistribution(1e-4, 1e-2, log=True),
             "gamma": FloatDistribution(0.0, 1.0),
+            "lambda_k": FloatDistribution(1e-4, 1e-2, log=True),
         },
         "narrow": {
-            "lambda_k": CategoricalDistribution([1e-3]),
             "gamma": FloatDistribution(0.6, 0.9),
+            "lambda_k": CategoricalDistribution([1e-3]),
         },
     }
+    labels = {"gamma": "γ", "lambda_k": "λ (k)"}
     second_look = True
     k: Tensor
 

@@ -25,6 +25,7 @@ class Loss(ns.Loss):
             "batch_norm": CategoricalDistribution([False]),
         },
     }
+    labels = {"lambda_gp": "λ (penalty)"}
 
     def __init__(self, lambda_gp: float) -> None:
         super().__init__()

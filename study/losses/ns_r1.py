@@ -16,6 +16,7 @@ class Loss(ns.Loss):
         "wide": {"gamma": FloatDistribution(1e-3, 1e2, log=True)},
         "narrow": {"gamma": FloatDistribution(1e-1, 1e1, log=True)},
     }
+    labels = {"gamma": "γ"}
     penalised = ("real",)
 
     def __init__(self, gamma: float) -> None:

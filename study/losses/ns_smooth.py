@@ -19,6 +19,7 @@ class Loss(ns.Loss):
         "wide": {"real_label": FloatDistribution(0.7, 1.0)},
         "narrow": {"real_label": FloatDistribution(0.8, 1.0)},
     }
+    labels = {"real_label": "label of real images"}
 
     def __init__(self, real_label: float) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ class Loss(ns.Loss):
         "wide": {"g_lr_ratio": FloatDistribution(10**-1.3, 10**0.6, log=True)},
         "narrow": {"g_lr_ratio": FloatDistribution(0.1, 1.0, log=True)},
     }
+    labels = {"g_lr_ratio": "learning rate of G / D"}
 
     def __init__(self, g_lr_ratio: float) -> None:
         super().__init__()

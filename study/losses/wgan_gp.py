@@ -24,6 +24,7 @@ class Loss(GANLoss):
             "batch_norm": CategoricalDistribution([False]),
         },
     }
+    labels = {"lambda_gp": "λ (penalty)"}
     fresh_z = True
 
     def __init__(self, lambda_gp: float) -> None:

@@ -14,8 +14,8 @@ from study import datasets as data
 from study import features
 from study.errors import StudyError
 from study.losses import load
+from study.measures import columns, neighbours
 from study.measures import frechet as fid
-from study.measures import neighbours
 from study.measures import triangle_manifold as manifold
 from study.settings.config import RunConfig
 from study.training.networks import Generator, Prior
@@ -123,15 +123,13 @@ def neighbours_of(
 
 def diverged(config: RunConfig) -> dict[str, float]:
     """What is measured of a generator that is not finite: no distance is small enough."""
-    infinite = list(distances(config.dataset, config.num_images))
-    nothing: list[str] = []
+    taken = distances(config.dataset, config.num_images)
+    found = columns.diverged(tuple(each for each in columns.DISTANCES if each.name in taken))
     if config.dataset == "triangles":
-        infinite += ["precision_distance", "recall_distance"]
-        nothing += ["f1", "manifold_precision", "manifold_recall"]
+        found |= columns.diverged(columns.MANIFOLD)
     if config.second_features is not None:
-        infinite += ["fid_second", "kid"]
-        nothing += ["knn_precision", "knn_recall"]
-    return dict.fromkeys(infinite, float("inf")) | dict.fromkeys(nothing, 0.0)
+        found |= columns.diverged(columns.SECOND)
+    return found
 
 
 def precision_and_recall(generator: Generator, prior: Prior, device: str) -> dict[str, float]:

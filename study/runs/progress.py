@@ -173,7 +173,8 @@ def set_overtaken_aside(
     """
     for folder, config in zip(*planned_runs(sweep, results), strict=True):
         values = config.hyperparameters()
-        if best.get((config.loss, config.dataset), values) == values:
+        wanted = best.get((config.loss, config.dataset), {})
+        if all(values.get(name) == value for name, value in wanted.items()):
             continue
         if state_of(folder) != "running":
             aside = folder.parent / "overtaken" / f"{folder.name}.{config.hash}"

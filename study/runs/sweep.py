@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from study import datasets as data
 from study import features
 from study.errors import StudyError
@@ -12,7 +10,8 @@ from study.losses import load as load_loss
 from study.losses import names
 from study.runs import table as store
 from study.runs.folder import results_folder
-from study.settings.config import SHARED_NAMES, RunConfig, SweepConfig, require_avx2
+from study.settings.config import RunConfig, SweepConfig, require_avx2
+from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import setting, space_of
 
 
@@ -39,7 +38,7 @@ def plan(
     for dataset in datasets:
         data.find(dataset)
     for loss in losses:
-        load_loss(loss)
+        require_free_names(loss)
     for name in (sweep.features, sweep.second_features):
         if name is not None and name not in features.names():
             raise StudyError(
@@ -97,6 +96,16 @@ def resolve(
     )
 
 
+def require_free_names(loss: str) -> None:
+    """StudyError where an own hyperparameter has the name of what every row says."""
+    own = {name for space in load_loss(loss).space.values() for name in space} - {*SHARED_NAMES}
+    for name in own & store.DECLARED.keys():
+        raise StudyError(
+            f"study/losses/{loss}.py: hyperparameter '{name}' has the name of a column of the "
+            "results; give it another"
+        )
+
+
 def seed_of(sweep: SweepConfig, number: int) -> int:
     """The seed of a run: of a search by its rule, of re-runs 1, 2, ... (0 is the paper's own)."""
     if sweep.ranges is None:
@@ -107,7 +116,8 @@ def seed_of(sweep: SweepConfig, number: int) -> int:
 def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, object]]:
     """(loss, data set) -> the setting with the smallest distance in a sweep's table."""
     best: dict[tuple[str, str], dict[str, object]] = {}
-    for _, row in store.winners(store.read_table(results_folder(), sweep)).iterrows():
-        values = {n: row[n] for n in store.HYPERPARAMETERS if n in row and not pd.isna(row[n])}
-        best[row["loss"], row["dataset"]] = values
+    table = store.read_table(results_folder(), sweep)
+    names = store.hyperparameters(table)
+    for _, row in store.winners(table).iterrows():
+        best[row["loss"], row["dataset"]] = store.setting_of(row, names)
     return best

@@ -20,36 +20,42 @@ import pyarrow.parquet as pq
 
 from study import files
 from study.errors import StudyError
+from study.measures.columns import MEASURED
 from study.runs.folder import DONE, folders_of, read_result
-from study.settings.config import NAME, NAME_RULE, read_config
+from study.settings.columns import Column
+from study.settings.config import NAME, NAME_RULE, config_columns, read_config
+from study.settings.hyperparameters import SHARED_NAMES
 
-HYPERPARAMETERS = [
-    "lr",
-    "beta1",
-    "disc_iters",
-    "batch_norm",
-    "normalisation",
-    "lambda_gp",
-    "clip",
-    "gamma",
-    "lambda_k",
-]
-COLUMNS = [
+RECORDED = (
+    Column(
+        "status",
+        "str",
+        "`ok` or `diverged`, of the whole run. Diverged: a loss, weight or image was not finite; "
+        "its last row has infinite distances",
+    ),
+    Column("processor", "str", "the GPU, or the CPU with the instruction set that torch used"),
+    Column("torch", "str", "its version"),
+    Column("commit", "str", "of the code as the worker loaded it (+ where it was changed)"),
+    Column("features_digest", "str", "of the extractor's weights and recipe, 16 hex digits"),
+    Column("second_features_digest", "str", "likewise of `second_features`"),
+    Column(
+        "config",
+        "str",
+        "16 hex digits: hash of all that the run's numbers depend on, `device`, `threads` and "
+        "`cuda_graph` apart",
+    ),
+)
+DECLARED = {column.name: column for column in (*config_columns(), *MEASURED, *RECORDED)}
+# The order in which a new table has them; a loss's own hyperparameters follow the shared ones.
+BEFORE_OWN = [
     *["sweep", "loss", "dataset", "number", "seed", "step", "d_steps", "g_steps", "images"],
     *["flops", "wall_s", "status", "fid", "fid_train", "fid_report", "features", "num_images"],
-    *HYPERPARAMETERS,
+    *SHARED_NAMES,
+]
+AFTER_OWN = [
     *["width", "bn_decay", "device", "threads", "cuda_graph", "precision"],
     *["processor", "torch", "commit", "definition", "config"],
 ]
-DTYPES = {
-    **dict.fromkeys(["number", "seed", "step", "d_steps", "g_steps", "images", "flops"], "int64"),
-    **dict.fromkeys(["num_images", "disc_iters", "threads", "definition"], "int64"),
-    **dict.fromkeys(
-        ["wall_s", "fid", "fid_train", "fid_report", "lr", "beta1", "width", "bn_decay"], "float64"
-    ),
-    **dict.fromkeys(["lambda_gp", "clip", "gamma", "lambda_k"], "float64"),
-    "batch_norm": "bool",
-}
 KEY = ["sweep", "loss", "dataset", "number", "step"]
 
 
@@ -65,10 +71,12 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
     """
     path = table_path(results, sweep)
     if not os.path.lexists(path):
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=BEFORE_OWN + AFTER_OWN)
     table = files.read_parquet(path)
     require_columns(path, table)
     require_names(path, table)
+    if "definition" not in table:
+        table["definition"] = 1  # the first
     if "normalisation" not in table:  # before there were three, `batch_norm` said it
         table["normalisation"] = np.where(table["batch_norm"], "batch", "none")
     return table
@@ -77,10 +85,10 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
 def require_columns(path: Path, table: pd.DataFrame) -> None:
     """StudyError where a table lacks what every row says, or says it in another type."""
     problem = None
-    for name in (*KEY, "status", "fid", "wall_s", "definition", "config"):
+    for name in (*KEY, "status", "fid", "wall_s", "config"):
         if name not in table:
             problem = f"it has no column {name}"
-        elif name in DTYPES and not table.empty and table[name].dtype != DTYPES[name]:
+        elif not (table.empty or table[name].dtype == DECLARED[name].dtype):
             problem = f"{name} is {table[name].dtype}"
         if problem:
             break
@@ -164,7 +172,7 @@ def collect(results: Path, sweep: str) -> pd.DataFrame:
 
 def merge(results: Path, sweep: str, folders: Sequence[Path]) -> pd.DataFrame:
     """Bring the finished runs among `folders` into the sweep's table, write and return it."""
-    fresh = pd.DataFrame([row for folder in folders for row in rows_of(folder)])
+    fresh = frame([row for folder in folders for row in rows_of(folder)])
     old = read_table(results, sweep)
     if not fresh.empty and not old.empty:
         fresh = fresh[~is_stale(fresh, old)]
@@ -173,15 +181,65 @@ def merge(results: Path, sweep: str, folders: Sequence[Path]) -> pd.DataFrame:
         again = old.set_index(runs).index.isin(fresh.set_index(runs).index)
         kept = old[~again]
         old = pd.concat([kept, fresh]) if not kept.empty else fresh
-    more = [name for name in old.columns if name not in COLUMNS]
-    table = old.reindex(columns=COLUMNS + sorted(more)).sort_values(KEY, ignore_index=True)
+    table = old.reindex(columns=in_order(old)).sort_values(KEY, ignore_index=True)
     table["cuda_graph"] = table["cuda_graph"].eq(True)  # rows of before there was one have no value
     if "arithmetic" in table:
         table["arithmetic"] = table["arithmetic"].fillna("native")  # likewise
-    table = table.astype({name: kind for name, kind in DTYPES.items() if name in table})
+    kinds = {name: dtype_of(table[name]) for name in table}
+    table = table.astype({name: kind for name, kind in kinds.items() if kind != "str"})
     write_table(results, sweep, table)
     record_untrained(results, [row for folder in folders for row in untrained_of(folder)])
     return table
+
+
+def in_order(table: pd.DataFrame) -> list[str]:
+    """A table's columns as they are written: what all have, with own hyperparameters among it."""
+    first = [*BEFORE_OWN, *own_hyperparameters(table), *AFTER_OWN]
+    return first + sorted(name for name in map(str, table) if name not in first)
+
+
+def own_hyperparameters(table: pd.DataFrame) -> list[str]:
+    """The columns that are losses' own hyperparameters: all that nothing else declares."""
+    return [name for name in map(str, table) if name not in DECLARED]
+
+
+def hyperparameters(table: pd.DataFrame) -> list[str]:
+    """The columns that were varied, the shared ones first, of those that have a value.
+
+    Of `batch_norm` and `normalisation`, which say the same, the one that says it all.
+    """
+    spectral = "normalisation" in table and table["normalisation"].eq("spectral").any()
+    unsaid = "batch_norm" if spectral else "normalisation"
+    names = [name for name in SHARED_NAMES if name in table and name != unsaid]
+    return [*names, *(n for n in own_hyperparameters(table) if table[n].notna().any())]
+
+
+def setting_of(row: "pd.Series[Any]", names: Sequence[str]) -> dict[str, Any]:
+    """The hyperparameters `names` of a row that has them, as Python's own values."""
+    values = {name: row[name] for name in names if not pd.isna(row[name])}
+    return {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
+
+
+def dtype_of(column: "pd.Series[Any]") -> str:
+    """A column's type: as declared, or what holds an own hyperparameter's values and their lack."""
+    declared = DECLARED.get(str(column.name))
+    if declared is not None:
+        return declared.dtype
+    kinds = {bool if isinstance(v, bool | np.bool_) else type(v) for v in column.dropna()}
+    if kinds <= {bool}:
+        return "boolean" if kinds else "float64"
+    if all(issubclass(kind, int | np.integer) for kind in kinds):
+        return "Int64"
+    if all(issubclass(kind, int | float | np.number) for kind in kinds):
+        return "float64"
+    return "str" if kinds == {str} else "string"  # two losses may mean different things by a name
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table in which a whole number stays one where other rows have none."""
+    table = pd.DataFrame(rows, dtype=object)
+    own = {name: dtype_of(table[name]) for name in own_hyperparameters(table)}
+    return table.astype(own).infer_objects()
 
 
 def untrained_of(folder: Path) -> list[dict[str, Any]]:

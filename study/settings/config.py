@@ -14,7 +14,7 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,8 @@ from pydantic import (
 from study import files
 from study.errors import StudyError, unknown
 from study.settings import shipped
+from study.settings.columns import Column
+from study.settings.hyperparameters import SHARED_NAMES
 
 # Raised by one whenever the numbers of an unchanged configuration change: rows and runs of an
 # older definition are never taken for, or mixed with, new ones.
@@ -104,43 +106,62 @@ def normalisation_in_both_words(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-# The hyperparameters that every loss has. `batch_norm` is `normalisation` in the paper's words.
-SHARED_NAMES = ("lr", "beta1", "disc_iters", "batch_norm", "normalisation")
-
-
 class RunConfig(Frozen):
-    """Everything that one run's numbers depend on."""
+    """Everything that one run's numbers depend on; what a field says is its column's meaning."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     definition: int = DEFINITION
+    """version of the numerics; tables of different ones are not mixed"""
     sweep: Name
+    """the experiment: sweeps/<sweep>.toml"""
     loss: Name
+    """the loss: study/losses/<loss>.py"""
     dataset: Name
+    """the data set: study/datasets/<dataset>.py, or a folder of images that was added"""
     number: int = Field(ge=0)
+    """0, 1, …: the setting (0 is the authors' default where a sweep's draws are its own); of
+    re-runs, which of them"""
     seed: int = Field(ge=0)
+    """0, 1, …: of initial weights, z and the penalties' draws"""
     lr: float = Field(gt=0)
+    """Adam's learning rate, of both networks unless the loss says otherwise"""
     beta1: float = Field(ge=0, lt=1)
+    """Adam's β1, in [0, 1)"""
     disc_iters: int = Field(ge=1)
+    """D steps a G step"""
     batch_norm: bool
+    """whether D has batch normalisation: `normalisation` is `batch`"""
     normalisation: Normalisation
-    """Of D's layers; `batch_norm` says the same of "batch", and either is filled from the other."""
-    own: dict[str, float] = {}
-    """The loss's own hyperparameters (lambda_gp, clip, gamma, lambda_k)."""
+    """`none`, `batch` or `spectral`: of D's layers (tables from before there were three have
+    `batch_norm` alone)"""
+    own: dict[str, bool | int | float | str] = {}
+    """the loss's own hyperparameters, each a column of its name; null for losses without it"""
     d_steps: int = Field(ge=1)
+    """D steps of the whole run"""
     evaluate_every: int = Field(ge=1)
-    """D steps between evaluations; the last step is always evaluated."""
+    """D steps between evaluations; the last step is always evaluated"""
     width: float = Field(gt=0)
+    """factor on every hidden width; 1 is the paper's"""
     bn_decay: float = Field(ge=0, lt=1)
+    """of the moving averages of G's batch norm, in [0, 1)"""
     features: str
+    """the extractor of `fid`; rows with different ones must not be compared"""
     num_images: int = Field(ge=2)
-    """Images on each side of the Fréchet distance."""
+    """images on each side of the distances, which are biased by it"""
     second_features: str | None = None
-    """Features of a second distance, taken at the best checkpoint with KID, precision, recall."""
+    """the extractor of `fid_second`; null without one"""
     precision: Precision = "fp32"
+    """`fp32`, `tf32`, `bf16`: the arithmetic's width; the latter two are other numerics"""
     arithmetic: Arithmetic = "native"
+    """`avx2`: trained with the instruction set that processors share, for digits that others can
+    repeat; else `native`"""
     device: str = "cpu"
+    """`cpu` or `cuda`"""
     threads: int = Field(default=1, ge=1)
+    """threads of a CPU"""
     cuda_graph: bool = False
-    """Whether the training step is replayed as a CUDA graph; on a GPU only."""
+    """whether steps were replayed as a CUDA graph"""
 
     @model_validator(mode="before")
     @classmethod
@@ -192,17 +213,27 @@ class RunConfig(Frozen):
 class Schedule(Frozen):
     """How long a data set is trained on."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     d_steps: int = Field(ge=1)
+    """D steps of a run, 64 images each"""
     evaluate_every: int = Field(ge=1)
+    """D steps between evaluations; the last step is always evaluated"""
 
 
 class Range(Frozen):
     """Where a hyperparameter is drawn from: `low` and `high` (and `log`), or `choices`."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     low: int | float | None = None
+    """least value; whole numbers are drawn where both ends are"""
     high: int | float | None = None
+    """greatest value"""
     log: bool = False
+    """whether the logarithm is drawn uniformly"""
     choices: tuple[bool | int | float | str, ...] = ()
+    """instead of an interval: the values, each as likely"""
 
     @model_validator(mode="after")
     def one_kind(self) -> Self:
@@ -220,33 +251,45 @@ class Range(Frozen):
 class SweepConfig(Frozen):
     """One experiment: sweeps/<name>.toml."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     name: Name
     title: str
+    """one line that says what it is for"""
     ranges: Literal["wide", "narrow"] | None = None
-    """The search: trial number -> setting."""
+    """a search: the ranges that settings are drawn from, the paper's own where its search goes"""
     space: dict[Name, Range] = {}
-    """Ranges of the sweep's own, by hyperparameter, instead of those that `ranges` names."""
+    """ranges of the sweep's own, by hyperparameter, in place of those that `ranges` names; with
+    `normalisation` among them `batch_norm` is none"""
     draws: Literal["own", "shared"] = "own"
     """`own`: every loss draws its settings for itself; the first ones are the paper's, number 0 the
     authors' default. `shared`: a number has one value of a hyperparameter for all losses, and no
-    defaults are among them."""
+    defaults are among them"""
     seed: Literal["fixed", "number"] = "fixed"
-    """The seed of a search's runs: 0, the paper's, or the setting's number, for all losses."""
+    """seed of a search's runs: 0, the paper's, or the setting's number, for all losses"""
     best_of: Name | None = None
-    """Instead of a search: the best setting of this sweep, trained again with fresh seeds."""
+    """instead of a search: the best setting of this sweep, trained again with other seeds"""
     trials: int = Field(ge=1)
+    """settings (or re-runs) a loss; a verdict waits for all of them"""
     losses: tuple[Name, ...] = ()
-    """Empty: every loss in study/losses."""
+    """which losses; all in study/losses/ where none is named"""
     width: float = Field(default=1.0, gt=0)
+    """factor on every hidden width; 1 is the paper's"""
     bn_decay: float = Field(default=0.999, ge=0, lt=1)
+    """of the moving averages of G's batch norm"""
     features: str = "inception"
+    """the extractor of the distance"""
     num_images: int = Field(default=10_000, ge=2)
+    """images on each side of the distance"""
     second_features: str | None = None
-    """Features of a second distance, taken at each run's best checkpoint."""
+    """a second extractor: another distance, KID, precision and recall at each run's best
+    checkpoint"""
     precision: Precision = "fp32"
+    """`fp32`, `tf32` or `bf16`; the latter two are other numerics"""
     arithmetic: Arithmetic = "native"
-    """`avx2`: the instruction set that processors share, for digits that others can repeat."""
+    """`avx2`: the instruction set that processors share, for digits that others can repeat"""
     datasets: dict[Name, Schedule] = Field(min_length=1)
+    """the data sets, a table each"""
 
     def schedule(self, dataset: str) -> Schedule:
         """How long to train on a data set: as the sweep says, or else as on its first one."""
@@ -260,6 +303,20 @@ class SweepConfig(Frozen):
         if self.second_features == self.features:
             raise ValueError(f"second_features = {self.features!r} are the first; name others")
         return self
+
+
+def config_columns() -> tuple[Column, ...]:
+    """The columns that a run's configuration gives to its rows, as its fields say."""
+    types = {int: "int64", float: "float64", bool: "bool"}
+    return tuple(
+        Column(
+            name,
+            types.get(cast(type, field.annotation), "str"),
+            " ".join((field.description or "").split()),
+        )
+        for name, field in RunConfig.model_fields.items()
+        if name not in ("own", "d_steps", "evaluate_every")
+    )
 
 
 def sweep_names() -> list[str]:

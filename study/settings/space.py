@@ -25,29 +25,27 @@ from optuna.distributions import (
 from study.errors import StudyError
 from study.losses import load, names
 from study.losses.base import Space
-from study.settings import shipped
+from study.settings import hyperparameters, shipped
 from study.settings.config import Range, SweepConfig
+from study.settings.hyperparameters import NORMALISATION, SHARED_NAMES, Hyperparameter
 
 PAPER_FOLDER = shipped.SWEEPS / "paper"
 
-# What all losses share (the paper's tables 3 and 4; the narrow lr is one decade).
 SHARED: dict[str, Space] = {
-    "wide": {
-        "lr": FloatDistribution(1e-5, 1e-2, log=True),
-        "beta1": FloatDistribution(0.0, 1.0),
-        "disc_iters": CategoricalDistribution([1, 5]),
-        "batch_norm": CategoricalDistribution([True, False]),
-    },
-    "narrow": {
-        "lr": FloatDistribution(1e-4, 1e-3, log=True),
-        "beta1": CategoricalDistribution([0.5]),
-        "disc_iters": CategoricalDistribution([1]),
-        "batch_norm": CategoricalDistribution([True, False]),
-    },
+    "wide": {each.name: each.wide for each in hyperparameters.SHARED},
+    "narrow": {each.name: each.narrow for each in hyperparameters.SHARED},
 }
 
-NORMALISATION = CategoricalDistribution(["none", "batch", "spectral"])
-"""Of D: the shared hyperparameter that `batch_norm` is where there are but two of its values."""
+
+def described(loss: str) -> dict[str, Hyperparameter]:
+    """Every hyperparameter of a loss by its name, the shared ones first."""
+    cls = load(loss)
+    shared = (*hyperparameters.SHARED, NORMALISATION)
+    own = {name: kind for name, kind in cls.space["wide"].items() if name not in SHARED_NAMES}
+    return {each.name: each for each in shared} | {
+        name: Hyperparameter(name, cls.labels.get(name, name), kind, cls.space["narrow"][name])
+        for name, kind in own.items()
+    }
 
 
 def ranges_of(
@@ -67,20 +65,20 @@ def ranges_of(
     given = given or {}
     if "normalisation" in given:
         del space["batch_norm"]
-        space["normalisation"] = NORMALISATION
+        space["normalisation"] = NORMALISATION.wide
     return {name: distribution(given[name]) if name in given else space[name] for name in space}
 
 
 def space_of(sweep: SweepConfig, loss: str) -> Space:
     """What a sweep draws the settings of `loss` from; StudyError where it states no such thing."""
-    known = {*SHARED["wide"], "normalisation"}
+    known = {*SHARED_NAMES}
     known |= {name for each in names() for name in load(each).space.get("wide", {})}
     for name in sweep.space.keys() - known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(sorted(known))}"
         raise StudyError(f"sweeps/{sweep.name}.toml: space: no hyperparameter '{name}'; {hint}")
     stated = sweep.space["normalisation"].choices if "normalisation" in sweep.space else ()
-    unknown = set(stated) - set(NORMALISATION.choices)
+    unknown = {*stated} - {*NORMALISATION.choices}
     if unknown:
         raise StudyError(
             f"sweeps/{sweep.name}.toml: space: normalisation {sorted(map(str, unknown))}; "

@@ -10,6 +10,7 @@ from study.analysis.figures.boxes import BOXES, boxes
 from study.analysis.figures.parts import finish
 from study.analysis.figures.style import styled
 from study.errors import StudyError
+from study.runs.table import hyperparameters
 
 
 @styled
@@ -17,7 +18,7 @@ def seeds(again: pd.DataFrame, search: pd.DataFrame) -> Figure:
     """One setting a loss trained with several seeds, and the run of the search that was chosen."""
     runs = scores.checked(again)
     scores.one(runs, "sweep")
-    varied = [name for name in scores.HYPERPARAMETERS if name in runs]
+    varied = hyperparameters(again)
     if (runs.groupby("loss")[varied].nunique() > 1).any(axis=None):
         raise StudyError("several settings of one loss; a seeds figure takes one setting a loss")
     figure, axes = boxes(runs)

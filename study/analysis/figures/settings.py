@@ -19,6 +19,9 @@ from study.analysis.figures.parts import (
 )
 from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
+from study.runs import table as store
+from study.settings.hyperparameters import Hyperparameter
+from study.settings.space import described
 
 WORDS = {True: "on", False: "off"}
 
@@ -32,16 +35,17 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
     loss = own["loss"].iloc[0]
     if len(own) < 2:
         raise StudyError(f"one setting of {loss}: an effect needs two; train more settings")
-    names = scores.hyperparameters(own)
+    axes_of = axes_of_loss(loss, search)
+    names = list(axes_of)
     columns = 3 if len(names) < 6 else 4
     rows = -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.2 * rows + 1.0), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=False).ravel()
-    for axes, (name, label) in zip(grid, names.items(), strict=False):
-        _effect(axes, own, name, label)
+    for axes, name in zip(grid, names, strict=False):
+        _effect(axes, own, axes_of[name])
         axes.set_ylabel(distance_label(own) if axes is grid[0] else "", fontsize=8)
         axes.tick_params(labelleft=axes in grid[::columns])
-    _interaction(figure, grid[len(names)], own, names)
+    _interaction(figure, grid[len(names)], own, axes_of)
     for spare in grid[len(names) + 1 :]:
         spare.remove()
     half = np.quantile(own["fid"], 0.5, method="inverted_cdf")
@@ -50,16 +54,24 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
     return finish(figure, own, message, f"A dot a setting; cross: a diverged run. {STARS}")
 
 
-def _effect(axes: Axes, own: pd.DataFrame, name: str, label: str) -> None:
+def axes_of_loss(loss: str, table: pd.DataFrame) -> dict[str, Hyperparameter]:
+    """The hyperparameters of a loss that the table varies, by name; all that it has columns of."""
+    varied = store.hyperparameters(table[table["loss"] == loss])
+    return {name: each for name, each in described(loss).items() if name in varied}
+
+
+def _effect(axes: Axes, own: pd.DataFrame, axis: Hyperparameter) -> None:
     """Score against one hyperparameter; diverged runs as crosses on the top edge."""
     log_distance(axes.yaxis, own["fid"])
-    x, top = own[name], axes.get_ylim()[1]
+    x, top = own[axis.name], axes.get_ylim()[1]
     fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
-    if scores.is_choice(x):
-        values = sorted(x.unique(), key=str)
+    if axis.choices:
+        is_text = any(isinstance(choice, str) for choice in axis.choices)
+        values = sorted(x.unique(), key=axis.choices.index if is_text else None)
         x = x.map(values.index) + offsets(len(x)) / 2 * (own["number"] != 0)
         axes.set_xticks(range(len(values)), [_word(value) for value in values])
         axes.set_xlim(-0.6, len(values) - 0.4)
+    x = x.astype(float)
     for rows, mark, size, fill, edge in (
         (own["status"] == "ok", ".", 5, color, color),
         (own["status"] == "diverged", "x", 5, color, color),
@@ -67,8 +79,8 @@ def _effect(axes: Axes, own: pd.DataFrame, name: str, label: str) -> None:
     ):
         if rows.any():  # what is empty and not clipped breaks the layout
             axes.plot(x[rows], fid[rows], mark, color=fill, ms=size, mec=edge, clip_on=False)
-    axes.set_xlabel(label)
-    if scores.is_logarithmic(name):
+    axes.set_xlabel(axis.label)
+    if axis.is_log:
         decades(axes)
 
 
@@ -78,7 +90,9 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 
-def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame, names: dict[str, str]) -> None:
+def _interaction(
+    figure: Figure, axes: Axes, own: pd.DataFrame, axes_of: dict[str, Hyperparameter]
+) -> None:
     """Learning rate × β1, coloured by the score (dark is good)."""
     ok, bad = own[(own["status"] == "ok") & (own["fid"] > 0)], own[own["status"] == "diverged"]
     if len(ok):
@@ -89,7 +103,7 @@ def _interaction(figure: Figure, axes: Axes, own: pd.DataFrame, names: dict[str,
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
     default = own[own["number"] == 0]
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
-    axes.set(xlabel=names.get("lr", "lr"), ylabel=names.get("beta1", "beta1"))
+    axes.set(xlabel=axes_of["lr"].label, ylabel=axes_of["beta1"].label)
     decades(axes)
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.verdict.words import Finding, by_dataset, frame, panels
-from study.settings.config import SHARED_NAMES
+from study.settings.hyperparameters import SHARED_NAMES
 
 
 def shares(runs: pd.DataFrame) -> pd.DataFrame:
