@@ -23,7 +23,7 @@ from study.runs.folder import read_result, state_of
 from study.settings import config as config_module
 from study.settings.config import RunConfig
 from study.settings.space import SHARED
-from study.training import cuda_graph, records
+from study.training import cuda_graph, flops, records
 from study.training import loop as train
 from study.training.flops import count_flops
 from study.training.loop import batch
@@ -381,3 +381,13 @@ def test_avx2_has_to_be_set_before_torch_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(config_module, "cpu_flags", lambda: {"neon"})
     with pytest.raises(StudyError, match=r'arithmetic = "avx2", which this processor .* does not'):
         train.train(tmp_path)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "batch", "spectral"])
+@pytest.mark.parametrize("loss", names())
+def test_narrow_networks_tell_the_flops_of_wide_ones(loss, normalisation, tmp_path):
+    changes = {"normalisation": normalisation, "batch_norm": normalisation == "batch"}
+    shape = (3, 16, 16) if loss in ("began", "wgan_gp") else (1, 28, 28)
+    for width in (0.25, 13 / 64):
+        config = plan(tmp_path, loss, width=width, **changes)
+        assert flops.count_flops(config, shape) == flops.counted(config, shape)

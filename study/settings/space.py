@@ -112,14 +112,15 @@ def setting(
     given, the sweep) carry its name; the rest are drawn. With shared draws every number is drawn,
     and the same for all losses.
     """
+    if draws == "own":
+        published = paper_settings(ranges if isinstance(ranges, str) else sweep).get(loss, [])
+        if number < len(published):
+            return dict(published[number])
+        if number == 0:
+            return dict(load(loss).defaults)
     space = ranges_of(ranges, loss, draws=draws) if isinstance(ranges, str) else ranges
     if draws == "shared":
         return {name: draw(f"{sweep}/{number}/{name}", space[name]) for name in space}
-    published = paper_settings(ranges if isinstance(ranges, str) else sweep).get(loss, [])
-    if number < len(published):
-        return dict(published[number])
-    if number == 0:
-        return dict(load(loss).defaults)
     return {name: draw(f"{sweep}/{loss}/{number}/{name}", space[name]) for name in space}
 
 
