@@ -301,11 +301,13 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def commit() -> str | None:
     """The commit of the code, with + where study/ differs; None without git or outside a checkout.
 
-    Asked once, before anything is trained: the code may change meanwhile.
+    Asked once, before anything is trained: the code may change meanwhile. A package that pip has
+    put below somebody's own repository is not of that repository's commit.
     """
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent
+    asked = ("rev-parse --short=12 HEAD", "status --porcelain -- .", "ls-files -- __init__.py")
     answers = []
-    for command in ("rev-parse --short=12 HEAD", "status --porcelain -- ."):
+    for command in asked:
         try:
             process = subprocess.run(
                 ["git", "-C", str(package), *command.split()],
@@ -318,7 +320,10 @@ def commit() -> str | None:
         if process.returncode != 0:
             return None
         answers.append(process.stdout.strip())
-    return answers[0] + ("+" if answers[1] else "")
+    head, changes, tracked = answers
+    if not tracked:
+        return None
+    return head + ("+" if changes else "")
 
 
 def seconds_since(start: float) -> float:

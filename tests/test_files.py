@@ -3,11 +3,13 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -184,23 +186,55 @@ def test_without_git_the_commit_is_unknown(tmp_path):
     assert done.stdout == "None\n"
 
 
-def test_the_commit_is_gits_and_says_whether_the_code_differs(tmp_path, monkeypatch):
-    answers = {"rev-parse": (0, "abcdef123456\n"), "status": (0, "")}
+@pytest.fixture
+def repository(tmp_path):
+    """A git repository with this package's code, committed, and a file beside it."""
+    package = Path(files.__file__).parent
+    for name in ("__init__.py", "errors.py", "files.py"):
+        target = tmp_path / "study" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(package / name, target)
+    (tmp_path / "README.md").touch()
+    (tmp_path / ".gitignore").write_text("venv/\n")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    git(tmp_path, *who, "commit", "--quiet", "-m", "x")
+    return tmp_path
 
-    def run(command, **_):
-        code, text = answers[command[3]]
-        return subprocess.CompletedProcess(command, code, text, "")
 
-    monkeypatch.setattr(subprocess, "run", run)
-    files.commit.cache_clear()
-    assert files.commit() == "abcdef123456"
-    files.commit.cache_clear()
-    answers["status"] = (0, " M study/cli.py\n")
-    assert files.commit() == "abcdef123456+"
-    files.commit.cache_clear()
-    answers["rev-parse"] = (128, "")
-    assert files.commit() is None
-    files.commit.cache_clear()
+def git(folder, *words):
+    done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def commit_of(folder):
+    """What the package in `folder` says of itself."""
+    code = "from study import files; print(files.__file__, files.commit())"
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment, cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    file, commit = done.stdout.split()
+    assert Path(file).parent.parent == folder
+    return commit
+
+
+def test_the_commit_is_gits_and_says_whether_the_code_differs(repository):
+    head = git(repository, "rev-parse", "--short=12", "HEAD")
+    assert commit_of(repository) == head
+    (repository / "README.md").write_text("changed")
+    (repository / "table.parquet").touch()
+    assert commit_of(repository) == head  # neither is code
+    (repository / "study/more.py").touch()
+    assert commit_of(repository) == f"{head}+"
+
+
+def test_a_package_installed_below_another_repository_is_not_of_its_commit(repository):
+    (repository / "venv").mkdir()
+    shutil.copytree(repository / "study", repository / "venv/study")
+    assert commit_of(repository / "venv") == "None"
 
 
 @pytest.mark.parametrize(
