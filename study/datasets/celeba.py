@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from study.datasets import _files as files
+from study.datasets import images as reader
 from study.datasets.base import DataSet, Images
 from study.errors import StudyError
 
@@ -27,8 +27,9 @@ def _images(split: str, folder: Path) -> Images:
     jpegs = source / "img_align_celeba"
     jpegs = jpegs if jpegs.is_dir() else source
     images = np.empty((len(names), *SHAPE), np.uint8)
-    for image, name in zip(images, names, strict=True):
-        image[:] = crop(_photo(jpegs / name))
+    crops = reader.in_order(lambda name: crop(_photo(jpegs / name)), names)
+    for place, image in enumerate(crops):
+        images[place] = image
     return images
 
 
@@ -46,11 +47,7 @@ def _names(partition: Path, split: str) -> list[str]:
 
 def _photo(path: Path) -> Images:
     """One aligned JPEG as (218, 178, 3)."""
-    try:
-        with Image.open(path) as file:
-            photo = np.asarray(file.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise StudyError(f"{path}: cannot be read as a JPEG ({error}); replace it") from error
+    photo = reader.read(path).pixels
     if photo.shape != (218, 178, 3):
         raise StudyError(f"{path}: {photo.shape}, wanted (218, 178, 3), the aligned CelebA images")
     return photo

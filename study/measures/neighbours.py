@@ -5,21 +5,16 @@ Real always comes before fake.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from study.errors import StudyError
-from study.measures.frechet import Array, float64
+from study.measures.frechet import float64
 
 NEIGHBOURS = 3  # k, as Kynkäänniemi et al. 2019 choose it
 ROWS = 250  # of a matrix of products at a time: memory grows with the images, not their square
-
-
-# --- All at once, from one matrix of products a pair of sides -------------------------------------
 
 
 class _Side(NamedTuple):
@@ -51,11 +46,13 @@ def real_neighbours(features: Tensor, k: int = NEIGHBOURS) -> RealNeighbours:
 def kid_and_precision_recall(real: RealNeighbours, fake: Tensor) -> dict[str, float]:
     """`kid`, `knn_precision` and `knn_recall` of fake features (M, dim), exact over all images.
 
-    KID: as `kid`. Improved precision (Kynkäänniemi et al. 2019, arXiv 1904.06991, eq. 1 and 2):
-    share of fake images that lie within a real image's distance to its k-th nearest real neighbour;
-    recall: the same with real and fake exchanged. 5,000 x 1,280 take 1.5 s on one thread.
+    KID: unbiased squared MMD with the kernel (x·y / dim + 1)³ (Bińkowski et al. 2018, arXiv
+    1801.01401, section 4), so it can be negative. Improved precision (Kynkäänniemi et al. 2019,
+    arXiv 1904.06991, eq. 1 and 2): share of fake images that lie within a real image's distance to
+    its k-th nearest real neighbour; recall: the same with real and fake exchanged. 5,000 x 1,280
+    take 1.5 s on one thread.
     """
-    check_pair(real.side.features, fake, least=real.k + 1)
+    _check_pair(real.side.features, fake, least=real.k + 1)
     side = _side(fake, real.centre, real.k)
     reach, kernel = _within(side, real.k)
     across, precise, recalled = 0.0, 0, torch.zeros(len(real.reach), dtype=torch.bool)
@@ -111,57 +108,7 @@ def _cubed(products: Tensor, x: _Side, y: _Side, rows: slice) -> Tensor:
     return kernel.square().mul_(kernel)
 
 
-# --- KID in float64, as papers report it ----------------------------------------------------------
-
-
-def kid(
-    features_real: Tensor | NDArray[np.floating[Any]],
-    features_fake: Tensor | NDArray[np.floating[Any]],
-) -> float:
-    """Kernel distance: unbiased squared MMD with the kernel (x·y / dim + 1)³.
-
-    Bińkowski et al. 2018 (arXiv 1801.01401), section 4. Features (N, dim) and (M, dim), at least
-    two each; without bias at any N and M, so it can be negative. Memory grows with N² and M².
-    """
-    real, fake = float64(features_real), float64(features_fake)
-    check_pair(real, fake, least=2)
-    n, m = len(real), len(fake)
-    within_real = _kernel(real, real)
-    within_fake = _kernel(fake, fake)
-    return float(
-        (within_real.sum() - within_real.trace()) / (n * (n - 1))
-        + (within_fake.sum() - within_fake.trace()) / (m * (m - 1))
-        - 2 * _kernel(real, fake).mean()
-    )
-
-
-def kid_of_subsets(
-    features_real: Tensor | NDArray[np.floating[Any]],
-    features_fake: Tensor | NDArray[np.floating[Any]],
-    rng: np.random.Generator | np.random.RandomState,
-    subsets: int = 100,
-    subset_size: int = 1000,
-) -> tuple[float, float]:
-    """Mean and standard deviation of `kid` over random subsets, the form that papers report."""
-    real, fake = float64(features_real), float64(features_fake)
-    check_pair(real, fake, least=subset_size)
-    values = [
-        kid(
-            real[rng.choice(len(real), subset_size, replace=False)],
-            fake[rng.choice(len(fake), subset_size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
-
-
-def _kernel(x: Array, y: Array) -> Array:
-    kernel: Array = (x @ y.T / x.shape[1] + 1) ** 3
-    return kernel
-
-
-def check_pair(real: Tensor | Array, fake: Tensor | Array, least: int) -> None:
-    """Both sides' features are alike and enough, or a StudyError says what is not."""
+def _check_pair(real: Tensor, fake: Tensor, least: int) -> None:
     if real.shape[1] != fake.shape[1]:
         raise StudyError(f"{real.shape[1]} real features but {fake.shape[1]} fake ones")
     if min(len(real), len(fake)) < least:
