@@ -15,7 +15,7 @@ from study import features
 from study.datasets import images
 from study.errors import StudyError
 from study.losses import load
-from study.measures import image_sets, neighbours
+from study.measures import image_sets, neighbours, triangle_manifold
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures.image_sets import open_set
@@ -532,3 +532,12 @@ def test_only_inceptions_distance_is_called_fid():
     assert next(score.report(inception)).startswith("FID: ")
     for other in ("lite0", "inception-0123abcd"):
         assert "FID" not in "\n".join(score.report(replace(found, features=other)))
+
+
+def test_a_data_set_has_its_own_measure_asked(monkeypatch):
+    assert "f1" not in measure.diverged(CONFIG)
+    assert "f1" not in measure.at_best(None, CONFIG, torch.zeros(1, 64))
+    monkeypatch.setattr(triangle_manifold, "of_generator", lambda generator, *_: {"f1": generator})
+    monkeypatch.setitem(data.SETS, "mnist", replace(toy_set(), measure="triangle_manifold"))
+    assert measure.diverged(CONFIG)["f1"] == 0
+    assert measure.at_best(0.5, CONFIG, torch.zeros(1, 64))["f1"] == 0.5

@@ -23,8 +23,8 @@ THREADS, AHEAD = 4, 16
 ORIENTATION = 0x0112  # EXIF's tag
 # Formats whose files hold no pictures of their own, or are run by another program to get at them.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-# Pillow warns of images half as large as those it refuses; MOST_PIXELS refuses both, by name.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Pillow's warnings name no file. What they are about is refused by MOST_PIXELS, or does not matter.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 TURNED = "turned as their EXIF orientation says"
 TRANSPARENT = "transparent, laid on white"

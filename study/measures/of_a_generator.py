@@ -1,9 +1,11 @@
 """What is measured on a generator: distances to held-out and to training images, samples; once a
 run KID, precision and recall; and on triangles precision and recall of the manifold."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,8 @@ from study.errors import StudyError
 from study.losses import load
 from study.measures import columns, neighbours
 from study.measures import frechet as fid
-from study.measures import triangle_manifold as manifold
 from study.settings.config import RunConfig
-from study.training.networks import Generator, Prior
+from study.training.networks import Generator
 
 GENERATE_BATCH = 250
 
@@ -92,13 +93,13 @@ def extractor_of(name: str, device: str) -> features.Extractor:
 def at_best(generator: Generator, config: RunConfig, z: Tensor) -> dict[str, float]:
     """What is measured once a run, of the generator of its least distance in evaluation mode.
 
-    On triangles precision, recall and F1 on the manifold. With a second extractor the Fréchet
-    distance `fid_second` in its features and, in the first one's, KID and k-NN precision and
-    recall: each of the images of z (N, 64) beside as many held-out ones, those of `fid`.
+    What its data set alone has (triangles: precision, recall and F1). With a second extractor the
+    Fréchet distance `fid_second` in its features and, in the first one's, KID and k-NN precision
+    and recall: each of the images of z (N, 64) beside as many held-out ones, those of `fid`.
     """
     found: dict[str, float] = {}
-    if config.dataset == "triangles":
-        found |= precision_and_recall(generator, load(config.loss).prior, config.device)
+    if own := own_measure(config.dataset):
+        found |= own.of_generator(generator, load(config.loss).prior, config.device)
     if config.second_features is not None:
         images = torch.cat(list(generate(generator, z)))
         second = extractor_of(config.second_features, config.device)
@@ -125,20 +126,20 @@ def diverged(config: RunConfig) -> dict[str, float]:
     """What is measured of a generator that is not finite: no distance is small enough."""
     taken = distances(config.dataset, config.num_images)
     found = columns.diverged(tuple(each for each in columns.DISTANCES if each.name in taken))
-    if config.dataset == "triangles":
-        found |= columns.diverged(columns.MANIFOLD)
+    if own := own_measure(config.dataset):
+        found |= columns.diverged(own.COLUMNS)
     if config.second_features is not None:
         found |= columns.diverged(columns.SECOND)
     return found
 
 
-def precision_and_recall(generator: Generator, prior: Prior, device: str) -> dict[str, float]:
-    """Precision, recall and F1 on the manifold of triangles, of a generator in evaluation mode."""
-    images = data.load("triangles", "held_out")[: manifold.NUM_IMAGES].to(device)
-    shares = manifold.precision_recall(generator, images, prior=prior)
-    # `precision` alone is a run's arithmetic in every table.
-    renamed = {"precision": "manifold_precision", "recall": "manifold_recall"}
-    return {renamed.get(name, name): value for name, value in shares.items()}
+def own_measure(dataset: str) -> Any:
+    """The module of this folder that measures on this data set alone, where the set names one.
+
+    It has `of_generator(generator, prior, device)`, and its COLUMNS.
+    """
+    name = data.find(dataset).measure
+    return importlib.import_module(f"study.measures.{name}") if name else None
 
 
 def best_generator(folder: Path, config: RunConfig) -> Generator:

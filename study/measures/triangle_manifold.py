@@ -17,7 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from study import datasets
 from study.errors import StudyError
+from study.measures import columns
 from study.measures.triangle_distance import (
     DELTA,
     NEIGHBOURS,
@@ -30,7 +32,7 @@ from study.measures.triangle_distance import (
     summary,
     unit,
 )
-from study.training.networks import Prior, draw_z
+from study.training.networks import Generator, Prior, draw_z
 
 GeneratorFunction = Callable[[Tensor], Tensor]
 
@@ -45,6 +47,8 @@ RECIPE = {
     "recall_starts": f"{Z_STARTS} neighbours",
     "recall_z": "kept in [-1, 1] for the uniform prior, free for the normal one",
 }
+
+COLUMNS = columns.MANIFOLD
 
 FRESH_Z = 8192
 Z_CHUNK = 256
@@ -240,3 +244,12 @@ def precision_recall(
         "precision_distance": found.median().item(),
         "recall_distance": reached.median().item(),
     }
+
+
+def of_generator(generator: Generator, prior: Prior, device: str) -> dict[str, float]:
+    """`precision_recall` of a generator in evaluation mode, named as in the tables."""
+    images = datasets.load("triangles", "held_out")[:NUM_IMAGES].to(device)
+    shares = precision_recall(generator, images, prior=prior)
+    # `precision` alone is a run's arithmetic in every table.
+    renamed = {"precision": "manifold_precision", "recall": "manifold_recall"}
+    return {renamed.get(name, name): value for name, value in shares.items()}

@@ -71,7 +71,7 @@ def finish(
         evaluations.append(diverged)
         write_records(folder, evaluations, curves)
         run.log(folder, f"diverged at step {state['step']}: {reason}")
-    elif config.dataset == "triangles" or config.second_features:
+    elif measure.own_measure(config.dataset) or config.second_features:
         best = min(evaluations, key=lambda row: row["fid"])
         best |= measure.at_best(best_generator(folder, config), config, evaluation_z(config))
         require_held()
