@@ -62,8 +62,8 @@ collect: .venv/ready  ## bring finished runs into results/*.parquet
 losses: .venv/ready  ## the losses, with their sources, defaults and ranges
 	$(STUDY) losses
 
-data: .venv/ready  ## find or fetch and check DATASET=fashion_mnist
-	$(if $(DATASET),$(STUDY) data $(DATASET) $(FLAGS),$(error say which: make data DATASET=fashion_mnist))
+data: .venv/ready  ## the data sets; DATASET=fashion_mnist: find or fetch it, and check it
+	$(STUDY) data $(DATASET) $(FLAGS)
 
 fid: .venv/ready  ## the distance between two sets of images: A=folder B=folder
 	$(if $(and $(A),$(B)),$(STUDY) fid "$(A)" "$(B)" $(DEVICE:%=--device %) $(FLAGS),$(error say which: make fid A=real/ B=generated/))

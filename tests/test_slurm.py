@@ -621,7 +621,8 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(empty, t
             command, env=environment, check=True, capture_output=True, text=True
         ).stdout
         if name == "slurm":
-            assert text.startswith("0 runs submitted in 0 jobs; 3 were in the queue\n")
+            assert "runs submitted" not in text
+            assert "3 runs are in the queue already\n" in text
         tables.append(pd.read_parquet(tmp_path / name / "results/tiny.parquet"))
     assert len(tables[0]) == 6
     pd.testing.assert_frame_equal(*(table.drop(columns="wall_s") for table in tables))

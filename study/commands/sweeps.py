@@ -128,6 +128,9 @@ def train_all(
             scheduler.submit(found.open(retries))
             print("`make status` tells how it goes; `make cancel` takes the jobs back")
             return
+        there = len(scheduler.carried())
+        if there:
+            print(f"{there} runs are in the queue already")
     if found.left():
         try:
             drive(found, scheduler, show, retries, max_failures)

@@ -17,6 +17,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import (
+    is_bool_dtype,
+    is_integer_dtype,
+    is_numeric_dtype,
+    is_string_dtype,
+)
 
 from study import files
 from study.errors import StudyError
@@ -57,6 +63,8 @@ AFTER_OWN = [
     *["processor", "torch", "commit", "definition", "config"],
 ]
 KEY = ["sweep", "loss", "dataset", "number", "step"]
+MEASURED_ALWAYS = ("d_steps", "g_steps", "images", "flops", "wall_s", "fid", "fid_train")
+KINDS = {"int64": (int,), "float64": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def table_path(results: Path, sweep: str) -> Path:
@@ -83,19 +91,30 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
 
 
 def require_columns(path: Path, table: pd.DataFrame) -> None:
-    """StudyError where a table lacks what every row says, or says it in another type."""
-    problem = None
-    for name in (*KEY, "status", "fid", "wall_s", "config"):
-        if name not in table:
-            problem = f"it has no column {name}"
-        elif not (table.empty or table[name].dtype == DECLARED[name].dtype):
-            problem = f"{name} is {table[name].dtype}"
-        if problem:
-            break
-    if problem is None and not table["status"].isin(DONE).all():
+    """StudyError where a table lacks what every row says, or says something in another type."""
+    needed = (*KEY, *MEASURED_ALWAYS, "status", "features", "commit", "config")
+    lacking = [name for name in needed if name not in table]
+    other = [name for name in table if name in DECLARED and not is_as_declared(table[name])]
+    if lacking:
+        problem = f"it has no column {lacking[0]}"
+    elif other:
+        problem = f"{other[0]} is {table[other[0]].dtype}"
+    elif not table["status"].isin(DONE).all():
         problem = "a status is neither ok nor diverged"
-    if problem:
-        raise StudyError(f"{path} is no table of results: {problem}; {files.KEPT}")
+    else:
+        return
+    raise StudyError(f"{path} is no table of results: {problem}; {files.KEPT}")
+
+
+def is_as_declared(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds the type that it is declared with, or nothing at all."""
+    declared, kind = DECLARED[str(column.name)].dtype, column.dtype
+    if column.isna().all():
+        return declared not in ("int64", "bool") or column.empty
+    if declared in ("int64", "float64"):
+        is_kind = is_integer_dtype if declared == "int64" else is_numeric_dtype
+        return is_kind(kind) and not is_bool_dtype(kind)
+    return is_bool_dtype(kind) if declared == "bool" else is_string_dtype(column)
 
 
 def require_names(path: Path, table: pd.DataFrame) -> None:
@@ -157,7 +176,26 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     for name in ("own", "evaluate_every"):
         del shared[name]
     # d_steps of the configuration is the run's length, of a row the steps taken so far.
-    return [shared | evaluation for evaluation in result["evaluations"]]
+    rows = [shared | evaluation for evaluation in result["evaluations"]]
+    problem = next(filter(None, map(wrong_with, rows)), None)
+    if problem is not None:
+        print(f"{path}: {problem}; the run is left out", file=sys.stderr)
+        return []
+    return rows
+
+
+def wrong_with(row: dict[str, Any]) -> str | None:
+    """What a row lacks or says in another type than is declared; None where nothing is wrong."""
+    for name in (*KEY, *MEASURED_ALWAYS):
+        if row.get(name) is None:
+            return f"an evaluation has no {name}"
+    for name, value in row.items():
+        kinds = KINDS.get(DECLARED[name].dtype) if name in DECLARED else None
+        if kinds is not None and value is not None and type(value) not in kinds:
+            return f"{name} = {str(value)[:80]!r} is no {DECLARED[name].dtype}"
+        if type(value) is int and abs(value) >= 2**63:
+            return f"{name} has {len(str(value))} digits"
+    return None
 
 
 def collect(results: Path, sweep: str) -> pd.DataFrame:
