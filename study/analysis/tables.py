@@ -1,5 +1,6 @@
 """A search's table, and those of the sweeps that belong to it: what figures and report show."""
 
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import pandas as pd
 
 from study.analysis import examples
 from study.errors import StudyError
+from study.runs.folder import results_folder
 from study.runs.table import hyperparameters, read_table, table_path, winners
 from study.settings import shipped
 from study.settings.config import SweepConfig, load_sweep, load_sweeps
@@ -87,6 +89,15 @@ def read_measured(results: Path) -> dict[str, pd.DataFrame]:
     """The tables of how the measures behave that there are, as figures ask for them."""
     tables = {name: measured(results, name) for name in ("behaviour", "agreement", "convergence")}
     return {name: table for name, table in tables.items() if len(table)}
+
+
+def nearest_results() -> Path:
+    """STUDY_RESULTS, results/ here, or that of the nearest folder above: notebooks lie in one."""
+    here = results_folder()
+    if "STUDY_RESULTS" in os.environ or here.is_dir():
+        return here
+    above = (folder / "results" for folder in Path.cwd().parents)
+    return next((results for results in above if results.is_dir()), here)
 
 
 def is_search(config: SweepConfig) -> bool:
