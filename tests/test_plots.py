@@ -468,11 +468,6 @@ def test_hyperparameters_of_every_kind_have_a_panel():
     ]
     assert words == [["none", "batch", "spectral"]]
     assert "batch norm in D" not in [axes.get_xlabel() for axes in figure.axes]
-    assert scores.is_choice(number % 2 == 0)
-    assert scores.is_choice(pd.Series(["a", "b"]))
-    assert scores.is_choice(pd.Series([1, 5, 5]))
-    assert not scores.is_choice(pd.Series([0.1, 0.2]))
-    assert not scores.is_choice(pd.Series(range(100)))
 
 
 def test_a_log_axis_shows_a_power_of_ten():

@@ -186,15 +186,6 @@ def dataset_order(runs: pd.DataFrame) -> list[str]:
     return sorted(set(runs["dataset"]), key=datasets.place)
 
 
-# Hyperparameters
-
-
-def is_choice(values: "pd.Series[Any]") -> bool:
-    """Whether a hyperparameter's values are words, yes or no, or few whole numbers."""
-    number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return not number or (values.nunique() < 6 and bool((values % 1 == 0).all()))
-
-
 # Tables
 
 
