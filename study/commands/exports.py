@@ -1,4 +1,4 @@
-"""Commands for other programs: the main table as CSV and LaTeX."""
+"""Commands beyond this program: the main table as CSV and LaTeX, others' tables compared."""
 
 from __future__ import annotations
 
@@ -31,3 +31,28 @@ def export(
         text = exports.latex(table)
         files.write_atomically(latex, lambda path: path.write_text(text, encoding="utf-8"))
         print(latex)
+
+
+def compare(
+    mine: Annotated[str, typer.Argument(help="A table (Parquet or CSV), or TABLE:LOSS.")],
+    theirs: Annotated[str, typer.Argument(help="What to compare it with, named likewise.")],
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="A number is the same setting and seed on both sides.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Whether one loss is better than another, at which budget and how sure, by any tables.
+
+    Columns: loss, number (of the setting), fid; a diverged run is infinite.
+    """
+    from study.analysis import compare as comparison
+
+    found = comparison.compare(mine, theirs, dataset, paired)
+    if as_json:
+        rows = [{"words": each.words, "budgets": each.table.to_dict("records")} for each in found]
+        print(files.strict_json(rows, indent=1))
+        return
+    for each in found:
+        print(each.words)
+        print(each.table.round(4).to_string(index=False), end="\n\n")

@@ -1,0 +1,149 @@
+"""`study compare`: the verdict's rule on tables from anywhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from study import cli
+from study.analysis import compare
+from study.analysis.statistics import ratio_interval, told_apart
+from study.errors import StudyError
+
+ROOT = Path(__file__).parent.parent
+MINI = str(ROOT / "results/mini.parquet")
+
+
+def table(loss, fid, **more):
+    return pd.DataFrame({"loss": loss, "number": range(len(fid)), "fid": fid} | more)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """mine.csv, 0.8 times as far as theirs.csv (forty settings, one of each diverged)."""
+    monkeypatch.chdir(tmp_path)
+    theirs = np.exp(np.random.default_rng(0).normal(3, 0.4, 40))
+    mine = 0.7 * np.exp(np.random.default_rng(1).normal(3, 0.4, 40))
+    mine[3] = theirs[5] = np.inf
+    table("mine", mine).to_csv("mine.csv", index=False)
+    table("theirs", theirs).to_csv("theirs.csv", index=False)
+    return mine, theirs
+
+
+def test_the_numbers_are_the_statistics_own(files):
+    mine, theirs = files
+    (found,) = compare.compare("mine.csv", "theirs.csv")
+    wanted = told_apart(mine, theirs, [1, 2, 5, 10])
+    assert found.table["budget"].tolist() == [1, 2, 5, 10]
+    assert found.table["chance"].tolist() == wanted.chance.tolist()
+    assert found.table["judged"].tolist() == [True, True, True, False]
+    assert found.table["p"].tolist() == pytest.approx(wanted.p.tolist(), abs=0.01)
+    ratio = ratio_interval(mine, theirs, [1, 2, 5, 10])
+    assert found.table["ratio_high"].tolist() == ratio.high.tolist()
+    assert found.words.startswith("mine is better than theirs at a budget of 1, 2 and 5 settings (")
+    assert "40 settings of it, 40 of the other" in found.words
+    (other,) = compare.compare("theirs.csv", "mine.csv")
+    assert other.words.startswith("theirs is worse than mine at a budget of 1, 2 and 5 settings (")
+
+
+def test_parquet_checkpoints_and_status_say_the_same_as_one_row_a_run(files):
+    mine, _ = files
+    rows = table("mine", np.where(np.isinf(mine), np.nan, mine))
+    rows["status"] = np.where(np.isinf(mine), "diverged", "ok")
+    early = rows.assign(fid=2 * rows["fid"].fillna(1))
+    pd.concat([early, rows]).to_parquet("mine.parquet")
+    (one,), (other,) = (compare.compare(f, "theirs.csv") for f in ("mine.csv", "mine.parquet"))
+    pd.testing.assert_frame_equal(one.table, other.table)
+    assert one.words == other.words
+
+
+def test_paired_settings_are_told_apart_by_less(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(2)
+    setting = np.exp(rng.normal(3, 0.6, 48))
+    mine = 0.93 * setting * np.exp(rng.normal(0, 0.05, 48))
+    shuffled = table("b", setting).sample(frac=1, random_state=0)
+    table("a", np.append(mine, 1.0)).to_csv("a.csv", index=False)
+    shuffled.to_csv("b.csv", index=False)
+    (alone,), (pairs,) = (compare.compare("a.csv", "b.csv", paired=p) for p in (False, True))
+    assert "not told apart" in alone.words
+    assert "a is better than b at a budget of 1" in pairs.words
+    assert "48 settings of it, 48 of the other, paired" in pairs.words
+
+
+def test_the_committed_tables_may_be_asked():
+    (found,) = compare.compare(f"{MINI}:wgan", f"{MINI}:ns", "fashion_mnist")
+    assert found.words.startswith("WGAN is worse than NS GAN at a budget of ")
+    every = compare.compare(f"{MINI}:ls", MINI, "fashion_mnist")
+    assert len(every) == 8
+    assert any("LS GAN (A) is not told apart from LS GAN (B)" in each.words for each in every)
+
+
+def test_the_command_prints_words_and_strict_json(files):
+    done = CliRunner().invoke(cli.app, ["compare", "mine.csv", "theirs.csv"])
+    assert done.exit_code == 0
+    assert "mine is better than theirs" in done.output
+    done = CliRunner().invoke(cli.app, ["compare", "mine.csv", "theirs.csv", "--json"])
+    (found,) = json.loads(done.output, parse_constant=pytest.fail)
+    assert found["budgets"][3]["ratio_high"] is None  # open
+    assert found["budgets"][0]["chance"] > 0.7
+
+
+def test_seven_settings_are_too_few(files):
+    table("mine", [1.0] * 7).to_csv("few.csv", index=False)
+    (found,) = compare.compare("few.csv", "theirs.csv")
+    assert "too few to judge (7 settings of it, 40 of the other; 8 of each are" in found.words
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fid": [1.0, None]}, "a.csv: 1 rows have no fid; a diverged run is inf, or of status"),
+        ({"fid": [1.0, "x"]}, "a.csv: 1 rows have no fid"),
+        (
+            {"features": ["lite0", "inception"]},
+            "a.csv: rows of features inception, lite0; keep one",
+        ),
+        ({"dataset": ["a", "b"]}, "a.csv: rows of dataset a, b; --dataset names one"),
+        (
+            {"features": ["lite0"] * 2},
+            "a.csv is of features lite0, b.csv of inception: they cannot",
+        ),
+        ({"loss": ["a", "b"]}, "a.csv has losses a, b; name one: a.csv:a"),
+        ({"seed": [0, 1], "number": [0, 0]}, "a.csv: settings with several seeds"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, changes, message):
+    monkeypatch.chdir(tmp_path)
+    table("b", [1.0, 2.0], features="inception").to_csv("b.csv", index=False)
+    pd.DataFrame(table("a", [1.0, 2.0]).to_dict("list") | changes).to_csv("a.csv", index=False)
+    with pytest.raises(StudyError) as caught:
+        compare.compare("a.csv", "b.csv")
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("source", "dataset", "message"),
+    [
+        ("no.csv", None, "no.csv: no such file"),
+        ("bad.parquet", None, "bad.parquet cannot be read: "),
+        ("bare.csv", None, "bare.csv has no column number; needed: loss, number, fid"),
+        ("mine.csv:mime", None, "mine.csv has no loss 'mime'; did you mean 'mine'? it has: mine"),
+        (f"{MINI}:ls", "fashion", f"{MINI} has no data set 'fashion'; did you mean 'fashion_mnis"),
+    ],
+)
+def test_what_is_no_table_is_said(files, source, dataset, message):
+    Path("bad.parquet").write_text("no")
+    Path("bare.csv").write_text("loss,fid\na,1\n")
+    with pytest.raises(StudyError) as caught:
+        compare.compare(source, "theirs.csv", dataset)
+    assert str(caught.value).startswith(message)
+
+
+def test_no_number_in_common_is_said(files):
+    table("x", [1.0] * 9).assign(number=range(100, 109)).to_csv("x.csv", index=False)
+    with pytest.raises(StudyError, match="x and theirs have no number in common"):
+        compare.compare("x.csv", "theirs.csv", paired=True)
