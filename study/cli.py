@@ -143,12 +143,20 @@ def print_verdict(
         bool, typer.Option("--interim", help="Also what holds at any look, however early.")
     ] = False,
     as_json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print results/FINDINGS.md.")
+    ] = False,
 ) -> None:
     """Print what the study finds: each question, its answer in words, and the numbers behind it."""
     from study.analysis import verdict
     from study.analysis.tables import read_tables
 
     tables = read_tables(results_folder(), sweep)
+    if markdown:
+        from study.analysis import findings
+
+        print(findings.page(tables), end="")
+        return
     if as_json:
         found = verdict.as_json(tables, reference, at_any_look=interim)
         print(json.dumps(found, indent=1, allow_nan=False))

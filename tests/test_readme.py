@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 from test_plots import make
 
-from study.analysis import scores, verdict
-from study.analysis.tables import paper, read_tables
-from study.analysis.verdict.search import defaults_beside_search
+from study import cli
+from study.analysis import findings, scores, verdict
+from study.analysis.tables import read_tables
 from study.losses import names, require_contract
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
         exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
     runs = scores.search(pd.read_parquet(TABLE))
     for loss, fid in runs[runs["dataset"] == "fashion_mnist"].groupby("loss")["fid"]:
-        row = rf"\b{loss} +{len(fid)}\.0 +{fid.mean():.6f}"
+        row = rf"\b{loss} +{fid.mean():.2f}".rstrip("0")
         assert re.search(row, out.getvalue()), f"{row} is not in what it prints"
 
 
@@ -51,16 +52,7 @@ def test_the_new_loss_is_one_file_and_trains(tmp_path):
 
 def test_the_table_and_its_heading_hold_the_shipped_numbers():
     tables = read_tables(ROOT / "results", "mini")
-    best = scores.best_table(tables.search, tables.seeds, paper("best_fid"))
-    default = defaults_beside_search(scores.search(tables.search))["default"]
-    rows = [
-        f"| {scores.title(loss)} | {default[dataset, loss]:.1f} | {row['best']:.1f} "
-        f"| {row['reseeded_median']:.1f} ± {row['reseeded_std']:.1f} "
-        f"| {row['paper_mean']:.1f} ± {row['paper_std']:.1f} |"
-        for (dataset, loss), row in best.iterrows()
-        if dataset == "fashion_mnist"
-    ]
-    assert "\n".join(rows) in README.read_text()
+    assert findings.main_table_in_markdown(tables, "fashion_mnist") in README.read_text()
     runs = scores.search(tables.search).groupby("dataset")["number"].agg(["nunique", "size"])
     said = " ".join(README.read_text().split())
     for count in (
@@ -71,8 +63,36 @@ def test_the_table_and_its_heading_hold_the_shipped_numbers():
         f"({runs.loc['triangles', 'size']} runs)",
     ):
         assert count in said
-    for sentence in verdict.headline(tables):
+    for sentence in verdict.headline(tables)[:3]:
         assert sentence in said
+
+
+def test_the_findings_are_the_verdicts():
+    """Else: `python -m study verdict --sweep mini --markdown > results/FINDINGS.md`."""
+    tables = read_tables(ROOT / "results", "mini")
+    assert (ROOT / "results/FINDINGS.md").read_text() == findings.page(tables)
+
+
+def test_a_newcomer_is_not_kept_long():
+    assert len(README.read_text().split()) <= 1300
+
+
+@pytest.mark.parametrize("path", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=str)
+def test_what_is_to_be_typed_exists(path):
+    """Every make target and every command of `python -m study` that a page shows."""
+    text = path.read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    code = " ; ".join(
+        re.findall(r"`([^`]+)`", text) + re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    )
+    for target in re.findall(r"(?:^|; |\n)make ([a-z]+)", code):
+        assert target in targets, target
+    commands = {
+        command.name or command.callback.__name__ for command in cli.app.registered_commands
+    }
+    commands |= {group.name for group in cli.app.registered_groups}
+    for command in re.findall(r"python -m study ([a-z]+)", code):
+        assert command in commands, command
 
 
 def test_links_lead_somewhere():
