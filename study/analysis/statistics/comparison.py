@@ -146,18 +146,18 @@ def judge(
     at the budgets whose adjusted p passes the same step. Draws are taken until nobody's naming
     depends on them (four standard errors), `most` at most; what is still open then is not named.
     """
-    draws = 100_000 if paired else 20_000
-    while True:
-        found = {
-            name: told_apart(fid, reference, budgets, paired, draws, seed)
-            for name, fid in others.items()
-        }
+    draws = dict.fromkeys(others, 100_000 if paired else 20_000)
+    found: dict[str, Comparison] = {}
+    named, unsettled = np.zeros((0, 0), bool), list(others)
+    while unsettled:
+        for name in unsettled:
+            found[name] = told_apart(others[name], reference, budgets, paired, draws[name], seed)
         p, error = (np.array([getattr(c, part) for c in found.values()]) for part in _PARTS)
-        named, sure = _named(p, alpha), _named(p + error, alpha)
-        if (sure == _named(p - error, alpha)).all() or 4 * draws > most:
-            break
-        draws *= 4
-    named = sure
+        named = _named(p + error, alpha)
+        differ = (named != _named(p - error, alpha)).any(axis=1)
+        unsettled = [n for n, open_ in zip(found, differ, strict=True) if open_]
+        unsettled = [name for name in unsettled if 4 * draws[name] <= most]
+        draws |= {name: 4 * draws[name] for name in unsettled}
     adjusted = holm([comparison.p_any for comparison in found.values()])
     return {
         name: Judgement(

@@ -142,7 +142,7 @@ class Null:
         return np.stack(columns, axis=-1)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def null_of(pattern: Pairs | Pooled, budgets: tuple[int, ...], draws: int, seed: int) -> Null:
     """The statistic's null distribution: all relabellings where they are no more than `draws`."""
     if pattern.relabellings <= draws:
