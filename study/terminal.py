@@ -36,18 +36,34 @@ MOST_RUNS = 12
 Record = dict[str, str]
 
 
-def records(rows: Sequence[Record], width: int, left: Sequence[str] = ()) -> RenderableType:
+def records(
+    rows: Sequence[Record], width: int, left: Sequence[str] = (), settings: Sequence[str] = ()
+) -> RenderableType:
     """Rows of text under their names, as a table where that fits into `width` columns.
 
-    Else a row is a line of words. Columns without any text are left out; those named in `left`
+    Where room is short, `settings` that are the same in all rows stand below it; if that is not
+    enough, a row is a line of words. Columns without any text are left out; those named in `left`
     are aligned so.
     """
     names = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
-    widths = [
-        max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in names
-    ]
-    if sum(widths) + 2 * len(names) > width:
-        return Text("\n".join(line for row in rows for line in in_words(row, names, width)))
+    if width_of(rows, names) <= width:
+        return table_of(rows, names, left)
+    same = [name for name in names if name in settings and len({row[name] for row in rows}) == 1]
+    others = [name for name in names if name not in same]
+    if others and width_of(rows, others) <= width:
+        in_all = ", ".join(f"{name} {rows[0][name]}" for name in same)
+        return Group(table_of(rows, others, left), Text(f"in all: {in_all}"))
+    return Text("\n".join(line for row in rows for line in in_words(row, names, width)))
+
+
+def width_of(rows: Sequence[Record], names: Sequence[str]) -> int:
+    """How many columns of a terminal a table of these names takes."""
+    return sum(2 + max(cell_len(text) for text in (name, *(row[name] for row in rows)))
+               for name in names)  # fmt: skip
+
+
+def table_of(rows: Sequence[Record], names: Sequence[str], left: Sequence[str]) -> Table:
+    """A table of these names' texts."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for name in names:
         table.add_column(Text(name), justify="left" if name in left else "right", no_wrap=True)
@@ -189,7 +205,8 @@ def trials(table: pd.DataFrame, width: int) -> RenderableType:
         )
     features = table["features"].iloc[0]
     caption = f"fid: smallest Fréchet distance of the run ({features} features); train: to the "
-    return Group(records(rows, width), Text(f"{caption}training images at that step", style="dim"))
+    shown = records(rows, width, settings=["step", *varied])
+    return Group(shown, Text(f"{caption}training images at that step", style="dim"))
 
 
 def value_text(value: Any) -> str:

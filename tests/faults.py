@@ -1,19 +1,24 @@
-"""Kill processes and tear files at random while a sweep of tiny runs goes on, then look at it.
+"""Send signals and tear files at random while a sweep of tiny runs goes on, then look at it.
 
-    python tests/faults.py --kills 200
+    python tests/faults.py --kills 1000
 
-Workers, drivers and collectors are killed with SIGKILL; results, claims, configurations,
-checkpoints, the table and Optuna's journal are cut off or emptied. Afterwards the sweep must be
-complete, equal to an undisturbed one in every number, trained once, and without leftovers.
+Workers, drivers and collectors get SIGKILL and every milder signal, and are stopped and let go on;
+one driver takes itself for another machine's, and is stopped for longer than a claim lives. Drivers
+find no hard links, no git, few files to open, workers that die at birth, or give up by themselves.
+Results, claims, configurations, checkpoints, the table and Optuna's journal are cut off or emptied.
+Afterwards the sweep must be complete, equal to an undisturbed one in every number, trained once,
+and without leftovers.
 Processes are forked from this one, so that a kill costs no new import of torch.
 """
 
 import argparse
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -25,9 +30,10 @@ from pathlib import Path
 import pandas as pd
 import tiny
 
+from study import files
 from study.analysis import dashboard
 from study.errors import StudyError
-from study.runs import local, progress
+from study.runs import claim, local, progress
 from study.runs import table as store
 from study.runs import workers as launch
 from study.runs.claim import claims
@@ -37,7 +43,13 @@ from study.runs.sweep import plan
 from study.settings import config
 
 FORK = multiprocessing.get_context("fork")
-PAUSE_S = 0.5  # between two faults, on average
+PAUSE_S = 0.4  # between two faults, on average
+STALE_AFTER_S, HEARTBEAT_S = 4.0, 0.5  # for all that takes itself for another machine
+SIGNALS = {
+    "worker": {"KILL": 6, "USR2": 1, "INT": 1, "TERM": 1, "HUP": 1, "STOP": 1},
+    "driver": {"KILL": 3, "INT": 1, "TERM": 1, "HUP": 1, "STOP": 1},
+    "collector": {"KILL": 1},
+}
 MORE_TRIALS = 4
 
 
@@ -47,6 +59,8 @@ class Sweep:
     def __init__(self, root: Path, trials: int) -> None:
         self.results, self.trials, self.log = root / "results", trials, root / "log.txt"
         self.processes: list[tuple[str, multiprocessing.Process]] = []
+        self.troubles: list[Callable[[], None]] = []
+        self.stopped: list[tuple[float, int]] = []
 
     def start(self, kind: str, target: Callable[[], None]) -> multiprocessing.Process:
         """Fork a process that writes to the log, in a process group of its own."""
@@ -56,7 +70,11 @@ class Sweep:
             output = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            target()
+            try:
+                target()
+            except (StudyError, OSError, KeyboardInterrupt) as error:  # as the command line does
+                print(f"{kind}: {error!r}", file=sys.stderr)
+                sys.exit(2)
 
         process = FORK.Process(target=main)
         process.start()
@@ -67,13 +85,48 @@ class Sweep:
         """The sweep's runs."""
         return plan(config.load_sweep("tiny"), trials=self.trials)
 
-    def drive(self) -> None:
+    def drive(self, train: Callable[..., str] = tiny.train, max_failures: int = 10_000) -> None:
         """What `make sweep` does."""
         status = progress.prepare(self.plan(), self.results)
         # A worker's death is a failure of its run, and a slow machine's runs die many times.
-        with local.here(tiny.train, 2, 10_000) as workers:
-            drive(status, workers, lambda _: None, retries=10_000, max_failures=10_000)
+        with local.here(train, 2, 10_000) as workers:
+            drive(status, workers, lambda _: None, 10_000, max_failures)
         self.collect()
+
+    def drive_in_trouble(self, rng: random.Random) -> Callable[[], None]:
+        """A driver on a machine that lacks something, or that gives up by itself."""
+
+        def no_hard_links() -> None:
+            def refuse(*_: object) -> None:
+                raise OSError(errno.EPERM, "Operation not permitted")
+
+            os.link = refuse  # type: ignore[assignment]
+            self.drive()
+
+        def no_git() -> None:
+            os.environ["PATH"] = "/nowhere"
+            files.commit.cache_clear()
+            self.drive()
+
+        def few_files() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            self.drive()
+
+        def gives_up() -> None:
+            self.drive(max_failures=1)
+
+        def dies_at_birth() -> None:
+            launch.work = die  # type: ignore[assignment]
+            self.drive()
+
+        def elsewhere() -> None:
+            files.machine = claim.machine = lambda: "elsewhere"  # type: ignore[assignment]
+            files.machine_key.cache_clear()
+            self.drive()
+
+        kinds = [no_hard_links, no_git, few_files, gives_up, dies_at_birth, elsewhere, elsewhere]
+        self.troubles.append(rng.choice(kinds))
+        return self.troubles[-1]
 
     def collect(self) -> None:
         """What `make collect` does, and the driver in the end."""
@@ -119,8 +172,16 @@ class Sweep:
         return store.read_table(self.results, "tiny").drop(columns=["wall_s", "commit"])
 
 
-def kill_one(victim: Sweep, rng: random.Random) -> str | None:
-    """Kill a random worker, driver or collector; its kind, or None where none is alive."""
+def die(*_: object) -> None:
+    """A worker that cannot even be imported."""
+    raise ImportError("libcudart.so: cannot open shared object file")
+
+
+def signal_one(victim: Sweep, rng: random.Random) -> str | None:
+    """Send a random worker, driver or collector a signal; its name, or None where none is alive.
+
+    What is stopped goes on later: a driver with its workers after more than a claim lives.
+    """
     living: dict[str, list[int]] = {"worker": [], "driver": [], "collector": []}
     for kind, process in victim.processes:
         if process.is_alive() and process.pid:
@@ -130,9 +191,26 @@ def kill_one(victim: Sweep, rng: random.Random) -> str | None:
     if not living[kind]:
         return None
     pid = rng.choice(living[kind])
+    [name] = rng.choices(list(SIGNALS[kind]), list(SIGNALS[kind].values()))
+    number = signal.Signals[f"SIG{name}"]
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    return kind
+        if number == signal.SIGSTOP:
+            group = kind == "driver"
+            os.killpg(pid, number) if group else os.kill(pid, number)
+            seconds = 1.5 * STALE_AFTER_S if group else rng.random() * 2
+            victim.stopped.append((time.monotonic() + seconds, -pid if group else pid))
+        else:
+            os.kill(pid, number)
+    return f"{kind} {name}"
+
+
+def go_on(victim: Sweep) -> None:
+    """Let go on what has been stopped for long enough."""
+    due = [each for each in victim.stopped if each[0] < time.monotonic()]
+    victim.stopped = [each for each in victim.stopped if each not in due]
+    for _, pid in due:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(-pid, signal.SIGCONT) if pid < 0 else os.kill(pid, signal.SIGCONT)
 
 
 def children(pid: int) -> list[int]:
@@ -165,7 +243,7 @@ def tear_one(victim: Sweep, rng: random.Random) -> str | None:
 
 
 def disturb(victim: Sweep, kills: int, rng: random.Random) -> tuple[Counter[str], Counter[str]]:
-    """Let the sweep run, with so many kills; what was killed and torn."""
+    """Let the sweep run, with so many signals; what was sent and torn."""
     killed: Counter[str] = Counter()
     torn: Counter[str] = Counter()
     while killed.total() < kills:
@@ -173,18 +251,21 @@ def disturb(victim: Sweep, kills: int, rng: random.Random) -> tuple[Counter[str]
         victim.mend()
         if victim.complete():
             victim.trials += MORE_TRIALS
-        if alive["driver"] < (2 if rng.random() < 0.1 else 1):
-            victim.start("driver", victim.drive)
+        go_on(victim)
+        if alive["driver"] < 1 + (rng.random() < 0.3) + len(victim.stopped):
+            in_trouble = rng.random() < 0.6
+            victim.start("driver", victim.drive_in_trouble(rng) if in_trouble else victim.drive)
         if alive["collector"] < 1:
             victim.start("collector", victim.collect_for_ever)
         time.sleep(rng.expovariate(1 / PAUSE_S))
-        killed.update(filter(None, [kill_one(victim, rng)]))
+        killed.update(filter(None, [signal_one(victim, rng)]))
         if rng.random() < 0.2:
             torn.update(filter(None, [tear_one(victim, rng)]))
     for _, process in victim.processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.join()
+    time.sleep(STALE_AFTER_S)  # until nothing from elsewhere counts as alive
     return killed, torn
 
 
@@ -224,10 +305,14 @@ def main() -> None:
         config.SWEEPS_FOLDER = Path(os.environ["STUDY_SWEEPS"])
         launch.SPAWN = FORK  # type: ignore[assignment]
         tiny.shrink_data()
+        files.STALE_AFTER_S = claim.STALE_AFTER_S = STALE_AFTER_S
+        claim.HEARTBEAT_S = HEARTBEAT_S
         victim = Sweep(Path(folder) / "disturbed", options.trials)
         victim.results.mkdir(parents=True)
         killed, torn = disturb(victim, options.kills, random.Random(options.seed))
-        print(f"killed {killed.total()}: {dict(killed)}; torn {dict(torn)}", flush=True)
+        troubles = Counter(each.__name__ for each in victim.troubles)
+        print(f"{killed.total()} signals: {dict(sorted(killed.items()))}", flush=True)
+        print(f"torn {dict(torn)}; drivers in trouble {dict(troubles)}", flush=True)
         victim.refuse_a_torn_table()
         victim.finish()
         undisturbed = Sweep(Path(folder) / "undisturbed", victim.trials)

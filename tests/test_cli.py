@@ -135,6 +135,18 @@ def test_runs_at_work_are_shown_with_all_that_is_known(width):
     assert max(map(len, text.splitlines())) <= width or width == 60
 
 
+def test_what_is_the_same_in_all_rows_makes_room():
+    rows = [{"no.": str(n), "fid": "12.5", "disc_iters": "1", "lr": f"0.00{n}"} for n in range(3)]
+    wide, narrow = (
+        rendered(terminal.records(rows, width, settings=["disc_iters", "lr"]), width)
+        for width in (40, 24)
+    )
+    assert "disc_iters" in wide.splitlines()[0]
+    assert narrow.splitlines()[0].split() == ["no.", "fid", "lr"]
+    assert narrow.splitlines()[-1] == "in all: disc_iters 1"
+    assert rendered(terminal.records(rows[:1], 12), 12).splitlines()[0] == "no. 0"
+
+
 def test_names_are_shown_as_they_are():
     rows = [{"loss": "[bold]ns[/bold]", "x": "[/]"}]
     assert "[bold]ns[/bold]" in rendered(terminal.records(rows, 80), 80)

@@ -51,7 +51,7 @@ def test_the_sweep_survives_random_kills_and_torn_files():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "killed 20: " in done.stdout
+    assert "20 signals: " in done.stdout
     assert done.stdout.endswith(
         "all complete, none trained twice, every number equal, nothing left behind\n"
     )

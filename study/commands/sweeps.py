@@ -107,6 +107,10 @@ def sweep(
         try:
             with terminal.live(results, at_once) as show:
                 train_all(found, scheduler, show, retries, max_failures, wait)
+        except KeyboardInterrupt:
+            for each in terminal.left_in_order(found.now()):
+                print(f"{each.run}: stopped at step {each.step:,}, kept", file=sys.stderr)
+            raise
         finally:
             table = collect_one(results, sweep)
     if not given or wait:
@@ -132,12 +136,7 @@ def train_all(
         if there:
             print(f"{there} runs are in the queue already")
     if found.left():
-        try:
-            drive(found, scheduler, show, retries, max_failures)
-        except KeyboardInterrupt:
-            for each in terminal.left_in_order(found.now()):
-                print(f"{each.run}: stopped at step {each.step:,}, kept", file=sys.stderr)
-            raise
+        drive(found, scheduler, show, retries, max_failures)
 
 
 @contextmanager
