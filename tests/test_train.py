@@ -201,7 +201,11 @@ def test_files_and_costs_of_a_run(tmp_path):
     losses = curves["d_loss_real"] + curves["d_loss_fake"] + curves["penalty"]
     assert losses.tolist() == pytest.approx(curves["d_loss"].tolist(), rel=1e-4, abs=1e-6)
     assert (tmp_path / "samples/000020.png").exists()
-    assert list((tmp_path / "events").iterdir())
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "events"), size_guidance={"images": 9}).Reload()
+    assert [image.step for image in events.Images("samples")] == [20, 25]
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
 def test_the_best_evaluations_generator_is_kept(tmp_path):

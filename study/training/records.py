@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from study import datasets as data
 from study import files as run
@@ -46,6 +49,19 @@ def write_records(
         for point in points:
             for name in point.keys() - {"step"}:
                 events.add_scalar(name, point[name], int(point["step"]))
+        samples = folder / f"samples/{evaluations[-1]['step']:06d}.png"
+        if samples.exists():
+            with Image.open(samples) as image:
+                grid = np.atleast_3d(np.asarray(image))
+            events.add_image("samples", grid, evaluations[-1]["step"], dataformats="HWC")
+
+
+def record_setting(folder: Path, config: RunConfig, fid: float) -> None:
+    """The setting and what it came to, for TensorBoard's table of hyperparameters."""
+    with SummaryWriter(str(folder / "events")) as events:
+        summaries = hparams(config.hyperparameters(), {"fid": fid})  # type: ignore[no-untyped-call]
+        for summary in summaries:
+            events.file_writer.add_summary(summary)
 
 
 def with_status(row: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +93,9 @@ def finish(
         require_held()
         write_records(folder, evaluations, curves)
     require_held()
+    # Infinite where the run diverged, whatever its checkpoints had reached.
+    score = math.inf if status == "diverged" else min(row["fid"] for row in evaluations)
+    record_setting(folder, config, score)
     run.write_json(
         folder / "result.json",
         {
