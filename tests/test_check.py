@@ -263,8 +263,13 @@ def test_a_graphs_step_is_the_plain_one(machine, pretended_gpu, loss, monkeypatc
 
 def test_steps_keep_to_their_device():
     """On `meta` a tensor of another device raises; nothing does before values are asked for."""
-    with pytest.raises((NotImplementedError, RuntimeError), match="meta tensor"):
-        training.curves(training.config("dragan", "meta"))
+    for steps in (
+        lambda: training.curves(training.config("dragan", "meta")),
+        lambda: replay.replay("dragan", "meta"),
+        lambda: replay.replay("vae", "meta", torch.float32),
+    ):
+        with pytest.raises((NotImplementedError, RuntimeError), match="meta tensor"):
+            steps()
 
 
 # ---- the released graphs -------------------------------------------------------------------------
