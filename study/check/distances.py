@@ -101,7 +101,7 @@ def own_inception(machine: Machine) -> Callable[[Tensor], Tensor]:
 def real_against_real(machine: Machine) -> str:
     """Inception, 10,000 real Fashion-MNIST images against 10,000 others, beside the paper's."""
     if not machine.device.startswith("cuda"):
-        raise NotTried("20,000 images through Inception: minutes on a GPU, half an hour here")
+        raise NotTried("20,000 images through Inception are a matter for a GPU")
     extractor = loaded("inception", machine)
     train, held_out = (data.load("fashion_mnist", split) for split in ("train", "held_out"))
     sides = []
