@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -626,6 +627,40 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(empty, t
         tables.append(pd.read_parquet(tmp_path / name / "results/tiny.parquet"))
     assert len(tables[0]) == 6
     pd.testing.assert_frame_equal(*(table.drop(columns="wall_s") for table in tables))
+
+
+@pytest.mark.slurm
+def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(empty, tmp_path):
+    environment = tiny.environment(tmp_path, trials=2, steps=40, every=20)
+    broken = tmp_path / "broken.toml"
+    broken.write_text(ONE_MACHINE.with_suffix(".toml").read_text() +
+                      '\nslurm_setup = ["echo no such module >&2", "exit 3"]\n')  # fmt: skip
+    command = [sys.executable, HERE / "tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "--cluster", "slurm", "--resources", broken, "--wait"],
+        env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert re.search(r"error: no run was taken: no such module \(.*_log.err\)", done.stderr)
+    assert done.stdout.count("runs submitted") == 1
+
+
+@pytest.mark.slurm
+def test_cancel_ends_a_waiting_driver_too(empty, tmp_path):
+    environment = tiny.environment(tmp_path, trials=2, steps=40_000, every=40_000)
+    command = [sys.executable, HERE / "tiny.py"]
+    options = ["--sweep", "tiny", "--device", "cpu", "--cluster", "slurm", "--wait"]
+    waiting = subprocess.Popen([*command, "sweep", *options], env=environment, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert waiting.stdout.readline() == "2 runs submitted in 1 jobs; 0 were in the queue\n"
+    cancel = [*command, "cancel", "--sweep", "tiny"]
+    said = subprocess.run(cancel, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "tiny: 1 jobs cancelled\n"
+    output, errors = waiting.communicate(timeout=120)
+    assert waiting.returncode == 2
+    assert "error: the sweep was cancelled; `make sweep` goes on from here\n" in errors
+    assert "runs submitted" not in output
+    until(lambda: not slurm.queue())
 
 
 @pytest.mark.slurm

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 from study import datasets as data
@@ -22,18 +23,21 @@ def predicted_flops(configs: Sequence[RunConfig]) -> int:
         return count_flops(examples[key], data.image_shape(examples[key].dataset))
 
     @cache
-    def g_steps(key: Hashable, disc_iters: int, d_steps: int) -> int:
-        loss = load_loss(examples[key].loss)(**examples[key].own)
-        return sum(loss.g_turn(step, disc_iters) for step in range(d_steps))
+    def g_steps(key: Hashable, name: str, disc_iters: int) -> list[int]:
+        """After how many D steps G has had how many."""
+        loss = load_loss(name)(**examples[key].own)
+        return list(accumulate(loss.g_turn(step, disc_iters) for step in range(longest)))
 
     keys: list[Hashable] = [
         (c.loss, data.image_shape(c.dataset), c.normalisation, c.width) for c in configs
     ]
     examples = dict(zip(keys, configs, strict=True))
+    first = {config.loss: key for key, config in zip(keys, configs, strict=True)}
+    longest = max((config.d_steps for config in configs), default=0)
     total = 0
     for key, config in zip(keys, configs, strict=True):
         d_flops, g_flops = per_step(key)
-        g_times = g_steps(key, config.disc_iters, config.d_steps)
+        g_times = g_steps(first[config.loss], config.loss, config.disc_iters)[config.d_steps - 1]
         total += config.d_steps * d_flops + g_times * g_flops
     return total
 
