@@ -21,6 +21,7 @@ from test_plots import make
 from typer.testing import CliRunner
 
 from study.analysis import examples, figures, report, scores, verdict
+from study.analysis.figures import style
 from study.analysis.tables import read_tables, searches
 from study.cli import app
 from study.errors import StudyError
@@ -147,6 +148,19 @@ def test_a_figure_is_written_whole_or_not_at_all(one_set, tmp_path, monkeypatch)
     files = {f"{name}.{end}" for name in names for end in ("svg", "png")}
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == files
     assert {path.name for path in written} == files
+
+
+@pytest.mark.parametrize("kind", ["budget_flops", "defaults", "seeds"])
+def test_committed_figures_show_the_committed_tables(kind, tmp_path):
+    """What is drawn, not its bytes: the last digits may differ between processors."""
+    number = re.compile(r"-?\d+\.?\d*")
+    tables = read_tables(ROOT / "results", "mini")
+    for name, make_figure in figures.of_kind(kind, tables.frames()):
+        (drawn, _), committed = style.save(make_figure(), tmp_path / name), f"mini/{name}.svg"
+        texts = [path.read_text() for path in (drawn, ROOT / "analysis" / "figures" / committed)]
+        assert number.sub("", texts[0]) == number.sub("", texts[1])
+        ours, theirs = ([float(found) for found in number.findall(text)] for text in texts)
+        assert ours == pytest.approx(theirs, abs=0.02)
 
 
 def test_tables_that_are_not_there(tmp_path):
