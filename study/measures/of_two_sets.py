@@ -166,7 +166,7 @@ def _measured(images: ImageSet, n: int | None, extractor: Extractor, bar: Bar) -
 
 
 def _hash(image: Tensor) -> bytes:
-    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
 
 
 # --- Their distance -------------------------------------------------------------------------------
