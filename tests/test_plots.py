@@ -608,6 +608,15 @@ def test_hard_tables_give_a_figure_or_a_line(name):
         assert not re.search(r"\bnan\b|\n", said), label
 
 
+@pytest.mark.parametrize("kind", ["headline", "budget_flops", "settings", "seeds"])
+@pytest.mark.filterwarnings("error")
+def test_a_distance_of_0_has_a_place_in_the_layout(kind):
+    table = make(("ns",), n=6)
+    table = table.assign(fid=table["fid"].where(table["number"] != 0, 0.0))
+    for _, make_figure in figures.of_kind(kind, {"search": table}):
+        make_figure().draw_without_rendering()
+
+
 def test_figures_of_a_table_without_rows_or_columns_are_none():
     assert figures.of({"search": NONE}) == {}
     names = figures.of({"search": make(n=2).drop(columns=["fid_train", "flops"])})

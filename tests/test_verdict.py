@@ -512,3 +512,15 @@ def test_no_figure_library_is_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_setting_or_a_distance_of_0_is_no_nan():
+    one = scores.search(make(("ns", "vae"), n=1))
+    assert "nan" not in search.defaults(one).answer
+    assert "of the searched settings" not in search.defaults(one).answer
+    table = make(("ns", "vae"), n=6, fid_report=30.0)
+    table["fid"] = table["fid"].where(table["number"] != 2, 0.0)
+    assert search.defaults_beside_search(scores.search(table))["ratio"].isna().all()
+    assert "Diverged" not in search.defaults(scores.search(table)).answer
+    assert search.flattery_of_choice(table)["ratio"].isna().all()

@@ -172,7 +172,12 @@ def end_labels(
 
     To be called when the limits are final; `colours` where they are not the losses' own.
     """
-    finite = {loss: end for loss, end in ends.items() if np.isfinite(end[1])}
+    positive = axes.get_yscale() == "log"  # which has no place for 0
+    finite = {
+        loss: end
+        for loss, end in ends.items()
+        if np.isfinite(end[1]) and not (positive and end[1] <= 0)
+    }
     scaled = axes.transScale.transform(np.array(list(finite.values())).reshape(-1, 2))
     points = axes.transLimits.transform(scaled)
     places = _apart(points[:, 1], 11 * axes.figure.dpi / (72 * 0.8 * axes.bbox.height))

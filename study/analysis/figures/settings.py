@@ -63,8 +63,8 @@ def axes_of_loss(loss: str, table: pd.DataFrame) -> dict[str, Hyperparameter]:
 def _effect(axes: Axes, own: pd.DataFrame, axis: Hyperparameter) -> None:
     """Score against one hyperparameter; diverged runs as crosses on the top edge."""
     log_distance(axes.yaxis, own["fid"])
-    x, top = own[axis.name], axes.get_ylim()[1]
-    fid, color = own["fid"].clip(upper=top), style_of(own["loss"].iloc[0])["color"]
+    x, (bottom, top) = own[axis.name], axes.get_ylim()
+    fid, color = own["fid"].clip(bottom, top), style_of(own["loss"].iloc[0])["color"]
     if axis.choices:
         is_text = any(isinstance(choice, str) for choice in axis.choices)
         values = sorted(x.unique(), key=axis.choices.index if is_text else None)

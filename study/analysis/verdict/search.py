@@ -101,7 +101,7 @@ def defaults_beside_search(runs: pd.DataFrame) -> pd.DataFrame:
             default = float(own.loc[own["number"] == 0, "fid"].iloc[0])
             searched = own.loc[own["number"] != 0, "fid"]
             best = own["fid"].min()
-            ratio = default / best if np.isfinite(best) else np.nan
+            ratio = default / best if np.isfinite(best) and best > 0 else np.nan
             rows[key] = [default, best, ratio, (searched < default).mean()]
     return frame(rows, ["default", "best", "ratio", "share_better"])
 
@@ -113,15 +113,17 @@ def defaults(runs: pd.DataFrame) -> Finding:
         finite = rows[np.isfinite(rows["ratio"])]
         if finite.empty:
             continue
+        beaten, by = rows["share_better"].dropna(), ""  # of no setting there is no share
+        if len(beaten):
+            by = f"; {beaten.min():.0%} to {beaten.max():.0%} of the searched settings beat them"
         said.append(
             f"{scores.dataset_title(dataset)}: the defaults' distance is "
             f"{extremes(finite, 'ratio')} times the best found, "
-            f"{finite['ratio'].median():.2g} times in the median; "
-            f"{rows['share_better'].min():.0%} to {rows['share_better'].max():.0%} of the searched "
-            f"settings beat them."
+            f"{finite['ratio'].median():.2g} times in the median{by}."
         )
-        if len(finite) < len(rows):
-            said.append(f"Diverged with its defaults: {named(rows.drop(finite.index))}.")
+        if np.isinf(rows["default"]).any():
+            lost = named(rows[np.isinf(rows["default"])])
+            said.append(f"Diverged with its defaults: {lost}.")
     said.append("One run a default; the best is the least of many, which flatters it.")
     return Finding("How far are the authors' defaults from the best?", " ".join(said), result)
 
@@ -225,8 +227,9 @@ def flattery_of_choice(table: pd.DataFrame) -> pd.DataFrame:
         if len(ok):
             best = int(ok["selected"].to_numpy().argmin())
             selected, reported = ok["selected"].iloc[best], ok["fid"].iloc[best]
-            usual = (ok["fid"] / ok["selected"]).median()
-            rows[key] = [selected, reported, reported / selected, usual]
+            usual = (ok["fid"] / ok["selected"].where(ok["selected"] > 0)).median()
+            ratio = reported / selected if selected > 0 else np.nan
+            rows[key] = [selected, reported, ratio, usual]
     return frame(rows, ["best", "best_report", "ratio", "usual_ratio"])
 
 
