@@ -87,3 +87,12 @@ def warnings(jobs: Path) -> list[str]:
         with contextlib.suppress(StudyError):
             found.append(read_order(path.parent).warning)
     return sorted({each for each in found if each})
+
+
+def silence(count: int, jobs: Path) -> str:
+    """What it means that so many jobs have ended without a word."""
+    return (
+        f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes do "
+        f"not see {jobs}; results must lie on a disk that the nodes share "
+        "(STUDY_RESULTS names the folder); the same command submits them again"
+    )

@@ -33,6 +33,7 @@ from study.runs.orders import (
     cancellations,
     last_words,
     read_order,
+    silence,
     was_taken,
     write_order,
 )
@@ -389,12 +390,3 @@ def sbatch_text(resources: Resources, jobs: Path, count: int) -> str:
     if count > 1:
         slurm.parameters["map_count"] = count
     return str(slurm._make_submission_file_text(slurm._submitit_command_str, "NAME"))
-
-
-def silence(count: int, jobs: Path) -> str:
-    """What it means that so many jobs have ended without a word."""
-    return (
-        f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes do "
-        f"not see {jobs}; results must lie on a disk that the nodes share "
-        "(STUDY_RESULTS names the folder); the same command submits them again"
-    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from study import files as run
+from study import files
 from study.errors import StudyError
 from study.losses.base import GANLoss, Players
 from study.settings.config import RunConfig
@@ -52,8 +52,8 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
     except Exception as error:
         if isinstance(error, OSError | MemoryError) or is_whole_archive(path):
             raise
-        aside = run.set_aside(path)
-        run.log(folder, f"{path.name} is no checkpoint ({error!r}); it is kept as {aside.name}")
+        aside = files.set_aside(path)
+        files.log(folder, f"{path.name} is no checkpoint ({error!r}); it is kept as {aside.name}")
         return state
     if not isinstance(saved, dict) or saved.get("config") != config.hash:
         raise StudyError(f"{path} belongs to another configuration; delete it to start anew")
@@ -64,8 +64,10 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
     players.d_optimizer.load_state_dict(saved["d_optimizer"])
     for name, generator in streams.items():
         generator.set_state(saved["streams"][name].cpu())
-    run.log(folder, f"goes on at step {saved['step']}")
-    run.write_json(folder / "progress.json", {"step": saved["step"]})  # whoever counts begins there
+    files.log(folder, f"goes on at step {saved['step']}")
+    files.write_json(
+        folder / "progress.json", {"step": saved["step"]}
+    )  # whoever counts begins there
     return {name: saved[name] for name in state} | {"streams": streams}
 
 

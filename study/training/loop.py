@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from study import datasets as data
-from study import files as run
+from study import files
 from study.errors import StudyError
 from study.losses.base import Players
 from study.measures import of_a_generator as measure
@@ -98,7 +98,7 @@ def train(
         require_held()
         elapsed = {"wall_s": costs()["wall_s"]}
         content = checkpoint(state | elapsed, config, loss, players)
-        run.write_atomically(folder / "checkpoint.pt", lambda path: torch.save(content, path))
+        files.write_atomically(folder / "checkpoint.pt", lambda path: torch.save(content, path))
 
     def end(status: Literal["ok", "diverged"], reason: str | None) -> Outcome:
         require_held()
@@ -140,12 +140,14 @@ def train(
                 players.generator, z_evaluation[:64], folder / f"samples/{step:06d}.png"
             )
             if measures["fid"] == min(row["fid"] for row in evaluations):
-                run.write_atomically(folder / "best.pt", save_generator)
+                files.write_atomically(folder / "best.pt", save_generator)
             write_records(folder, evaluations, curves)
 
         # A checkpoint, by the clock; between curve points nothing is pending.
         stop = interrupted()
-        if not recent and (stop or at_evaluation or run.seconds_since(saved) > CHECKPOINT_EVERY_S):
+        if not recent and (
+            stop or at_evaluation or files.seconds_since(saved) > CHECKPOINT_EVERY_S
+        ):
             save()
             saved = time.monotonic()
             if stop:

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from study import datasets as data
-from study import files as run
+from study import files
 from study.losses import load
 from study.measures import of_a_generator as measure
 from study.measures.of_a_generator import best_generator
@@ -36,13 +36,13 @@ def write_records(
     folder: Path, evaluations: list[dict[str, Any]], curves: list[dict[str, float]]
 ) -> None:
     """Put metrics.jsonl and curves.parquet in place, each whole, and append TensorBoard events."""
-    lines = "".join(run.strict_json(with_status(row)) + "\n" for row in evaluations)
-    run.write_atomically(folder / "metrics.jsonl", lambda path: path.write_text(lines))
+    lines = "".join(files.strict_json(with_status(row)) + "\n" for row in evaluations)
+    files.write_atomically(folder / "metrics.jsonl", lambda path: path.write_text(lines))
     names = dict.fromkeys(name for point in curves for name in point)
     table = pa.table({name: [point.get(name) for point in curves] for name in names})
     if "g_loss" in names:
         table = table.append_column("loss_sum", pc.add(table["d_loss"], table["g_loss"]))
-    run.write_atomically(folder / "curves.parquet", lambda path: pq.write_table(table, path))
+    files.write_atomically(folder / "curves.parquet", lambda path: pq.write_table(table, path))
     with SummaryWriter(str(folder / "events")) as events:
         before = evaluations[-2]["step"] if len(evaluations) > 1 else 0
         points = [point for point in curves if point["step"] > before] + evaluations[-1:]
@@ -86,7 +86,7 @@ def finish(
         diverged = {"step": state["step"]} | costs | measure.diverged(config)
         evaluations.append(diverged)
         write_records(folder, evaluations, curves)
-        run.log(folder, f"diverged at step {state['step']}: {reason}")
+        files.log(folder, f"diverged at step {state['step']}: {reason}")
     elif measure.own_measure(config.dataset) or config.second_features:
         best = min(evaluations, key=lambda row: row["fid"])
         best |= measure.at_best(best_generator(folder, config), config, evaluation_z(config))
@@ -96,7 +96,7 @@ def finish(
     # Infinite where the run diverged, whatever its checkpoints had reached.
     score = math.inf if status == "diverged" else min(row["fid"] for row in evaluations)
     record_setting(folder, config, score)
-    run.write_json(
+    files.write_json(
         folder / "result.json",
         {
             "status": status,
@@ -139,7 +139,7 @@ def provenance(config: RunConfig) -> dict[str, str | None]:
     if config.device == "cpu":
         processor += f", {torch.backends.cpu.get_cpu_capability()}"
     return {
-        "commit": run.commit(),
+        "commit": files.commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "host": platform.node(),
