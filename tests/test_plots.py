@@ -52,7 +52,7 @@ def evaluation(loss, dataset, number, step, **more):
         "d_steps": step,
         "g_steps": step // 5,
         "images": 64 * step,
-        "flops": 1e9 * step,
+        "flops": 10**9 * step,
         "wall_s": 0.01 * step,
         "status": "ok",
         "features": "lite0",
