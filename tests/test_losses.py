@@ -199,8 +199,9 @@ def test_r1_is_at_real_images_r2_at_generated_ones_one_norm_an_image():
 @pytest.mark.parametrize(("name", "forwards"), [("ns", 3), ("rp", 4), ("ns_r1", 3), ("r3", 4)])
 def test_a_penalty_at_the_data_costs_no_forward_and_gs_real_images_one(name, forwards):
     """And the step is that of a penalty which computes D's forward for itself."""
-    x, z = torch.rand(8, 1, 28, 28), 2 * torch.rand(8, Z_DIM) - 1
-    ended = []
+    draws = torch.Generator().manual_seed(8)
+    x = torch.rand(8, 1, 28, 28, generator=draws)
+    z, ended = draw_z(8, "uniform", draws), []
     for reused in (True, False):
         loss, players = default(name), tiny_players(default(name), False)
         calls = []

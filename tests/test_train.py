@@ -7,6 +7,8 @@ import math
 import os
 import platform
 import sys
+import types
+from dataclasses import replace
 
 import emulated_graph
 import pandas as pd
@@ -323,7 +325,9 @@ def test_provenance_names_the_instruction_set(tmp_path):
 
 
 def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "study.features.second", random_features)
+    second = types.ModuleType("study.features.second")
+    second.extractor = lambda device: replace(random_features.extractor(device), name="second")
+    monkeypatch.setitem(sys.modules, second.__name__, second)
     monkeypatch.setattr(features, "names", lambda: ["random", "second"])
     config = plan(tmp_path, "ns", second_features="second", number=3)
     assert train.train(tmp_path) == "ok"
