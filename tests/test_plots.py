@@ -65,6 +65,7 @@ def evaluation(loss, dataset, number, step, **more):
         "batch_norm": number % 3 == 0,
         "clip": 0.01 * (number + 1) if loss == "wgan" else np.nan,
         "definition": 1,
+        "commit": "abc",
         "config": f"{loss}-{dataset}-{number}",
     } | more
 
