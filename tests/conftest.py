@@ -1,8 +1,21 @@
-"""What all tests begin with."""
+"""What all tests begin and end with."""
 
 import signal
+
+import pytest
+
+from study import datasets
 
 # A shell starts what it sends to the background with these ignored, and processes hand that on:
 # tests that interrupt a command would wait for it in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def data_sets_as_they_were():
+    """A test may put small data in a data set's place (`tiny.shrink_data`) for itself alone."""
+    before = dict(datasets.SETS)
+    yield
+    datasets.SETS.clear()
+    datasets.SETS.update(before)

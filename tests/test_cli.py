@@ -244,7 +244,8 @@ def test_ctrl_c_at_any_time_is_one_sentence(root, wait_s):
     time.sleep(wait_s)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # 130 to a shell either way: before Python has begun, the signal itself ends the process.
+    assert process.returncode in (130, -signal.SIGINT)
     assert err == "" or err.endswith("interrupted; the same command goes on from here\n")
     assert all("stopped at step" in line for line in err.splitlines()[:-1])
 
