@@ -87,7 +87,7 @@ tensorboard: .venv/ready  ## a run's curves in the browser: RUN=results/runs/qui
 	$(if $(RUN),.venv/bin/tensorboard --logdir "$(RUN)" $(HOST:%=--host %) $(PORT:%=--port %),$(error say which: make tensorboard RUN=results/runs/quick/ns/fashion_mnist/000))
 
 test: .venv/ready  ## run the tests (no download, no GPU)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile
 
 check: .venv/ready  ## try what runs rely on, on this machine: DEVICE=cuda CLUSTER=slurm RESOURCES= FLAGS='--json check.json'
 	$(strip $(STUDY) check --cluster $(CLUSTER) $(DEVICE:%=--device %) $(RESOURCES:%=--resources %) $(FLAGS))
