@@ -1,6 +1,7 @@
 """What all tests begin and end with."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +14,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
-def data_sets_as_they_were():
+def data_sets_as_they_were() -> Iterator[None]:
     """A test may put small data in a data set's place (`tiny.shrink_data`) for itself alone."""
     before = dict(datasets.SETS)
     yield

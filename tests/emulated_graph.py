@@ -4,27 +4,39 @@ It remembers operations on tensors and nothing of Python, replays them on the sa
 leaves that memory as it was while it records.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from study.training.cuda_graph import Curves
 
-def tensors(tree):
+
+def tensors(tree: object) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def memory(tensor):
+def memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
 class Recorder(TorchDispatchMode):
     """The operations done while it is entered; the old values of what they wrote to."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.operations, self.before, self.made = [], [], set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         assert func.overloadpacket is not torch.ops.aten._local_scalar_dense, "waits for the GPU"
         arguments = tensors((args, kwargs))
@@ -38,12 +50,12 @@ class Recorder(TorchDispatchMode):
         return out
 
     @torch.no_grad()
-    def restore(self):
+    def restore(self) -> None:
         for tensor, value in reversed(self.before):
             tensor.copy_(value)
 
     @torch.no_grad()
-    def replay(self):
+    def replay(self) -> None:
         for func, args, kwargs, out, new in self.operations:
             again = func(*args, **kwargs)
             for old, value, is_new in zip(tensors(out), tensors(again), new, strict=True):
@@ -51,12 +63,12 @@ class Recorder(TorchDispatchMode):
                     old.copy_(value)
 
 
-def record(work):
+def record(work: Callable[[], Curves]) -> Callable[[], Curves]:
     with Recorder() as recorder:
         curves = work()
     recorder.restore()
 
-    def replay():
+    def replay() -> Curves:
         recorder.replay()
         return curves
 

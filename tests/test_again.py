@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from study.files import write_json
 from study.runs import table as store
 from study.runs.sweep import plan
 from study.settings import config as settings
+from study.settings.config import Arithmetic, RunConfig, SweepConfig
 from study.training.loop import train
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +38,7 @@ evaluate_every = 20
 
 
 @pytest.fixture
-def sweep(tmp_path, monkeypatch):
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepConfig:
     """A sweep on noise, and trainings in this very process."""
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps/few.toml").write_text(SWEEP)
@@ -45,7 +47,7 @@ def sweep(tmp_path, monkeypatch):
     return settings.load_sweep("few")
 
 
-def trained_here(config, results, train):
+def trained_here(config: RunConfig, results: Path, train: Callable[[Path], object]) -> pd.DataFrame:
     with again.scratch(results) as root:
         folder = root / "runs" / config.path
         write_json(folder / "config.json", config.model_dump())
@@ -54,7 +56,7 @@ def trained_here(config, results, train):
 
 
 @pytest.fixture
-def table(sweep, tmp_path):
+def table(sweep: SweepConfig, tmp_path: Path) -> pd.DataFrame:
     results = tmp_path / "results"
     for config in plan(sweep):
         write_json(results / "runs" / config.path / "config.json", config.model_dump())
@@ -62,11 +64,11 @@ def table(sweep, tmp_path):
     return store.collect(results, "few")
 
 
-def verify(table, tmp_path, count=2, seed=0):
+def verify(table: pd.DataFrame, tmp_path: Path, count: int = 2, seed: int = 0) -> list[again.Again]:
     return list(again.verify(table, count, seed, tmp_path / "again", train, "cpu"))
 
 
-def test_rows_come_out_again(table, tmp_path):
+def test_rows_come_out_again(table: pd.DataFrame, tmp_path: Path) -> None:
     found = verify(table, tmp_path)
     assert {each.config.hash for each in found} == set(table["config"])
     for each in found:
@@ -78,7 +80,9 @@ def test_rows_come_out_again(table, tmp_path):
 
 
 @pytest.mark.parametrize("column", ["fid", "g_steps"])
-def test_a_digit_that_differs_is_told_beside_another_seed(table, tmp_path, column):
+def test_a_digit_that_differs_is_told_beside_another_seed(
+    table: pd.DataFrame, tmp_path: Path, column: str
+) -> None:
     changed = table.copy()
     where = changed.index[changed["loss"] == "ns"][0]
     change = {"g_steps": lambda x: x + 1}.get(column, lambda x: np.nextafter(x, 0))
@@ -105,7 +109,9 @@ def test_a_digit_that_differs_is_told_beside_another_seed(table, tmp_path, colum
         ({"torch": "2.0"}, "avx2", False),
     ],
 )
-def test_equality_is_promised_for_one_kind_of_processor(sweep, changes, arithmetic, promised):
+def test_equality_is_promised_for_one_kind_of_processor(
+    sweep: SweepConfig, changes: dict[str, str], arithmetic: Arithmetic, promised: bool
+) -> None:
     made = {"processor": "this", "torch": "2.14", "device": "cpu"}
     row = {"status": "ok", "step": 1, "fid": 3.0, "config": "x"}
     config = plan(sweep)[0].model_copy(update={"arithmetic": arithmetic})
@@ -120,7 +126,7 @@ def test_equality_is_promised_for_one_kind_of_processor(sweep, changes, arithmet
     )
 
 
-def test_a_diverged_run_is_compared_too():
+def test_a_diverged_run_is_compared_too() -> None:
     rows = pd.DataFrame({"step": [1, 2], "status": "diverged", "fid": [5.0, np.inf]})
     assert again.differing(rows, rows.copy()) == []
     assert again.score(rows) == np.inf
@@ -130,7 +136,7 @@ def test_a_diverged_run_is_compared_too():
 
 
 @pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
-def test_committed_rows_give_their_own_configurations(name):
+def test_committed_rows_give_their_own_configurations(name: str) -> None:
     table = store.read_table(ROOT / "results", name)
     keys = [table["loss"], table["dataset"]]
     for _, group in table.groupby(keys):
@@ -141,7 +147,7 @@ def test_committed_rows_give_their_own_configurations(name):
             assert config.d_steps == rows["d_steps"].max()
 
 
-def test_a_sweep_that_says_something_else_now_is_named(table, tmp_path):
+def test_a_sweep_that_says_something_else_now_is_named(table: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "sweeps/few.toml").write_text(SWEEP.replace("= 20\n", "= 10\n"))
     with pytest.raises(StudyError, match=r"is of configuration .* but with sweeps/few.toml as it"):
         verify(table, tmp_path)
@@ -152,20 +158,20 @@ def test_a_sweep_that_says_something_else_now_is_named(table, tmp_path):
         verify(table, tmp_path, count=3)
 
 
-def test_the_seed_says_which_rows():
+def test_the_seed_says_which_rows() -> None:
     table = pd.DataFrame({"config": [*"abcdefghij"] * 2})
     assert again.chosen(table, 3, 0) == again.chosen(table.sample(frac=1), 3, 0)
     assert again.chosen(table, 3, 0) != again.chosen(table, 3, 1)
     assert sorted(again.chosen(table, 10, 5)) == [*"abcdefghij"]
 
 
-def test_the_command_refuses_what_is_no_table(tmp_path):
+def test_the_command_refuses_what_is_no_table(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "no.parquet")])
     assert isinstance(done.exception, StudyError)
     assert "no such file; a table is results/<sweep>.parquet" in str(done.exception)
 
 
-def test_the_command_trains_a_row_in_a_worker(table, tmp_path):
+def test_the_command_trains_a_row_in_a_worker(table: pd.DataFrame, tmp_path: Path) -> None:
     folders = {"STUDY_SWEEPS": "sweeps", "STUDY_RESULTS": "elsewhere", "STUDY_DATA": "data"}
     environment = os.environ | {name: str(tmp_path / path) for name, path in folders.items()}
     command = [sys.executable, "-m", "study", "verify", tmp_path / "results/few.parquet"]

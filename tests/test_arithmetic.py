@@ -52,7 +52,7 @@ print(json.dumps({"digests": digests, "capability": capability, "processor": dev
 
 
 @pytest.mark.skipif("avx2" not in cpu_flags(), reason="this processor has no AVX2")
-def test_fifty_steps_come_to_the_same_digits():
+def test_fifty_steps_come_to_the_same_digits() -> None:
     answer = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(list(DIGESTS))],
         env=os.environ | ENVIRONMENT["avx2"],

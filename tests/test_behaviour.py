@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,27 +17,28 @@ from study.analysis.figures.behaviour_agreement import agreement
 from study.analysis.figures.behaviour_bias import bias
 from study.analysis.figures.behaviour_damage import damage
 from study.analysis.figures.style import save
+from study.datasets.base import Images
 from study.errors import StudyError
 from study.measures import triangle_distance
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> None:
     torch.set_num_threads(1)
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A toy data set of two kinds of images in place of MNIST, and numbers to fit."""
 
-    def read(split, folder):
+    def read(split: str, folder: Path) -> tuple[Images, Path]:
         rng = np.random.default_rng(split == "train")
         n = 600 if split == "train" else 200
         images = rng.integers(0, 120, (n, 1, 28, 28), np.uint8)
         images[np.arange(n) % 10 < 5, :, :14] += 100
         return images, folder
 
-    def labels(split, folder):
+    def labels(split: str, folder: Path) -> Images:
         return (np.arange(sizes[split]) % 10).astype(np.uint8)
 
     sizes = {"train": 600, "held_out": 200}
@@ -52,16 +54,18 @@ def small(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def table(small):
+def table(small: None) -> pd.DataFrame:
     return behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=3)
 
 
-def levels(table, experiment, real="held_out", column="distance"):
+def levels(
+    table: pd.DataFrame, experiment: str, real: str = "held_out", column: str = "distance"
+) -> "pd.Series[float]":
     rows = table[(table["experiment"] == experiment) & (table["real"] == real)]
     return rows.groupby("level")[column].mean()
 
 
-def test_every_experiment_has_its_rows(table):
+def test_every_experiment_has_its_rows(table: pd.DataFrame) -> None:
     counts = table.groupby("experiment").size().to_dict()
     # sizes x draws; 10 classes, 2 levels each x 2 draws; 2 numbers, 2 splits, 2 draws
     assert counts == {"real": 4 * 3, "classes": 20, "noise": 4, "blur": 4, "memorised": 8}
@@ -71,7 +75,7 @@ def test_every_experiment_has_its_rows(table):
     assert np.isfinite(table.select_dtypes("number")).all().all()
 
 
-def test_damage_is_seen(table):
+def test_damage_is_seen(table: pd.DataFrame) -> None:
     for experiment in ("noise", "blur"):
         distances = levels(table, experiment)
         assert distances.iloc[1] > 2 * distances.iloc[0]
@@ -81,14 +85,14 @@ def test_damage_is_seen(table):
     assert few < all_
 
 
-def test_copies_of_all_training_images_are_at_distance_0_from_them(table):
+def test_copies_of_all_training_images_are_at_distance_0_from_them(table: pd.DataFrame) -> None:
     assert levels(table, "memorised", "train")[50] == pytest.approx(0, abs=1e-9)
     assert levels(table, "memorised", "train")[5] > 1e-4
     honest = levels(table, "noise")[0]
     assert levels(table, "memorised")[50] == pytest.approx(honest, rel=0.5)
 
 
-def test_classes_are_those_that_are_kept(monkeypatch):
+def test_classes_are_those_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(behaviour, "_row", lambda _, level, real, fake: {level: fake.flatten()})
     kinds = torch.arange(600) % 10
     given = {"train": kinds[:, None].float(), "held_out": torch.zeros(60, 1)}
@@ -97,27 +101,33 @@ def test_classes_are_those_that_are_kept(monkeypatch):
         assert len(row[k].unique()) == k
 
 
-def test_the_same_table_again_and_other_draws_differ(small, table):
+def test_the_same_table_again_and_other_draws_differ(small: None, table: pd.DataFrame) -> None:
     again = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=3)
     pd.testing.assert_frame_equal(table, again)
     real = table[(table["experiment"] == "real") & (table["level"] == 100)]["distance"]
     assert real.nunique() == 3
 
 
-def test_more_draws_change_none_that_were_made(small, table):
+def test_more_draws_change_none_that_were_made(small: None, table: pd.DataFrame) -> None:
     more = behaviour.measure_all("mnist", features.load("random"), draws=3, real_draws=3)
     kept = more[(more["draw"] < 2) | (more["experiment"] == "real")]
     pd.testing.assert_frame_equal(table, kept.reset_index(drop=True))
 
 
-def test_without_classes_nothing_is_dropped(small, monkeypatch):
+def test_without_classes_nothing_is_dropped(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(data.SETS, "mnist", replace(data.SETS["mnist"], labels=None))
     table = behaviour.measure_all("mnist", features.load("random"), draws=2, real_draws=2)
     assert "classes" not in set(table["experiment"])
     assert len(damage(table).axes) == 6
 
 
-def fall(sizes, dim=64, features_name="random", draws=3, limit=0.25):
+def fall(
+    sizes: Sequence[int],
+    dim: int = 64,
+    features_name: str = "random",
+    draws: int = 3,
+    limit: float = 0.25,
+) -> pd.DataFrame:
     """A table of real against real that falls exactly as 1/n to a limit, a shift a draw."""
     rows = [
         {
@@ -137,7 +147,7 @@ def fall(sizes, dim=64, features_name="random", draws=3, limit=0.25):
     return pd.DataFrame(rows)
 
 
-def test_the_limit_of_a_line_in_inverse_n():
+def test_the_limit_of_a_line_in_inverse_n() -> None:
     table = fall([50, 100, 200, 400])
     table.loc[table["num_images"] == 50, "distance"] = 9  # no more images than features: left out
     limit = behaviour.infinitely_many(table)
@@ -147,20 +157,20 @@ def test_the_limit_of_a_line_in_inverse_n():
         behaviour.infinitely_many(fall([50, 100]))
 
 
-def test_bias_and_spread_by_number():
+def test_bias_and_spread_by_number() -> None:
     found = behaviour.bias(fall([100, 200])).set_index("num_images")
     assert found["mean"].tolist() == pytest.approx([1.25, 0.75])
     assert found["sd"].tolist() == pytest.approx([0.01, 0.01])
     assert found["draws"].tolist() == [3, 3]
 
 
-def test_the_papers_values_stand_beside_fid_only():
+def test_the_papers_values_stand_beside_fid_only() -> None:
     inception = behaviour.bias(fall([5000, 10_000], features_name="inception"))
     assert inception["paper"].tolist() == pytest.approx([np.nan, 1.25], nan_ok=True)
     assert behaviour.bias(fall([10_000]))["paper"].isna().all()
 
 
-def test_the_report_states_the_limit(table):
+def test_the_report_states_the_limit(table: pd.DataFrame) -> None:
     said = behaviour.report(table)
     assert "mnist, random features" in said
     assert "real against real, infinitely many:" in said
@@ -169,7 +179,7 @@ def test_the_report_states_the_limit(table):
 # --- Runs
 
 
-def test_distances_of_runs_are_those_recorded(a_run):  # noqa: F811
+def test_distances_of_runs_are_those_recorded(a_run: tuple[str, float]) -> None:  # noqa: F811
     folder, recorded = a_run
     folders = behaviour.runs_below([Path(folder).parent])
     found = behaviour.distances_of_runs(folders, ["random"])
@@ -177,17 +187,17 @@ def test_distances_of_runs_are_those_recorded(a_run):  # noqa: F811
     assert found[["loss", "dataset", "num_images"]].iloc[0].tolist() == ["ns", "mnist", 80]
 
 
-def test_no_runs_are_told(tmp_path):
+def test_no_runs_are_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no runs with a"):
         behaviour.distances_of_runs(behaviour.runs_below([tmp_path]), ["random"])
 
 
-def runs(second, dataset="mnist"):
+def runs(second: Sequence[float], dataset: str = "mnist") -> pd.DataFrame:
     table = pd.DataFrame({"lite0": [1.0, 2, 3, 4, 5], "random": second, "loss": "ns"})
     return table.assign(dataset=dataset, num_images=100)
 
 
-def test_agreement_is_spearmans():
+def test_agreement_is_spearmans() -> None:
     same = behaviour.agreement(runs([1.0, 4, 9, 16, 25]), "lite0", "random")
     assert same.value == pytest.approx(1)
     swapped = behaviour.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
@@ -197,7 +207,7 @@ def test_agreement_is_spearmans():
         behaviour.agreement(two, "lite0", "random")
 
 
-def test_convergence_has_a_row_a_combination(monkeypatch):
+def test_convergence_has_a_row_a_combination(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triangle_distance, "FRESH_TRIANGLES", 500)
     table = behaviour.manifold_convergence(num_images=2)
     assert set(table["images"]) == {"hold-out", "with noise"}
@@ -210,7 +220,7 @@ def test_convergence_has_a_row_a_combination(monkeypatch):
 # --- Files
 
 
-def test_saving_replaces_what_was_measured_again(tmp_path, table):
+def test_saving_replaces_what_was_measured_again(tmp_path: Path, table: pd.DataFrame) -> None:
     path = tmp_path / "behaviour.parquet"
     behaviour.save(table, path, ["dataset", "features"])
     first = path.read_bytes()
@@ -221,7 +231,7 @@ def test_saving_replaces_what_was_measured_again(tmp_path, table):
     pd.testing.assert_frame_equal(pd.read_parquet(path), both)
 
 
-def test_figures_are_the_same_bytes_again(tmp_path, table):
+def test_figures_are_the_same_bytes_again(tmp_path: Path, table: pd.DataFrame) -> None:
     assert list(figures.of({"behaviour": table})) == [
         "behaviour_bias_mnist_random",
         "behaviour_damage_mnist_random",
@@ -231,7 +241,7 @@ def test_figures_are_the_same_bytes_again(tmp_path, table):
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_bias_figure_shows_the_limit_and_the_papers_value():
+def test_the_bias_figure_shows_the_limit_and_the_papers_value() -> None:
     figure = bias(fall([3000, 5000, 10_000], 2048, "inception"))
     left = figure.axes[0]
     labels = left.get_legend_handles_labels()[1]
@@ -240,7 +250,7 @@ def test_the_bias_figure_shows_the_limit_and_the_papers_value():
     assert left.get_ylabel() == "FID"
 
 
-def test_the_agreement_figure_has_a_point_a_run():
+def test_the_agreement_figure_has_a_point_a_run() -> None:
     figure = agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 1], [3, 3], [4, 4], [5, 5]]
     assert "correlation 0.90" in " ".join(figure._supxlabel.get_text().split())
@@ -249,7 +259,9 @@ def test_the_agreement_figure_has_a_point_a_run():
 # --- The command
 
 
-def test_the_agreement_of_one_extractor_is_refused(monkeypatch, capsys, tmp_path):
+def test_the_agreement_of_one_extractor_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     arguments = ["study", "agreement", str(tmp_path), "--features", "lite0"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as exit_:
@@ -260,7 +272,9 @@ def test_the_agreement_of_one_extractor_is_refused(monkeypatch, capsys, tmp_path
     )
 
 
-def test_the_behaviour_command_writes_table_and_figures(small, monkeypatch, capsys, tmp_path):
+def test_the_behaviour_command_writes_table_and_figures(
+    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_RESULTS", "results")
     options = ["--dataset", "mnist", "--features", "random", "--draws", "2", "--device", "cpu"]

@@ -6,29 +6,37 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, NoReturn
 
 import emulated_graph
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from test_slurm import running_cluster
-from typer.testing import CliRunner
+from torch import Tensor
+from typer.testing import CliRunner, Result
 
 from study import cli, features, files
 from study.check import cluster, data, disk, distances, graphs, replay, report, speed, training
-from study.check.rows import Check, Machine, NotTried, Off, chosen, require_within, row_of
+from study.check.rows import Check, Machine, NotTried, Off, Row, chosen, require_within, row_of
 from study.errors import StudyError
+from study.features import Extractor
+from study.losses.base import GANLoss, Players
 from study.runs.resources import RESOURCES_FOLDER, read_resources
+from study.settings.config import RunConfig
 from study.training import cuda_graph
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path: Path) -> Machine:
     return Machine("cpu", tmp_path / "results")
 
 
-def rows(checks, machine, *names):
+def rows(checks: Sequence[Check], machine: Machine, *names: str) -> dict[str, Row]:
     found = [row_of(check, machine) for check in checks if not names or check.name in names]
     assert found
     return {row.name: row for row in found}
@@ -37,14 +45,14 @@ def rows(checks, machine, *names):
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-def test_a_row_says_what_was_found_whatever_happened(machine):
-    def fall(machine):
+def test_a_row_says_what_was_found_whatever_happened(machine: Machine) -> None:
+    def fall(machine: Machine) -> NoReturn:
         raise ZeroDivisionError("by\nnought")
 
-    def refuse(machine):
+    def refuse(machine: Machine) -> NoReturn:
         raise StudyError("no such thing")
 
-    def skip(machine):
+    def skip(machine: Machine) -> NoReturn:
         raise NotTried("no CUDA here")
 
     found = [row_of(Check("a", "b", run), machine)[:4] for run in (str, fall, refuse, skip)]
@@ -56,14 +64,14 @@ def test_a_row_says_what_was_found_whatever_happened(machine):
     ]
 
 
-def test_a_number_is_told_with_its_bound():
+def test_a_number_is_told_with_its_bound() -> None:
     assert require_within("apart by", 0.5, 1) == "apart by 0.5 (at most 1)"
     for bad in (1.5, float("nan"), float("inf")):
         with pytest.raises(Off, match=f"apart by {bad:.2g}, more than 1"):
             require_within("apart by", bad, 1)
 
 
-def test_parts_are_chosen_by_name():
+def test_parts_are_chosen_by_name() -> None:
     parts = ["disk", "runs", "steps", "losses", "graphs", "distances", "data", "cluster", "speed"]
     assert sorted({check.part for check in report.CHECKS}) == sorted(parts)
     assert chosen(report.CHECKS, ["disk"]) == disk.CHECKS
@@ -77,7 +85,7 @@ def test_parts_are_chosen_by_name():
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def check(tmp_path, *words):
+def check(tmp_path: Path, *words: str) -> tuple[Result, Any]:
     done = CliRunner().invoke(
         cli.app,
         ["check", *words, "--device", "cpu", "--json", str(tmp_path / "check.json")],
@@ -87,7 +95,7 @@ def check(tmp_path, *words):
     return done, json.loads(text, parse_constant=pytest.fail)
 
 
-def test_the_command_says_what_holds_and_writes_it_down(tmp_path):
+def test_the_command_says_what_holds_and_writes_it_down(tmp_path: Path) -> None:
     done, written = check(tmp_path, "disk")
     assert done.exit_code == 0, done.output
     assert "5 ok, 0 off, 0 not tried" in done.output
@@ -97,8 +105,8 @@ def test_the_command_says_what_holds_and_writes_it_down(tmp_path):
     assert not list((tmp_path / "results").iterdir())
 
 
-def test_status_1_where_something_is_off(tmp_path, monkeypatch):
-    def refuse(*places):
+def test_status_1_where_something_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*places: Path) -> NoReturn:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
@@ -114,26 +122,32 @@ def test_status_1_where_something_is_off(tmp_path, monkeypatch):
 # ---- the disk ------------------------------------------------------------------------------------
 
 
-def test_a_disk_where_a_link_replaces_a_file_is_off(machine, monkeypatch):
+def test_a_disk_where_a_link_replaces_a_file_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "link", lambda one, other: other.write_bytes(one.read_bytes()))
     assert "two workers could hold one run" in rows(disk.CHECKS, machine)["hard links"].detail
 
 
-def test_a_disk_that_writes_in_place_is_off(machine, monkeypatch):
+def test_a_disk_that_writes_in_place_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "write_atomically", lambda path, write: write(path))
     found = rows(disk.CHECKS, machine)["files are replaced whole"]
     assert found.status == "off"
     assert "an open file read 'new'" in found.detail
 
 
-def test_a_disk_without_locks_is_off(machine, monkeypatch):
+def test_a_disk_without_locks_is_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "alone", lambda folder: nullcontext())
     found = rows(disk.CHECKS, machine)["locks"]
     assert found.status == "off"
     assert "two drivers could write one table" in found.detail
 
 
-def test_a_disk_that_creates_a_file_twice_is_off(machine, monkeypatch):
+def test_a_disk_that_creates_a_file_twice_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened = Path.open
     monkeypatch.setattr(Path, "open", lambda path, mode="r": opened(path, mode.replace("x", "w")))
     assert rows(disk.CHECKS, machine, "exclusive creation")["exclusive creation"].status == "off"
@@ -143,7 +157,9 @@ def test_a_disk_that_creates_a_file_twice_is_off(machine, monkeypatch):
     ("times", "message"),
     [([0, 0], "the second is no newer"), ([-900, -899], "900, more than 60")],
 )
-def test_a_clock_that_stands_or_is_minutes_away_is_off(machine, monkeypatch, times, message):
+def test_a_clock_that_stands_or_is_minutes_away_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, times: list[int], message: str
+) -> None:
     ahead = iter(times)
     start = time.time()
     monkeypatch.setattr(disk, "stamp", lambda path: start + next(ahead))
@@ -152,7 +168,7 @@ def test_a_clock_that_stands_or_is_minutes_away_is_off(machine, monkeypatch, tim
     assert message in found.detail.replace("9e+02", "900")
 
 
-def test_a_results_folder_that_cannot_be_written_to_is_off(tmp_path):
+def test_a_results_folder_that_cannot_be_written_to_is_off(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = rows(disk.CHECKS, Machine("cpu", tmp_path / "file"))
     assert {row.status for row in found.values()} == {"off"}
@@ -162,16 +178,18 @@ def test_a_results_folder_that_cannot_be_written_to_is_off(tmp_path):
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-def test_runs_are_equal_here(machine):
+def test_runs_are_equal_here(machine: Machine) -> None:
     found = rows(training.CHECKS, machine, "the same run twice", "a run resumed")
     assert [row.status for row in found.values()] == ["ok", "ok"]
 
 
-def test_a_resumed_run_that_is_not_equal_is_off(machine, monkeypatch):
+def test_a_resumed_run_that_is_not_equal_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The checkpoint loses the last bit of one weight."""
     plain = training.train
 
-    def forgetful(folder, *given):
+    def forgetful(folder: Path, *given: Any) -> str:
         path = folder / "checkpoint.pt"
         if path.exists():
             saved = torch.load(path, weights_only=True)
@@ -186,7 +204,9 @@ def test_a_resumed_run_that_is_not_equal_is_off(machine, monkeypatch):
     assert "a whole run and a resumed one differ in " in found.detail
 
 
-def test_a_run_that_does_not_repeat_itself_is_off(machine, monkeypatch):
+def test_a_run_that_does_not_repeat_itself_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds, plain = iter(range(9)), training.config
     monkeypatch.setattr(
         training, "config", lambda loss, device: plain(loss, device, seed=next(seeds))
@@ -196,7 +216,9 @@ def test_a_run_that_does_not_repeat_itself_is_off(machine, monkeypatch):
     assert "two runs differ in evaluations, curves, weights: last distance" in found.detail
 
 
-def test_a_run_that_goes_on_when_asked_to_stop_is_off(machine, monkeypatch):
+def test_a_run_that_goes_on_when_asked_to_stop_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training, "train", lambda folder, *given: "ok")
     found = rows(training.CHECKS, machine, "a run resumed")["a run resumed"]
     assert (found.status, found.detail) == ("off", "a run that was asked to stop went on")
@@ -205,11 +227,13 @@ def test_a_run_that_goes_on_when_asked_to_stop_is_off(machine, monkeypatch):
 # ---- steps ---------------------------------------------------------------------------------------
 
 
-def test_every_loss_is_tried_and_one_that_breaks_is_off(machine, monkeypatch):
+def test_every_loss_is_tried_and_one_that_breaks_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert rows(training.CHECKS, machine, "hinge")["hinge"].status == "ok"
     plain = training.curves
 
-    def broken(wanted):
+    def broken(wanted: RunConfig) -> dict[str, Tensor]:
         found = plain(wanted)
         if wanted.normalisation == "spectral":
             found["g_loss"][3] = float("nan")
@@ -223,11 +247,11 @@ def test_every_loss_is_tried_and_one_that_breaks_is_off(machine, monkeypatch):
     assert found.detail == "d_loss does not move with normalisation none"
 
 
-def test_bf16_that_is_too_coarse_is_off(machine, monkeypatch):
+def test_bf16_that_is_too_coarse_is_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows(training.CHECKS, machine, "bf16")["bf16"].status == "ok"
     plain = training.curves
 
-    def coarse(wanted):
+    def coarse(wanted: RunConfig) -> dict[str, Tensor]:
         found = plain(wanted)
         return {k: v * 1.1 for k, v in found.items()} if wanted.precision == "bf16" else found
 
@@ -235,13 +259,13 @@ def test_bf16_that_is_too_coarse_is_off(machine, monkeypatch):
     assert rows(training.CHECKS, machine, "bf16")["bf16"].status == "off"
 
 
-def test_what_needs_a_gpu_says_so(machine):
+def test_what_needs_a_gpu_says_so(machine: Machine) -> None:
     for row in rows(training.CHECKS, machine, "TF32", "CUDA graph, ns").values():
         assert (row.status, row.detail) == ("not tried", "no CUDA here")
 
 
 @pytest.fixture
-def pretended_gpu(monkeypatch):
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recorder in a CUDA graph's place, and a CPU that is taken for a GPU."""
     monkeypatch.setattr(cuda_graph, "record", emulated_graph.record)
     monkeypatch.setattr(cuda_graph, "aside", lambda work: work())
@@ -249,19 +273,21 @@ def pretended_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("loss", ["ns", "began"])
-def test_a_graphs_step_is_the_plain_one(machine, pretended_gpu, loss, monkeypatch):
+def test_a_graphs_step_is_the_plain_one(
+    machine: Machine, pretended_gpu: None, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = f"CUDA graph, {loss}"
     assert rows(training.CHECKS, machine, name)[name].status == "ok"
     build = training.build
 
-    def counts_in_python(wanted, *given):
+    def counts_in_python(wanted: RunConfig, *given: Any) -> tuple[GANLoss, Players]:
         return build(wanted.model_copy(update={"cuda_graph": False}), *given)
 
     monkeypatch.setattr(training, "build", counts_in_python)
     assert rows(training.CHECKS, machine, name)[name].status == "off"
 
 
-def test_steps_keep_to_their_device():
+def test_steps_keep_to_their_device() -> None:
     """On `meta` a tensor of another device raises; nothing does before values are asked for."""
     for steps in (
         lambda: training.curves(training.config("dragan", "meta")),
@@ -275,10 +301,10 @@ def test_steps_keep_to_their_device():
 # ---- the released graphs -------------------------------------------------------------------------
 
 
-def test_a_changed_weight_is_off(machine, monkeypatch):
+def test_a_changed_weight_is_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = replay.weight
 
-    def changed(name, shape, truncated):
+    def changed(name: str, shape: tuple[int, ...], truncated: bool) -> NDArray[np.float32]:
         value = plain(name, shape, truncated)
         if name == "encoder/en_conv2/w":
             value[0, 0, 0, 0] += 1e-3
@@ -290,7 +316,9 @@ def test_a_changed_weight_is_off(machine, monkeypatch):
     assert "(at most 1e-06)" in found.detail
 
 
-def test_float32_is_told_from_another_arithmetic(machine, monkeypatch):
+def test_float32_is_told_from_another_arithmetic(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert rows(graphs.CHECKS, machine, "vae in float32")["vae in float32"].status == "ok"
     found = replay.recorded("vae")
     monkeypatch.setattr(replay, "replay", lambda *given: found._replace(images=found.images + 0.03))
@@ -303,12 +331,12 @@ def test_float32_is_told_from_another_arithmetic(machine, monkeypatch):
 # ---- distances -----------------------------------------------------------------------------------
 
 
-def test_a_wrong_extractor_is_off(machine, monkeypatch):
+def test_a_wrong_extractor_is_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "random is the study's"
     assert rows(distances.CHECKS, machine, name)[name].status == "ok"
     plain = features.load
 
-    def other(name, device):
+    def other(name: str, device: str) -> Extractor:
         extractor = plain(name, device)
         extractor.network[0].weight[0] *= 2
         return extractor
@@ -319,7 +347,7 @@ def test_a_wrong_extractor_is_off(machine, monkeypatch):
     assert found.detail.endswith("these are other features than the study's random")
 
 
-def test_the_distance_is_torch_fidelitys(machine, monkeypatch):
+def test_the_distance_is_torch_fidelitys(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     check = Check("distances", "x", lambda m: distances.beside_torch_fidelity("random", m))
     assert row_of(check, machine).status == "ok"
     plain = distances.frechet_distance
@@ -327,7 +355,9 @@ def test_the_distance_is_torch_fidelitys(machine, monkeypatch):
     assert row_of(check, machine).status == "off"
 
 
-def test_inception_is_not_tried_without_its_weights(machine, monkeypatch):
+def test_inception_is_not_tried_without_its_weights(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUDY_INCEPTION", "/nowhere")
     name = "inception beside torch-fidelity"
     found = rows(distances.CHECKS, machine, name)[name]
@@ -337,7 +367,9 @@ def test_inception_is_not_tried_without_its_weights(machine, monkeypatch):
 # ---- data ----------------------------------------------------------------------------------------
 
 
-def test_data_are_verified_where_they_are_and_never_fetched(machine, monkeypatch, tmp_path):
+def test_data_are_verified_where_they_are_and_never_fetched(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("STUDY_CELEBA", raising=False)
     found = rows(data.CHECKS, machine, "noise", "triangles", "celeba", "cifar10", "mnist")
@@ -348,7 +380,9 @@ def test_data_are_verified_where_they_are_and_never_fetched(machine, monkeypatch
     assert not (tmp_path / "data").exists()
 
 
-def test_a_file_with_another_hash_is_off(machine, monkeypatch, tmp_path):
+def test_a_file_with_another_hash_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist/train-images-idx3-ubyte").write_bytes(b"not it")
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
@@ -360,7 +394,9 @@ def test_a_file_with_another_hash_is_off(machine, monkeypatch, tmp_path):
 # ---- speed ---------------------------------------------------------------------------------------
 
 
-def test_speed_is_measured_where_there_are_cores(machine, monkeypatch):
+def test_speed_is_measured_where_there_are_cores(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(speed, "SECONDS", 0.01)
     found = queue.Queue()
     wanted = speed.paper_run("cpu", False)
@@ -374,7 +410,7 @@ def test_speed_is_measured_where_there_are_cores(machine, monkeypatch):
     assert rows(speed.CHECKS, machine, name)[name].detail == "2 cores here"
 
 
-def test_speed_is_told_with_runs_an_hour(machine, monkeypatch):
+def test_speed_is_told_with_runs_an_hour(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "speed", lambda *given: speed.Speed(100.0, 1.5))
     said = speed.at_once(1, machine)
     assert said == "plain: 100 steps/s in all, 23 runs an hour, 1.5 GiB each"
@@ -389,12 +425,14 @@ def test_speed_is_told_with_runs_an_hour(machine, monkeypatch):
 # ---- the cluster ---------------------------------------------------------------------------------
 
 
-def test_no_cluster_named_is_not_tried(machine):
+def test_no_cluster_named_is_not_tried(machine: Machine) -> None:
     for row in rows(cluster.CHECKS, machine).values():
         assert row.status == "not tried"
 
 
-def test_a_cluster_that_does_not_answer_is_off(machine, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     resources = read_resources(RESOURCES_FOLDER / "one_machine.toml")
     for row in rows(cluster.CHECKS, machine._replace(resources=resources)).values():
@@ -403,7 +441,7 @@ def test_a_cluster_that_does_not_answer_is_off(machine, monkeypatch):
 
 
 @pytest.mark.slurm
-def test_a_real_slurm_passes(tmp_path_factory, machine):
+def test_a_real_slurm_passes(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> None:
     resources = read_resources(RESOURCES_FOLDER / "one_machine.toml")
     with running_cluster(tmp_path_factory.mktemp("cluster"), 17400):
         found = rows(cluster.CHECKS, machine._replace(resources=resources))

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import pytest
 import tiny
 import torch
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from study import cli, files, terminal
 from study.errors import StudyError
@@ -26,7 +29,9 @@ from study.runs.folder import folder_of, take
 from study.runs.progress import prepare
 from study.runs.sweep import plan
 from study.settings import config as configs
-from study.settings.config import load_sweep
+from study.settings.config import RunConfig, load_sweep
+
+Run = Callable[..., tuple[int | str | None, str, str]]
 
 HERE = Path(__file__).parent
 SHIPPED = HERE.parent / "results"
@@ -34,7 +39,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny sweep's folders, which the environment names."""
     for name, value in tiny.environment(tmp_path, trials=3, steps=20, every=10).items():
         monkeypatch.setenv(name, value)
@@ -45,10 +50,10 @@ def root(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """A function that runs a command as `python -m study` does: exit status, stdout, stderr."""
 
-    def run(*arguments, columns=None):
+    def run(*arguments: object, columns: int | None = None) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
         width = columns or 120
         monkeypatch.setattr(terminal, "console", Console(width=width))
@@ -63,7 +68,9 @@ def run(monkeypatch, capfd):
     return run
 
 
-def finished(results, config, fids, result_of=None):
+def finished(
+    results: Path, config: RunConfig, fids: Sequence[float], result_of: RunConfig | None = None
+) -> Path:
     """A finished run as training leaves it, without training."""
     folder = folder_of(results, config)
     files.write_json(folder / "config.json", config.model_dump())
@@ -79,14 +86,14 @@ def finished(results, config, fids, result_of=None):
     return folder
 
 
-def written(folder):
+def written(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # ---- little room ---------------------------------------------------------------------------------
 
 
-def rendered(what, width):
+def rendered(what: RenderableType, width: int) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
         console.print(what)
@@ -103,7 +110,7 @@ NUMBERS = ["12", "8", "61", "10", "7", "2", "1234", "100:00:00", "99:59:59"]
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 @pytest.mark.parametrize("datasets", [["fashion_mnist"], ["fashion_mnist", "celeba"]])
-def test_no_number_of_the_overview_is_cut(width, datasets):
+def test_no_number_of_the_overview_is_cut(width: int, datasets: list[str]) -> None:
     groups = [GROUP | {"dataset": dataset} for dataset in datasets]
     text = rendered(terminal.overview(groups, width), width)
     assert "…" not in text
@@ -114,7 +121,7 @@ def test_no_number_of_the_overview_is_cut(width, datasets):
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_no_number_of_the_trials_is_cut(width):
+def test_no_number_of_the_trials_is_cut(width: int) -> None:
     table = store.read_table(SHIPPED, "mini").query("dataset == 'triangles' and loss == 'wgan_gp'")
     text = rendered(terminal.trials(table, width), width)
     assert "…" not in text
@@ -125,7 +132,7 @@ def test_no_number_of_the_trials_is_cut(width):
 
 
 @pytest.mark.parametrize("width", [60, 80])
-def test_runs_at_work_are_shown_with_all_that_is_known(width):
+def test_runs_at_work_are_shown_with_all_that_is_known(width: int) -> None:
     path = "wide/wgan_gp/fashion_mnist/099"
     found = [status.AtWork(path, 12_750, 15_625, 41.234, 33.219, 69.7)] * 20
     text = rendered(terminal.runs_at_work(found, width), width)
@@ -135,7 +142,7 @@ def test_runs_at_work_are_shown_with_all_that_is_known(width):
     assert max(map(len, text.splitlines())) <= width or width == 60
 
 
-def test_what_is_the_same_in_all_rows_makes_room():
+def test_what_is_the_same_in_all_rows_makes_room() -> None:
     rows = [{"no.": str(n), "fid": "12.5", "disc_iters": "1", "lr": f"0.00{n}"} for n in range(3)]
     wide, narrow = (
         rendered(terminal.records(rows, width, settings=["disc_iters", "lr"]), width)
@@ -147,7 +154,7 @@ def test_what_is_the_same_in_all_rows_makes_room():
     assert rendered(terminal.records(rows[:1], 12), 12).splitlines()[0] == "no. 0"
 
 
-def test_names_are_shown_as_they_are():
+def test_names_are_shown_as_they_are() -> None:
     rows = [{"loss": "[bold]ns[/bold]", "x": "[/]"}]
     assert "[bold]ns[/bold]" in rendered(terminal.records(rows, 80), 80)
     assert "[/]" in rendered(terminal.records(rows, 10), 10).replace("\n", "")
@@ -156,7 +163,9 @@ def test_names_are_shown_as_they_are():
 # ---- the first minutes ---------------------------------------------------------------------------
 
 
-def test_a_fresh_clone_shows_the_committed_tables(run, monkeypatch, root):
+def test_a_fresh_clone_shows_the_committed_tables(
+    run: Run, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(SHIPPED))
     monkeypatch.setattr(configs, "SWEEPS_FOLDER", HERE.parent / "sweeps")
     code, out, err = run("status", columns=60)
@@ -168,11 +177,11 @@ def test_a_fresh_clone_shows_the_committed_tables(run, monkeypatch, root):
     assert {group["ok"] + group["diverged"] for group in groups} == {40, 100}
 
 
-def test_nothing_at_all_is_said_too(run, root):
+def test_nothing_at_all_is_said_too(run: Run, root: Path) -> None:
     assert run("status") == (0, "no runs and no table yet; `make sweep` trains some\n", "")
 
 
-def test_folders_and_table_are_counted_once(run, root):
+def test_folders_and_table_are_counted_once(run: Run, root: Path) -> None:
     results = root / "results"
     found = plan(load_sweep("tiny"))
     finished(results, found[0], [9.0])
@@ -183,14 +192,14 @@ def test_folders_and_table_are_counted_once(run, root):
 
 
 @pytest.mark.parametrize("command", ["status", "collect", "cancel"])
-def test_a_misspelt_sweep_is_refused(run, root, command):
+def test_a_misspelt_sweep_is_refused(run: Run, root: Path, command: str) -> None:
     code, out, err = run(command, "--sweep", "tinny")
     assert (code, out) == (2, "")
     assert err == "error: unknown sweep 'tinny'; did you mean 'tiny'? there are: tiny\n"
     assert not (root / "results").exists()
 
 
-def test_a_run_at_work_is_shown_with_step_rate_best_and_time_left(run, root):
+def test_a_run_at_work_is_shown_with_step_rate_best_and_time_left(run: Run, root: Path) -> None:
     results = root / "results"
     [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
     take(folder)
@@ -203,7 +212,7 @@ def test_a_run_at_work_is_shown_with_step_rate_best_and_time_left(run, root):
     assert (running["step"], running["left_s"]) == (12, 2.0)
 
 
-def driver(root, *options, trials=2, steps=4000):
+def driver(root: Path, *options: str, trials: int = 2, steps: int = 4000) -> subprocess.Popen[str]:
     tiny.environment(root, trials=trials, steps=steps, every=steps)
     return subprocess.Popen(
         [sys.executable, HERE / "tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu", *options],
@@ -211,7 +220,7 @@ def driver(root, *options, trials=2, steps=4000):
     )  # fmt: skip
 
 
-def test_ctrl_c_says_what_is_kept_and_the_next_start_where_it_goes_on(root):
+def test_ctrl_c_says_what_is_kept_and_the_next_start_where_it_goes_on(root: Path) -> None:
     first = driver(root, "--workers", "1")
     folder = root / "results/runs/tiny/ns/mnist/000"
     until(lambda: (files.read_json(folder / "progress.json") or {}).get("step", 0) > 0)
@@ -232,7 +241,7 @@ def test_ctrl_c_says_what_is_kept_and_the_next_start_where_it_goes_on(root):
 
 
 @pytest.mark.parametrize("wait_s", [0.5, 1.0, 2.0, 4.0])
-def test_ctrl_c_at_any_time_is_one_sentence(root, wait_s):
+def test_ctrl_c_at_any_time_is_one_sentence(root: Path, wait_s: float) -> None:
     """While it imports, plans, or starts its workers."""
     path = root / "sweeps/tiny.toml"
     path.write_text(path.read_text().replace("mnist", "noise").replace("= 20", "= 4000"))
@@ -250,7 +259,7 @@ def test_ctrl_c_at_any_time_is_one_sentence(root, wait_s):
     assert all("stopped at step" in line for line in err.splitlines()[:-1])
 
 
-def until(condition, seconds=90.0):
+def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -273,8 +282,8 @@ def until(condition, seconds=90.0):
     ],
 )  # fmt: skip
 def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(
-    run, root, monkeypatch, device, message
-):
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch, device: str, message: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     code, out, err = run("sweep", "--sweep", "tiny", "--device", device)
     assert (code, out, err) == (2, "", f"error: {message}\n")
@@ -282,7 +291,7 @@ def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(
     assert run("fid", "a", "b", "--device", device)[0::2] == (2, f"error: {message}\n")
 
 
-def test_more_gpus_than_there_are(monkeypatch):
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     checks.require_device("cuda:1")
@@ -307,8 +316,13 @@ def test_more_gpus_than_there_are(monkeypatch):
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(
-    run, root, monkeypatch, change, options, message
-):
+    run: Run,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str],
+    options: list[str],
+    message: str,
+) -> None:
     path = root / "sweeps/tiny.toml"
     path.write_text(path.read_text().replace(*change))
     monkeypatch.setenv("PATH", str(root))
@@ -320,7 +334,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not (root / "results").exists()
 
 
-def as_somebody_else(answers, *arguments):
+def as_somebody_else(answers: "Queue[tuple[int | str | None, str]]", *arguments: str) -> None:
     os.setuid(65534)
     sys.argv = ["study", *arguments]
     sys.stderr = sys.stdout = said = io.StringIO()
@@ -334,7 +348,7 @@ def as_somebody_else(answers, *arguments):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("command", ["collect", "sweep", "cancel", "status"])
-def test_a_results_folder_of_another_user_is_one_line(root, command):
+def test_a_results_folder_of_another_user_is_one_line(root: Path, command: str) -> None:
     results = root / "results"
     finished(results, plan(load_sweep("tiny"))[0], [9.0])
     store.collect(results, "tiny")
@@ -361,7 +375,7 @@ def test_a_results_folder_of_another_user_is_one_line(root, command):
                             r"STUDY_RESULTS to a folder that you may write to\n", said)  # fmt: skip
 
 
-def test_a_full_disk_at_the_table_is_one_line(run, root):
+def test_a_full_disk_at_the_table_is_one_line(run: Run, root: Path) -> None:
     finished(root / "results", plan(load_sweep("tiny"))[0], [9.0])
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -379,7 +393,9 @@ def test_a_full_disk_at_the_table_is_one_line(run, root):
     "torn", [b"", b"PAR1", b"version https://git-lfs.github.com/spec/v1\n", 0.5]
 )
 @pytest.mark.parametrize("command", ["collect", "sweep"])
-def test_a_table_that_cannot_be_read_is_kept(run, root, torn, command):
+def test_a_table_that_cannot_be_read_is_kept(
+    run: Run, root: Path, torn: bytes | float, command: str
+) -> None:
     results = root / "results"
     found = plan(load_sweep("tiny"))
     for config in found[:2]:
@@ -400,13 +416,15 @@ def test_a_table_that_cannot_be_read_is_kept(run, root, torn, command):
     assert path.read_bytes() == whole
 
 
-def test_an_error_of_the_disk_at_the_table_keeps_it(run, root, monkeypatch):
+def test_an_error_of_the_disk_at_the_table_keeps_it(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = root / "results"
     finished(results, plan(load_sweep("tiny"))[0], [9.0])
     store.collect(results, "tiny")
     before = store.table_path(results, "tiny").read_bytes()
 
-    def fail(path):
+    def fail(path: Path) -> NoReturn:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(pd, "read_parquet", fail)
@@ -417,7 +435,7 @@ def test_an_error_of_the_disk_at_the_table_keeps_it(run, root, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [{"drop": "fid"}, {"number": "x"}, {"status": "fine"}])
-def test_a_table_of_something_else_is_refused(run, root, change):
+def test_a_table_of_something_else_is_refused(run: Run, root: Path, change: dict[str, str]) -> None:
     results = root / "results"
     finished(results, plan(load_sweep("tiny"))[0], [9.0])
     table = store.collect(results, "tiny")
@@ -431,7 +449,7 @@ def test_a_table_of_something_else_is_refused(run, root, change):
     assert path.read_bytes() == before
 
 
-def test_each_sweep_stands_for_itself(run, root):
+def test_each_sweep_stands_for_itself(run: Run, root: Path) -> None:
     """One TOML that is not valid, in another encoding, or gone: all others go on."""
     results, sweeps = root / "results", root / "sweeps"
     good = (sweeps / "tiny.toml").read_text()
@@ -469,7 +487,7 @@ def test_each_sweep_stands_for_itself(run, root):
 # ---- plans and rows ------------------------------------------------------------------------------
 
 
-def test_a_plan_of_which_nothing_was_trained_gives_way(root):
+def test_a_plan_of_which_nothing_was_trained_gives_way(root: Path) -> None:
     results = root / "results"
     sweep = load_sweep("tiny")
     prepare(plan(sweep), results)
@@ -486,7 +504,7 @@ def test_a_plan_of_which_nothing_was_trained_gives_way(root):
         (folder / name).unlink()
 
 
-def test_runs_not_yet_done_take_the_device_of_the_command_that_trains_them(root):
+def test_runs_not_yet_done_take_the_device_of_the_command_that_trains_them(root: Path) -> None:
     results = root / "results"
     sweep = load_sweep("tiny")
     done, at_work, _ = prepare(plan(sweep, device="cuda"), results).folders
@@ -499,7 +517,9 @@ def test_runs_not_yet_done_take_the_device_of_the_command_that_trains_them(root)
     assert done.parent == at_work.parent
 
 
-def test_a_row_gives_way_only_to_the_same_configuration_or_a_newer_definition(root, capsys):
+def test_a_row_gives_way_only_to_the_same_configuration_or_a_newer_definition(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = root / "results"
     [config, other, third] = plan(load_sweep("tiny"))
     newer = config.model_copy(update={"definition": 2})
@@ -521,7 +541,9 @@ def test_a_row_gives_way_only_to_the_same_configuration_or_a_newer_definition(ro
     assert store.collect(results, "tiny")["fid"].tolist() == [5.0, 4.0, 3.0]
 
 
-def test_a_result_of_another_configuration_is_not_collected(root, capsys):
+def test_a_result_of_another_configuration_is_not_collected(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = root / "results"
     one, two, _ = plan(load_sweep("tiny"))
     finished(results, one, [9.0])
@@ -534,7 +556,7 @@ def test_a_result_of_another_configuration_is_not_collected(root, capsys):
     assert (folder / "result.json.unreadable").exists()
 
 
-def test_a_run_at_work_is_not_taken_away(run, root):
+def test_a_run_at_work_is_not_taken_away(run: Run, root: Path) -> None:
     results = root / "results"
     [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
     mine = take(folder)
@@ -546,14 +568,14 @@ def test_a_run_at_work_is_not_taken_away(run, root):
     assert mine.read().state == "running"
 
 
-def test_a_folder_without_a_configuration_cannot_be_trained(run, tmp_path):
+def test_a_folder_without_a_configuration_cannot_be_trained(run: Run, tmp_path: Path) -> None:
     code, _, err = run("train", tmp_path)
     assert (code, err) == (
         2, f"error: {tmp_path}/config.json: no such file; a run folder holds a config.json\n"
     )  # fmt: skip
 
 
-def test_jobs_that_never_get_anywhere_are_told_by_status(run, root):
+def test_jobs_that_never_get_anywhere_are_told_by_status(run: Run, root: Path) -> None:
     results = root / "results"
     [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
     for _ in range(4):

@@ -2,27 +2,30 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import ArrayLike
 from typer.testing import CliRunner
 
 from study import cli
 from study.analysis import compare
 from study.analysis.statistics import ratio_interval, told_apart
+from study.analysis.statistics.samples import Array
 from study.errors import StudyError
 
 ROOT = Path(__file__).parent.parent
 MINI = str(ROOT / "results/mini.parquet")
 
 
-def table(loss, fid, **more):
+def table(loss: str, fid: ArrayLike, **more: object) -> pd.DataFrame:
     return pd.DataFrame({"loss": loss, "number": range(len(fid)), "fid": fid} | more)
 
 
 @pytest.fixture
-def files(tmp_path, monkeypatch):
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Array, Array]:
     """mine.csv, 0.8 times as far as theirs.csv (forty settings, one of each diverged)."""
     monkeypatch.chdir(tmp_path)
     theirs = np.exp(np.random.default_rng(0).normal(3, 0.4, 40))
@@ -33,7 +36,7 @@ def files(tmp_path, monkeypatch):
     return mine, theirs
 
 
-def test_the_numbers_are_the_statistics_own(files):
+def test_the_numbers_are_the_statistics_own(files: tuple[Array, Array]) -> None:
     mine, theirs = files
     (found,) = compare.compare("mine.csv", "theirs.csv")
     wanted = told_apart(mine, theirs, [1, 2, 5, 10])
@@ -49,7 +52,9 @@ def test_the_numbers_are_the_statistics_own(files):
     assert other.words.startswith("theirs is worse than mine at a budget of 1, 2 and 5 settings (")
 
 
-def test_parquet_checkpoints_and_status_say_the_same_as_one_row_a_run(files):
+def test_parquet_checkpoints_and_status_say_the_same_as_one_row_a_run(
+    files: tuple[Array, Array],
+) -> None:
     mine, _ = files
     rows = table("mine", np.where(np.isinf(mine), np.nan, mine))
     rows["status"] = np.where(np.isinf(mine), "diverged", "ok")
@@ -60,7 +65,9 @@ def test_parquet_checkpoints_and_status_say_the_same_as_one_row_a_run(files):
     assert one.words == other.words
 
 
-def test_paired_settings_are_told_apart_by_less(tmp_path, monkeypatch):
+def test_paired_settings_are_told_apart_by_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(2)
     setting = np.exp(rng.normal(3, 0.6, 48))
@@ -74,7 +81,7 @@ def test_paired_settings_are_told_apart_by_less(tmp_path, monkeypatch):
     assert "48 settings of it, 48 of the other, paired" in pairs.words
 
 
-def test_the_committed_tables_may_be_asked():
+def test_the_committed_tables_may_be_asked() -> None:
     (found,) = compare.compare(f"{MINI}:wgan", f"{MINI}:ns", "fashion_mnist")
     assert found.words.startswith("WGAN is worse than NS GAN at a budget of ")
     every = compare.compare(f"{MINI}:ls", MINI, "fashion_mnist")
@@ -82,7 +89,7 @@ def test_the_committed_tables_may_be_asked():
     assert any("LS GAN (A) is not told apart from LS GAN (B)" in each.words for each in every)
 
 
-def test_the_command_prints_words_and_strict_json(files):
+def test_the_command_prints_words_and_strict_json(files: tuple[Array, Array]) -> None:
     done = CliRunner().invoke(cli.app, ["compare", "mine.csv", "theirs.csv"])
     assert done.exit_code == 0
     assert "mine is better than theirs" in done.output
@@ -92,7 +99,7 @@ def test_the_command_prints_words_and_strict_json(files):
     assert found["budgets"][0]["chance"] > 0.7
 
 
-def test_seven_settings_are_too_few(files):
+def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
     table("mine", [1.0] * 7).to_csv("few.csv", index=False)
     (found,) = compare.compare("few.csv", "theirs.csv")
     assert "too few to judge (7 settings of it, 40 of the other; 8 of each are" in found.words
@@ -116,7 +123,9 @@ def test_seven_settings_are_too_few(files):
         ({"seed": [0, 1], "number": [0, 0]}, "a.csv: settings with several seeds"),
     ],
 )
-def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, changes, message):
+def test_what_cannot_be_compared_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, list[Any]], message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     table("b", [1.0, 2.0], features="inception").to_csv("b.csv", index=False)
     pd.DataFrame(table("a", [1.0, 2.0]).to_dict("list") | changes).to_csv("a.csv", index=False)
@@ -135,7 +144,9 @@ def test_what_cannot_be_compared_is_said(tmp_path, monkeypatch, changes, message
         (f"{MINI}:ls", "fashion", f"{MINI} has no data set 'fashion'; did you mean 'fashion_mnis"),
     ],
 )
-def test_what_is_no_table_is_said(files, source, dataset, message):
+def test_what_is_no_table_is_said(
+    files: tuple[Array, Array], source: str, dataset: str | None, message: str
+) -> None:
     Path("bad.parquet").write_text("no")
     Path("bare.csv").write_text("loss,fid\na,1\n")
     with pytest.raises(StudyError) as caught:
@@ -143,7 +154,7 @@ def test_what_is_no_table_is_said(files, source, dataset, message):
     assert str(caught.value).startswith(message)
 
 
-def test_no_number_in_common_is_said(files):
+def test_no_number_in_common_is_said(files: tuple[Array, Array]) -> None:
     table("x", [1.0] * 9).assign(number=range(100, 109)).to_csv("x.csv", index=False)
     with pytest.raises(StudyError, match="x and theirs have no number in common"):
         compare.compare("x.csv", "theirs.csv", paired=True)

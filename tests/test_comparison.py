@@ -1,5 +1,6 @@
 """Tests of two losses against enumeration, SciPy and published algorithms."""
 
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from math import comb
 
@@ -21,7 +22,7 @@ PAIRED = {
 }
 
 
-def common_subsets(x, y, k):
+def common_subsets(x: Sequence[float], y: Sequence[float], k: int) -> float:
     """P(best of X < best of Y), ties at half, over all subsets of k settings."""
     rows = [list(rows) for rows in combinations(range(len(x)), k)]
     best = np.array([[np.array(x)[r].min(), np.array(y)[r].min()] for r in rows])
@@ -29,7 +30,7 @@ def common_subsets(x, y, k):
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_win_chance_is_over_all_pairs_of_subsets(k):
+def test_win_chance_is_over_all_pairs_of_subsets(k: int) -> None:
     for a, b in combinations([x for x in SAMPLES.values() if len(x) >= 4], 2):
         expected = chance(minima(a, k), minima(b, k))
         assert_allclose(st.win_chance(a, b, k), expected, rtol=1e-13)
@@ -37,13 +38,13 @@ def test_win_chance_is_over_all_pairs_of_subsets(k):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_paired_win_chance_is_over_all_common_subsets(name):
+def test_paired_win_chance_is_over_all_common_subsets(name: str) -> None:
     x, y = PAIRED[name]
     for k in range(1, len(x) + 1):
         assert_allclose(st.win_chance(x, y, k, paired=True), common_subsets(x, y, k), atol=1e-14)
 
 
-def test_paired_win_chance_is_the_published_sum():
+def test_paired_win_chance_is_the_published_sum() -> None:
     rng = np.random.default_rng(0)
     x, y, n = rng.random(50), rng.random(50), 50
     by_least = np.argsort(np.minimum(x, y))
@@ -53,7 +54,7 @@ def test_paired_win_chance_is_the_published_sum():
         assert_allclose(st.win_chance(x, y, k, paired=True), expected, rtol=1e-12)
 
 
-def test_win_chance_at_one_is_mann_whitney():
+def test_win_chance_at_one_is_mann_whitney() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 9, 40), rng.integers(2, 9, 30)
     u = stats.mannwhitneyu(b, a).statistic
@@ -62,7 +63,7 @@ def test_win_chance_at_one_is_mann_whitney():
     assert st.win_chance(a, b, [[1, 2]]).shape == (1, 2)
 
 
-def test_rliables_published_case():
+def test_rliables_published_case() -> None:
     # tests/rliable/metrics_test.py of rliable 1.2.0: P(x > y) = 1/3 as the mean over the tasks
     # (columns); lower is better here.
     x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]), np.array([[1, 1], [2, 2], [3, 3]])
@@ -71,7 +72,7 @@ def test_rliables_published_case():
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_small_paired_tests_count_all_swaps(name):
+def test_small_paired_tests_count_all_swaps(name: str) -> None:
     x, y = map(np.array, PAIRED[name])
     budgets = [1, 2, 3]
     found = st.told_apart(x, y, budgets, paired=True)
@@ -92,7 +93,7 @@ def test_small_paired_tests_count_all_swaps(name):
         ([2.0, 1.0, 1.0, INF], [INF, 1.0, 7.0, 2.0, INF]),
     ],
 )
-def test_small_unpaired_tests_count_all_permutations(x, y):
+def test_small_unpaired_tests_count_all_permutations(x: list[float], y: list[float]) -> None:
     found = st.told_apart(x, y, [1, 2])
     pooled, dealt = np.array(x + y), []
     for rows in combinations(range(len(pooled)), len(x)):
@@ -103,7 +104,7 @@ def test_small_unpaired_tests_count_all_permutations(x, y):
     assert_allclose(found.p, far.mean(axis=0))
 
 
-def test_at_one_setting_it_is_the_sign_test_and_mann_whitneys():
+def test_at_one_setting_it_is_the_sign_test_and_mann_whitneys() -> None:
     rng = np.random.default_rng(1)
     for shift in (0, 0.3):
         x, y = rng.normal(size=60), rng.normal(size=60) + shift
@@ -119,7 +120,7 @@ def test_at_one_setting_it_is_the_sign_test_and_mann_whitneys():
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_over_the_budgets_it_is_westfall_and_youngs_least_p(paired):
+def test_over_the_budgets_it_is_westfall_and_youngs_least_p(paired: bool) -> None:
     """Against a plain loop over the relabellings, which ranks all of them at every budget."""
     rng = np.random.default_rng(2)
     x, y, budgets, draws = rng.random(40), rng.random(40) * 1.3, [1, 2, 5], 1_500
@@ -142,14 +143,14 @@ def test_over_the_budgets_it_is_westfall_and_youngs_least_p(paired):
     assert found.p_any == found.p_adjusted.min() >= found.p.min()
 
 
-def test_of_one_budget_nothing_is_to_be_allowed_for():
+def test_of_one_budget_nothing_is_to_be_allowed_for() -> None:
     rng = np.random.default_rng(3)
     for paired in (True, False):
         found = st.told_apart(rng.random(40), rng.random(40), [2], paired)
         assert found.p_any == found.p[0]
 
 
-def test_only_budgets_with_eight_times_as_many_settings_are_judged():
+def test_only_budgets_with_eight_times_as_many_settings_are_judged() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.random(80), rng.random(39)
     found = st.told_apart(x, y, [1, 2, 4, 5, 10])
@@ -160,7 +161,7 @@ def test_only_budgets_with_eight_times_as_many_settings_are_judged():
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_order_of_rows_side_and_infinity_do_not_matter(paired):
+def test_order_of_rows_side_and_infinity_do_not_matter(paired: bool) -> None:
     rng = np.random.default_rng(5)
     x, y = np.round(rng.lognormal(size=48), 1), np.round(rng.lognormal(0.4, size=48), 1)
     x[:10], y[5:20] = INF, INF
@@ -177,21 +178,21 @@ def test_order_of_rows_side_and_infinity_do_not_matter(paired):
     assert_array_equal(ranked.p, found.p)  # only the order of the scores counts
 
 
-def test_equal_scores_are_told_apart_by_nothing():
+def test_equal_scores_are_told_apart_by_nothing() -> None:
     for paired in (True, False):
         found = st.told_apart([INF] * 16, [INF] * 16, [1, 2], paired)
         assert_array_equal(found.chance, 0.5)
         assert_array_equal(found.p, 1)
 
 
-def test_holm():
+def test_holm() -> None:
     # Holm 1979: sorted p times m, m - 1, ..., rising; the same by statsmodels' multipletests.
     assert_allclose(st.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     assert_allclose(st.holm([0.6, 0.5]), [1, 1])
     assert st.holm([]).shape == (0,)
 
 
-def test_judge_names_whom_holms_steps_name():
+def test_judge_names_whom_holms_steps_name() -> None:
     rng = np.random.default_rng(6)
     reference = rng.lognormal(size=80)
     others = {
@@ -207,7 +208,7 @@ def test_judge_names_whom_holms_steps_name():
     assert_allclose([j.p_holm for j in found.values()], st.holm(p))
 
 
-def test_nobodys_naming_depends_on_the_seed():
+def test_nobodys_naming_depends_on_the_seed() -> None:
     """At p near a step of Holm's more draws are taken, until both sides of the error agree."""
     rng = np.random.default_rng(7)
     reference = rng.random(24)
@@ -222,7 +223,7 @@ def test_nobodys_naming_depends_on_the_seed():
     assert len(named) == 1
 
 
-def test_ratio_interval_is_the_plain_bootstraps():
+def test_ratio_interval_is_the_plain_bootstraps() -> None:
     rng = np.random.default_rng(8)
     x = rng.lognormal(size=40)
     y = x * rng.lognormal(0.3, 0.2, size=40)
@@ -241,7 +242,7 @@ def test_ratio_interval_is_the_plain_bootstraps():
         assert_allclose([got.low, got.high], ends, rtol=0.12)
 
 
-def test_ratio_of_infinite_means():
+def test_ratio_of_infinite_means() -> None:
     finite, half = [2.0] * 16, [1.0, INF] * 8
     assert_allclose(st.ratio_interval(finite, half, 1), [0, 0, 0])
     assert_allclose(st.ratio_interval(half, half, 1), [1, 0, INF])
@@ -259,6 +260,6 @@ def test_ratio_of_infinite_means():
         (lambda: st.ratio_interval([1, 2], [1, 2], 1, level=95), "level 95"),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         call()

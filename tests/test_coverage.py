@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from study.analysis import scores
 from study.analysis import statistics as st
+from study.analysis.statistics.samples import Array
 
 MINI = Path(__file__).parent.parent / "results" / "mini.parquet"
 BUDGETS = np.array([1, 2, 5, 10])
@@ -22,14 +24,14 @@ INFINITE = [0, 0.1, 0.5]
 
 
 @cache
-def shipped(loss):
+def shipped(loss: str) -> Array:
     """Sorted log scores of a loss on Fashion-MNIST in the shipped table."""
     runs = scores.search(pd.read_parquet(MINI))
     own = runs[(runs["dataset"] == "fashion_mnist") & (runs["loss"] == loss)]
     return np.log(np.sort(own["fid"].to_numpy()))
 
 
-def quantiles(name, u, infinite=0.0):
+def quantiles(name: str, u: Array, infinite: float = 0.0) -> Array:
     """Quantile function of a population, of which a share diverged: u in [0, 1)."""
     v = np.minimum(u / (1 - infinite), 1 - 1e-12)
     if name == "uniform":
@@ -46,7 +48,7 @@ GRID = (np.arange(200_000) + 0.5) / 200_000
 
 
 @cache
-def true_mean(name, k):
+def true_mean(name: str, k: int) -> float:
     return np.mean(quantiles(name, GRID) * k * (1 - GRID) ** (k - 1))
 
 
@@ -54,30 +56,34 @@ FACTORS = (1, 1.2, 0.8)  # of the scores of three losses that are ranked
 
 
 @cache
-def true_ranks(name, infinite):
+def true_ranks(name: str, infinite: float) -> Array:
     thin = GRID[::10]
     return st.expected_ranks([f * quantiles(name, thin, infinite) for f in FACTORS], BUDGETS)
 
 
-def holds(estimate, truth):
+def holds(estimate: st.Estimate, truth: ArrayLike) -> NDArray[np.bool_]:
     assert (estimate.low <= estimate.value).all()
     assert (estimate.value <= estimate.high).all()
     return (estimate.low <= truth) & (truth <= estimate.high)
 
 
-def median_of_best(rng, name, n, infinite):
+def median_of_best(
+    rng: np.random.Generator, name: str, n: int, infinite: float
+) -> NDArray[np.bool_]:
     fid = quantiles(name, rng.random(n), infinite)
     truth = quantiles(name, 1 - 0.5 ** (1 / BUDGETS), infinite)
     return holds(st.min_quantile_interval(fid, BUDGETS, 0.5), truth)
 
 
-def mean_of_best(rng, name, n, infinite):
+def mean_of_best(rng: np.random.Generator, name: str, n: int, infinite: float) -> NDArray[np.bool_]:
     fid = quantiles(name, rng.random(n), infinite)
     truth = np.array([true_mean(name, k) if infinite == 0 else np.inf for k in BUDGETS])
     return holds(st.expected_min_interval(fid, BUDGETS, rng=rng, draws=500), truth)
 
 
-def ratio_of_bests(rng, name, n, infinite, paired=False):
+def ratio_of_bests(
+    rng: np.random.Generator, name: str, n: int, infinite: float, paired: bool = False
+) -> NDArray[np.bool_]:
     """Against the uniform or NS GAN's shape; paired: the ranks of the two correlate by 0.5."""
     other = "uniform" if name in ("uniform", "lognormal") else "ns"
     z = rng.normal(size=(3, n))
@@ -89,17 +95,21 @@ def ratio_of_bests(rng, name, n, infinite, paired=False):
     return holds(estimate, truth) | (infinite > 0)  # the ratio of infinite means is none
 
 
-def paired_ratio_of_bests(rng, name, n, infinite):
+def paired_ratio_of_bests(
+    rng: np.random.Generator, name: str, n: int, infinite: float
+) -> NDArray[np.bool_]:
     return ratio_of_bests(rng, name, n, infinite, paired=True)
 
 
-def ranks(rng, name, n, infinite):
+def ranks(rng: np.random.Generator, name: str, n: int, infinite: float) -> Array:
     fids = [factor * quantiles(name, rng.random(n), infinite) for factor in FACTORS]
     estimate = st.rank_interval(fids, BUDGETS, rng=rng, draws=500)
     return holds(estimate, true_ranks(name, infinite)).mean(axis=0)
 
 
-def reported_at_best(rng, name, n, infinite):
+def reported_at_best(
+    rng: np.random.Generator, name: str, n: int, infinite: float
+) -> NDArray[np.bool_]:
     """What is reported is what was selected, but for noise of 5 %."""
     fid = quantiles(name, rng.random(n), infinite)
     value = fid * np.exp(0.05 * rng.normal(size=n))
@@ -108,7 +118,7 @@ def reported_at_best(rng, name, n, infinite):
 
 
 @cache
-def true_reported(name, infinite):
+def true_reported(name: str, infinite: float) -> Array:
     rng = np.random.default_rng(0)
     best = [quantiles(name, 1 - rng.random(200_000) ** (1 / k), infinite) for k in BUDGETS]
     noise = np.exp(0.05 * rng.normal(size=200_000))
@@ -126,21 +136,21 @@ KINDS = {
 """Kind of interval, and what of 95 % it holds at least."""
 
 
-def coverage(kind, name, n, infinite, samples):
+def coverage(kind: str, name: str, n: int, infinite: float, samples: int) -> Array:
     rng = np.random.default_rng([n, int(10 * infinite), *name.encode()])
     return np.mean([KINDS[kind][0](rng, name, n, infinite) for _ in range(samples)], axis=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "infinite"), [("uniform", 0), ("lognormal", 0.1), ("ns", 0.5)])
-def test_coverage(kind, name, infinite):
+def test_coverage(kind: str, name: str, infinite: float) -> None:
     found, least = coverage(kind, name, 80, infinite, 100), KINDS[kind][1]
     assert (found >= least - 3 * np.sqrt(least * (1 - least) / 100)).all(), found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_coverage_in_full(kind):
+def test_coverage_in_full(kind: str) -> None:
     least = KINDS[kind][1]
     for n, name, infinite in product((40, 80), POPULATIONS, INFINITE):
         found = coverage(kind, name, n, infinite, 400)
@@ -148,20 +158,20 @@ def test_coverage_in_full(kind):
         assert (found >= least - 3 * np.sqrt(least * (1 - least) / 400)).all()
 
 
-def correlated_ranks(rng, n, rho):
+def correlated_ranks(rng: np.random.Generator, n: int, rho: float) -> NDArray[np.bool_]:
     x = rng.normal(size=n)
     y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=n)
     return holds(st.spearman(x, y), 6 / np.pi * np.arcsin(rho / 2))
 
 
 @pytest.mark.parametrize(("n", "rho"), [(7, 0.5), (14, 0.8), (40, 0.0)])
-def test_coverage_of_a_rank_correlation(n, rho):
+def test_coverage_of_a_rank_correlation(n: int, rho: float) -> None:
     rng = np.random.default_rng(n)
     assert np.mean([correlated_ranks(rng, n, rho) for _ in range(1000)]) >= 0.95 - 3 * 0.007
 
 
 @pytest.mark.slow
-def test_coverage_of_a_rank_correlation_in_full():
+def test_coverage_of_a_rank_correlation_in_full() -> None:
     rng = np.random.default_rng(0)
     for n in (5, 7, 8, 14, 40, 100):
         for rho in (0, 0.5, 0.8, 0.9):
@@ -171,7 +181,7 @@ def test_coverage_of_a_rank_correlation_in_full():
 
 
 @pytest.mark.parametrize("share", [0.003, 0.1, 0.5])
-def test_coverage_of_a_share(share):
+def test_coverage_of_a_share(share: float) -> None:
     """Exact: over all counts, by their binomial chances."""
     for n in (10, 40, 100):
         counts = np.arange(n + 1)
@@ -188,7 +198,7 @@ NOISES = {
 
 
 @pytest.mark.parametrize("noise", NOISES)
-def test_coverage_of_a_ratio_of_reruns(noise):
+def test_coverage_of_a_ratio_of_reruns(noise: str) -> None:
     """Ten seeds, whose luck the two losses share to a half."""
     rng, held = np.random.default_rng(1), 0
     for _ in range(2000):

@@ -1,24 +1,30 @@
 """The training step replayed as a CUDA graph is the step itself; without a GPU, by an emulation."""
 
+from collections.abc import Callable
+
 import emulated_graph
 import pytest
 import torch
+from torch import Tensor
 
 from study.losses import load, names
-from study.losses.base import Players
+from study.losses.base import Draws, GANLoss, Players
 from study.training import cuda_graph
+from study.training.cuda_graph import Curves
 from study.training.networks import draw_z, initialise
 from study.training.optimizer import adam
+
+Replay = Callable[[], Curves]
 
 SHAPE = (1, 28, 28)
 
 
 @pytest.fixture
-def recorded(monkeypatch):
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
     """Recordings made."""
     made = []
 
-    def count(work):
+    def count(work: Replay) -> Replay:
         made.append(emulated_graph.record(work))
         return made[-1]
 
@@ -27,7 +33,7 @@ def recorded(monkeypatch):
     return made
 
 
-def make(name, graph):
+def make(name: str, graph: bool) -> tuple[GANLoss, Players]:
     """A loss with its defaults and its players."""
     defaults = load(name).defaults
     own = {
@@ -42,7 +48,7 @@ def make(name, graph):
     return loss, Players(G, D, g_adam, d_adam)
 
 
-def series(step, loss, disc_iters):
+def series(step: Callable[..., Curves], loss: GANLoss, disc_iters: int) -> list[dict[str, float]]:
     """The curves of twelve steps, every input of which differs."""
     generator, curves = torch.Generator().manual_seed(1), []
     for number in range(12):
@@ -62,7 +68,9 @@ def series(step, loss, disc_iters):
 
 @pytest.mark.parametrize("disc_iters", [1, 2])
 @pytest.mark.parametrize("name", names())
-def test_replayed_steps_are_the_steps_themselves(name, disc_iters, recorded):
+def test_replayed_steps_are_the_steps_themselves(
+    name: str, disc_iters: int, recorded: list[Replay]
+) -> None:
     loss, players = make(name, graph=True)
     plain = series(lambda *args, **given: loss.step(players, *args, **given), loss, disc_iters)
     weights = [p.clone() for p in players.generator.state_dict().values()]
@@ -74,7 +82,7 @@ def test_replayed_steps_are_the_steps_themselves(name, disc_iters, recorded):
     assert len(recorded) == (1 if disc_iters == 1 or name == "vae" else 2)
 
 
-def test_the_recorder_tells_an_optimiser_that_counts_in_python(recorded):
+def test_the_recorder_tells_an_optimiser_that_counts_in_python(recorded: list[Replay]) -> None:
     loss, players = make("ns", graph=False)
     plain = series(lambda *args, **given: loss.step(players, *args, **given), loss, 1)
     loss, players = make("ns", graph=False)
@@ -84,14 +92,23 @@ def test_the_recorder_tells_an_optimiser_that_counts_in_python(recorded):
 
 
 @pytest.mark.parametrize("name", names())
-def test_both_optimisers_are_one_up_to_rounding(name):
+def test_both_optimisers_are_one_up_to_rounding(name: str) -> None:
     runs = []
     for graph in (False, True):
         loss, players = make(name, graph)
         loss, G, D = loss.double(), players.generator.double(), players.discriminator.double()
         players = Players(G, D, *(adam(part.parameters(), 1e-3, 0.5, graph) for part in (G, D)))
 
-        def step(x, z, *, g_turn, z_g, draws, loss=loss, players=players):
+        def step(
+            x: Tensor,
+            z: Tensor,
+            *,
+            g_turn: bool,
+            z_g: Tensor | None,
+            draws: Draws,
+            loss: GANLoss = loss,
+            players: Players = players,
+        ) -> Curves:
             draws = {name: value.double() for name, value in draws.items()}
             z_g = z_g if z_g is None else z_g.double()
             return loss.step(players, x.double(), z.double(), g_turn=g_turn, z_g=z_g, draws=draws)

@@ -1,5 +1,9 @@
 """The driver's loop over a scheduler that does as it is told."""
 
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
 import pytest
 import toy
 
@@ -23,43 +27,43 @@ class Puppet:
 
     look_s = 0.0
 
-    def __init__(self, work, silences=()):
+    def __init__(self, work: Callable[[Path], object], silences: Iterable[bool] = ()) -> None:
         self.work, self.silences = work, list(silences)
         self.sent, self.there, self.pauses, self.cancelled = [], [], [], 0
 
-    def submit(self, folders):
+    def submit(self, folders: Sequence[Path]) -> None:
         self.sent.append([folder.name for folder in folders])
         self.there += folders
 
-    def queued(self):
+    def queued(self) -> dict[Path, str]:
         if self.silences and self.silences.pop(0):
             raise NotNow("squeue: Socket timed out")
         return {folder.absolute(): "1" for folder in self.there}
 
-    def cancel(self):
+    def cancel(self) -> int:
         self.cancelled += 1
         self.there = []
         return 0
 
-    def pause(self, seconds):
+    def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         assert len(self.pauses) < 50, "it goes on for ever"
         there, self.there = self.there, []
         for folder in there:
             self.work(folder)
 
-    def last_words(self):
+    def last_words(self) -> str:
         return "ModuleNotFoundError: No module named 'torch'"
 
 
-def runs(tmp_path, names="abc"):
+def runs(tmp_path: Path, names: str = "abc") -> Progress:
     folders = toy.plan(tmp_path, **{name: {} for name in names})
     configs = [CONFIG.model_copy(update={"number": i}) for i in range(len(folders))]
     states = [state_of(folder) for folder in folders]
     return Progress(configs, folders, states, [config.hash for config in configs])
 
 
-def finish(folder):
+def finish(folder: Path) -> None:
     mine = take(folder, retries=9)
     hash_ = next(c.hash for c in [CONFIG.model_copy(update={"number": i}) for i in range(9)]
                  if "abcdefghi"[c.number] == folder.name)  # fmt: skip
@@ -67,36 +71,36 @@ def finish(folder):
     mine.end("finished")
 
 
-def die(folder):
+def die(folder: Path) -> None:
     """A job that dies before it takes its run."""
 
 
-def fail(folder):
+def fail(folder: Path) -> None:
     take(folder, retries=9).end("failed", "no")
 
 
-def go(found, puppet, retries=1, max_failures=9):
+def go(found: Progress, puppet: Puppet, retries: int = 1, max_failures: int = 9) -> None:
     drive(found, puppet, lambda _: None, retries, max_failures)
 
 
-def test_every_run_is_sent_once_and_brought_to_its_end(tmp_path):
+def test_every_run_is_sent_once_and_brought_to_its_end(tmp_path: Path) -> None:
     found, puppet = runs(tmp_path), Puppet(finish)
     go(found, puppet)
     assert puppet.sent == [["a", "b", "c"]]
     assert [state_of(folder) for folder in found.folders] == ["ok"] * 3
 
 
-def test_jobs_that_die_before_they_take_a_run_stop_the_sweep(tmp_path):
+def test_jobs_that_die_before_they_take_a_run_stop_the_sweep(tmp_path: Path) -> None:
     puppet = Puppet(die)
     with pytest.raises(StudyError, match=r"^no run was taken: ModuleNotFoundError: No module"):
         go(runs(tmp_path), puppet)
     assert puppet.sent == [["a", "b", "c"]]
 
 
-def test_what_an_ended_job_left_is_sent_again(tmp_path):
+def test_what_an_ended_job_left_is_sent_again(tmp_path: Path) -> None:
     """A job that carries several runs reaches its limit after the first: the round went on."""
 
-    def one_a_job(folder):
+    def one_a_job(folder: Path) -> None:
         if folder.name == "abc"[len(puppet.sent) - 1]:
             finish(folder)
 
@@ -105,13 +109,13 @@ def test_what_an_ended_job_left_is_sent_again(tmp_path):
     assert puppet.sent == [["a", "b", "c"], ["b", "c"], ["c"]]
 
 
-def test_failed_runs_are_sent_as_often_as_may_be(tmp_path):
+def test_failed_runs_are_sent_as_often_as_may_be(tmp_path: Path) -> None:
     puppet = Puppet(fail)
     go(runs(tmp_path, "a"), puppet, retries=2)
     assert puppet.sent == [["a"]] * 3
 
 
-def test_too_many_failures_take_everything_back(tmp_path):
+def test_too_many_failures_take_everything_back(tmp_path: Path) -> None:
     puppet = Puppet(fail)
     with pytest.raises(StudyError, match=r"^3 runs failed, the sweep stops"):
         go(runs(tmp_path), puppet, max_failures=3)
@@ -119,8 +123,8 @@ def test_too_many_failures_take_everything_back(tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer_is_asked_again_with_growing_pauses(
-    tmp_path, capsys, monkeypatch
-):
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     puppet = Puppet(finish, silences=[True, True, True, False])
     puppet.look_s = 0.5
     go(runs(tmp_path, "a"), puppet)
@@ -137,12 +141,14 @@ def test_a_scheduler_that_does_not_answer_is_asked_again_with_growing_pauses(
     assert puppet.pauses[:5] == [2.0, 3.0, 3.0, 3.0, 3.0]
 
 
-def test_runs_that_others_have_at_work_are_waited_for_and_taken_over_when_lost(tmp_path):
+def test_runs_that_others_have_at_work_are_waited_for_and_taken_over_when_lost(
+    tmp_path: Path,
+) -> None:
     found = runs(tmp_path, "a")
     mine = take(found.folders[0])
     looks = []
 
-    def show(progress):
+    def show(progress: Progress) -> None:
         looks.append(progress.states[0])
         if len(looks) == 3:
             path = mine.path
@@ -155,12 +161,14 @@ def test_runs_that_others_have_at_work_are_waited_for_and_taken_over_when_lost(t
     assert last_claim(found.folders[0]).number == 2
 
 
-def test_one_error_of_the_disk_keeps_the_state_last_seen(tmp_path, monkeypatch):
+def test_one_error_of_the_disk_keeps_the_state_last_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = runs(tmp_path, "ab")
     fail(found.folders[0])
     found = found.now()
 
-    def stale(path):
+    def stale(path: Path) -> bytes:
         if path.parent.name == "a":
             raise OSError(116, "Stale file handle", str(path))
         return read(path)
@@ -176,10 +184,12 @@ def test_one_error_of_the_disk_keeps_the_state_last_seen(tmp_path, monkeypatch):
     assert later.now().open(retries=9) == found.folders
 
 
-def test_a_lasting_error_of_the_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_lasting_error_of_the_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = runs(tmp_path, "a")
 
-    def stale(path):
+    def stale(path: Path) -> NoReturn:
         raise OSError(116, "Stale file handle", str(path))
 
     monkeypatch.setattr(toy.files, "read_bytes", stale)

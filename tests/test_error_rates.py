@@ -4,17 +4,22 @@ A few tables in every run, with the seeds fixed; the full counts are marked slow
 stands in the docstrings.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
 from test_coverage import quantiles
 
 from study.analysis import statistics as st
+from study.analysis.statistics.samples import Array
 
 BUDGETS = [1, 2, 5, 10]
 
 
-def equal_losses(rng, losses, n, infinite, paired):
+def equal_losses(
+    rng: np.random.Generator, losses: int, n: int, infinite: float, paired: bool
+) -> Array:
     """Scores (losses, n) of losses that do not matter: lognormal, a share of them diverged.
 
     Paired: half of the variance, and of what makes a run diverge, is the setting's.
@@ -25,7 +30,7 @@ def equal_losses(rng, losses, n, infinite, paired):
     return np.where(trouble < stats.norm.ppf(infinite), np.inf, np.exp(score))
 
 
-def somebody_named(fids, paired, draws=20_000):
+def somebody_named(fids: Array, paired: bool, draws: int = 20_000) -> bool:
     """Whether the rule names any loss, as `judge` does, with fewer draws."""
     n = fids.shape[1]
     budgets = [k for k in BUDGETS if st.judged(k, n)]
@@ -33,7 +38,7 @@ def somebody_named(fids, paired, draws=20_000):
     return st.holm(p).min() <= 0.05
 
 
-def somebody_named_at_any_look(fids):
+def somebody_named_at_any_look(fids: Array) -> bool:
     """Whether the interim rule names any loss with 1, 2, ..., n settings."""
     n, p = fids.shape[1], []
     for fid in fids[1:]:
@@ -45,7 +50,7 @@ def somebody_named_at_any_look(fids):
     return any(st.holm(at_look).min() <= 0.05 for at_look in np.array(p).T)
 
 
-def share(tables, of):
+def share(tables: int, of: Callable[[], bool]) -> st.Estimate:
     """Share of tables of which it is true, and its exact interval."""
     count = sum(of() for _ in range(tables))
     return st.share_interval(count, tables)
@@ -62,7 +67,7 @@ CASES = [
 
 @pytest.mark.parametrize("infinite", [0, 0.3])
 @pytest.mark.parametrize("paired", [True, False])
-def test_equal_losses_are_seldom_told_apart(infinite, paired):
+def test_equal_losses_are_seldom_told_apart(infinite: float, paired: bool) -> None:
     rng = np.random.default_rng([int(10 * infinite), paired])
     tables = [equal_losses(rng, 8, 40, infinite, paired) for _ in range(30)]
     named = sum(somebody_named(fids, paired, 4_000) for fids in tables)
@@ -72,7 +77,9 @@ def test_equal_losses_are_seldom_told_apart(infinite, paired):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("losses", "n", "infinite", "paired"), CASES)
-def test_equal_losses_are_told_apart_in_five_of_a_hundred_tables(losses, n, infinite, paired):
+def test_equal_losses_are_told_apart_in_five_of_a_hundred_tables(
+    losses: int, n: int, infinite: float, paired: bool
+) -> None:
     """Of 24,000 tables in 1,012 (4.2 %) somebody was named; by case (1,000 each) in 3.2 to 6.0 %.
 
     Paired 3.3 to 6.0 %, unpaired 3.2 to 4.9 %; without infinities 3.2 to 6.0 %, with 3.3 to 5.6 %.
@@ -88,7 +95,9 @@ def test_equal_losses_are_told_apart_in_five_of_a_hundred_tables(losses, n, infi
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("losses", "n", "infinite", "paired"), CASES)
-def test_a_look_after_every_setting_names_no_more(losses, n, infinite, paired):
+def test_a_look_after_every_setting_names_no_more(
+    losses: int, n: int, infinite: float, paired: bool
+) -> None:
     """By case (1,000 tables each, all looks together) somebody was named in 0.5 to 2.1 %."""
     rng = np.random.default_rng([losses, n, int(10 * infinite), paired, 1])
     found = share(
@@ -100,7 +109,9 @@ def test_a_look_after_every_setting_names_no_more(losses, n, infinite, paired):
     assert found.value <= 0.06
 
 
-def correlated_with_reference(rng, loss, n, correlation):
+def correlated_with_reference(
+    rng: np.random.Generator, loss: str, n: int, correlation: float
+) -> tuple[Array, Array]:
     """n scores of the shapes that a loss and NS GAN have in the shipped table; the copula's
     correlation stands for what the settings share."""
     z = rng.normal(size=(3, n))
@@ -108,7 +119,7 @@ def correlated_with_reference(rng, loss, n, correlation):
     return quantiles(loss, u), quantiles("ns", v)
 
 
-def power(loss, n, correlation, tables, losses=13):
+def power(loss: str, n: int, correlation: float, tables: int, losses: int = 13) -> float:
     """Share of tables in which it is named at Holm's first step."""
     rng = np.random.default_rng([n, int(10 * correlation), *loss.encode()])
     named = 0
@@ -118,13 +129,13 @@ def power(loss, n, correlation, tables, losses=13):
     return named / tables
 
 
-def test_a_great_difference_is_found():
+def test_a_great_difference_is_found() -> None:
     assert power("began", 80, 0.5, 40) > 0.8  # of 300 tables 0.97
     assert power("vae", 80, 0, 40) > 0.9  # of 300 tables 1.00
 
 
 @pytest.mark.slow
-def test_power_at_the_effects_of_the_shipped_table():
+def test_power_at_the_effects_of_the_shipped_table() -> None:
     """n = 80, 13 losses compared, 300 tables each: share named, unpaired, and paired where the
     settings' share of the copula is 0.3, 0.5, 0.7.
 

@@ -28,16 +28,16 @@ DOCUMENT = r"""\documentclass{article}
 
 
 @pytest.fixture(scope="module")
-def mini():
+def mini() -> pd.DataFrame:
     return read_table(ROOT / "results", "mini")
 
 
 @pytest.fixture(scope="module")
-def table(mini):
+def table(mini: pd.DataFrame) -> pd.DataFrame:
     return export.main_table(mini)
 
 
-def few(diverged=0, sweep="few", dataset="fashion_mnist"):
+def few(diverged: int = 0, sweep: str = "few", dataset: str = "fashion_mnist") -> pd.DataFrame:
     """Runs of two losses, six settings each, of which some diverged."""
     return pd.DataFrame(
         {
@@ -51,7 +51,7 @@ def few(diverged=0, sweep="few", dataset="fashion_mnist"):
     )  # fmt: skip
 
 
-def test_the_numbers_are_the_statistics_own(mini, table):
+def test_the_numbers_are_the_statistics_own(mini: pd.DataFrame, table: pd.DataFrame) -> None:
     assert table.groupby(["dataset", "loss"]).size().eq(4).all()
     scores = mini[(mini["loss"] == "ls") & (mini["dataset"] == "fashion_mnist")]
     fid = scores.groupby("number")["fid"].min().to_numpy()
@@ -64,7 +64,7 @@ def test_the_numbers_are_the_statistics_own(mini, table):
     assert set(rows["settings"]) == {100}
 
 
-def test_budgets_end_where_settings_do_and_divergence_counts():
+def test_budgets_end_where_settings_do_and_divergence_counts() -> None:
     found = export.main_table(few(diverged=4))
     assert found["budget"].tolist() == [1, 2, 5] * 2
     ns = found[found["loss"] == "ns"].set_index("budget")
@@ -74,7 +74,7 @@ def test_budgets_end_where_settings_do_and_divergence_counts():
         export.main_table(pd.concat([few(), few().assign(seed=1)]))
 
 
-def test_the_csv_reads_back_to_the_last_digit(table, tmp_path):
+def test_the_csv_reads_back_to_the_last_digit(table: pd.DataFrame, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         cli.app,
         ["export", "mini", "--csv", str(tmp_path / "a.csv"), "--latex", str(tmp_path / "a.tex")],
@@ -89,12 +89,12 @@ def test_the_csv_reads_back_to_the_last_digit(table, tmp_path):
     assert (tmp_path / "a.tex").read_text() == export.latex(table)
 
 
-def test_nothing_to_write_is_said():
+def test_nothing_to_write_is_said() -> None:
     done = CliRunner().invoke(cli.app, ["export", "mini"])
     assert "give --csv FILE, --latex FILE, or both" in str(done.exception)
 
 
-def test_a_latex_row_says_what_the_table_says(table):
+def test_a_latex_row_says_what_the_table_says(table: pd.DataFrame) -> None:
     text = export.latex(table)
     row = table[(table["loss"] == "vae") & (table["dataset"] == "fashion_mnist")].iloc[0]
     cells = next(line for line in text.splitlines() if line.startswith("VAE")).split(" & ")
@@ -106,7 +106,7 @@ def test_a_latex_row_says_what_the_table_says(table):
         assert text.count(begin) == text.count(end)
 
 
-def test_open_ends_diverged_settings_and_names_are_told():
+def test_open_ends_diverged_settings_and_names_are_told() -> None:
     text = export.latex(export.main_table(few(diverged=4, sweep="a_sweep")))
     assert r"sweep a\_sweep" in text
     assert r"a\_b & 6 & " in text
@@ -118,18 +118,18 @@ def test_open_ends_diverged_settings_and_names_are_told():
     [(12.345, "12.3"), (123.45, "123"), (0.12345, "0.123"), (1234.5, "1230"), (0.0, "0"),
      (9.999, "10.0"), (float("inf"), "--"), (float("-inf"), "--")],
 )  # fmt: skip
-def test_three_digits(value, text):
+def test_three_digits(value: float, text: str) -> None:
     assert export.number(value) == text
 
 
-def test_every_special_character_is_escaped():
+def test_every_special_character_is_escaped() -> None:
     assert export.escaped("5 % & a_b #1 $x$ {β} ~^\\") == (
         r"5 \% \& a\_b \#1 \$x\$ \{$\beta$\} \textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX here")
-def test_tex_takes_it(table, tmp_path):
+def test_tex_takes_it(table: pd.DataFrame, tmp_path: Path) -> None:
     odd = export.main_table(few(diverged=4, sweep="a_sweep"))
     text = DOCUMENT % (export.latex(table) + export.latex(odd))
     (tmp_path / "a.tex").write_text(text)

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import tiny
@@ -17,6 +19,7 @@ from study.errors import StudyError
 from study.runs import checks, forecast, progress
 from study.runs.claim import TakenOver
 from study.runs.folder import state_of
+from study.runs.progress import Progress
 from study.runs.status import status
 from study.runs.sweep import plan
 from study.settings import config
@@ -25,7 +28,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The results folder of a tiny sweep of three runs."""
     for name, value in tiny.environment(tmp_path, trials=3, steps=20, every=10).items():
         monkeypatch.setenv(name, value)
@@ -33,15 +36,15 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "results"
 
 
-def prepare(results):
+def prepare(results: Path) -> Progress:
     return progress.prepare(plan(config.load_sweep("tiny")), results)
 
 
-def tear(path):
+def tear(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def test_the_sweep_survives_random_kills_and_torn_files():
+def test_the_sweep_survives_random_kills_and_torn_files() -> None:
     command = [sys.executable, HERE / "faults.py", "--kills", "20", "--trials", "2", "--seed", "1"]
     done = subprocess.run(
         command,
@@ -57,21 +60,25 @@ def test_the_sweep_survives_random_kills_and_torn_files():
     )
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(results):
+def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(
+    results: Path,
+) -> None:
     import json
     import shutil
 
     import torch
 
-    def train_to(folder, stop_at, require_held=lambda: None):
+    def train_to(
+        folder: Path, stop_at: int, require_held: Callable[[], None] = lambda: None
+    ) -> str:
         steps = iter(range(1, 100))
         return tiny.train(folder, lambda: next(steps) >= stop_at, require_held)
 
-    def numbers(folder):
+    def numbers(folder: Path) -> list[dict[str, Any]]:
         evaluations = json.loads((folder / "result.json").read_text())["evaluations"]
         return [{n: v for n, v in row.items() if n != "wall_s"} for row in evaluations]
 
-    def refuse():
+    def refuse() -> NoReturn:
         raise TakenOver("taken over")
 
     threads = torch.get_num_threads()
@@ -91,7 +98,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit_and_a_lost_one_writes_nothing(re
 
 
 @pytest.mark.parametrize("done", [False, True])
-def test_a_torn_configuration_is_named_and_written_again(results, capsys, done):
+def test_a_torn_configuration_is_named_and_written_again(
+    results: Path, capsys: pytest.CaptureFixture[str], done: bool
+) -> None:
     found = prepare(results)
     path = found.folders[1] / "config.json"
     if done:  # its rows would be missing from a table made anew
@@ -108,7 +117,7 @@ def test_a_torn_configuration_is_named_and_written_again(results, capsys, done):
     assert path.read_bytes() == whole
 
 
-def test_a_changed_sweep_is_refused(results):
+def test_a_changed_sweep_is_refused(results: Path) -> None:
     found = prepare(results)
     path = found.folders[0] / "config.json"
     path.write_text(path.read_text().replace('"d_steps": 20', '"d_steps": 30'))
@@ -117,7 +126,7 @@ def test_a_changed_sweep_is_refused(results):
         prepare(results)
 
 
-def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
+def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results: Path) -> None:
     folder = prepare(results).folders[0]
     for number in (1, 2):
         files.write_json(folder / f"claim.{number}.json", {"state": "failed", "error": "no"})
@@ -130,12 +139,14 @@ def test_failed_and_lost_runs_are_open_again_after_a_new_plan(results):
 
 
 @pytest.mark.parametrize("state", ["failed", "lost"])
-def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch, state):
+def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(
+    results: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
     """A full disk has no room even for the word that a run has failed: it is lost."""
     dead = {"state": "running", "machine": files.machine(), "pid": 2**30, "started": "1"}
     claim = {"failed": {"state": "failed", "error": "no"}, "lost": dead}[state]
 
-    def drive(found, *_):
+    def drive(found: Progress, *_: object) -> None:
         files.write_json(found.folders[0] / "claim.1.json", claim)
 
     monkeypatch.setattr(sweeps, "drive", drive)
@@ -145,7 +156,7 @@ def test_a_sweep_that_leaves_runs_undone_says_so_and_fails(results, monkeypatch,
     assert f"3 of 3 runs are not done (1 {state}, 2 to do); `make status`" in result.output
 
 
-def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
+def test_predicted_flops_are_the_steps_times_the_counted_ones(results: Path) -> None:
     from study.training.flops import count_flops
 
     configs = plan(config.load_sweep("tiny"))
@@ -157,6 +168,6 @@ def test_predicted_flops_are_the_steps_times_the_counted_ones(results):
     assert forecast.predicted_flops(configs) == total
 
 
-def test_the_status_needs_no_torch():
+def test_the_status_needs_no_torch() -> None:
     code = "import sys, study.commands.sweeps, study.terminal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

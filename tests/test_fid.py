@@ -2,45 +2,49 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import linalg
+from torch import Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from study import features
 from study.errors import StudyError
 from study.measures import frechet as fid
+from study.measures.frechet import Array
 
 
 @pytest.fixture
-def rng():
+def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def draw(rng, n, dim, shift=0.0):
+def draw(rng: np.random.Generator, n: int, dim: int, shift: float = 0.0) -> Array:
     """Features with a steep spectrum, like a network's."""
     mix = np.random.default_rng(1).standard_normal((dim, dim)) * np.exp(-np.arange(dim) / 20)
     return np.maximum(rng.standard_normal((n, dim)) @ mix + shift, 0)
 
 
-def moments(x):
+def moments(x: Array) -> fid.Moments:
     result = fid.Moments(x.shape[1])
     result.update(x)
     return result
 
 
-def gaussian(x):
+def gaussian(x: Array) -> tuple[Array, Array]:
     return x.mean(axis=0), np.cov(x, rowvar=False)
 
 
-def distance(real, fake):
+def distance(real: Array, fake: Array) -> float:
     statistics = moments(real)
     return fid.distance_to(fid.statistics_of(statistics.mean, statistics.covariance), moments(fake))
 
 
-def by_singular_values(real, fake):
+def by_singular_values(real: Array, fake: Array) -> float:
     """Exact at any rank: Tr (S1 S2)^1/2 is the sum of the singular values of A Bᵀ."""
     a, b = ((x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (real, fake))
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
@@ -51,13 +55,13 @@ def by_singular_values(real, fake):
 # --- Fréchet distance
 
 
-def test_one_dimension():
+def test_one_dimension() -> None:
     one = np.ones((1, 1))
     value = fid.frechet_distance(np.array([1.0]), 4 * one, np.array([3.0]), 25 * one)
     assert value == pytest.approx((1 - 3) ** 2 + (2 - 5) ** 2)
 
 
-def test_commuting_covariances(rng):
+def test_commuting_covariances(rng: np.random.Generator) -> None:
     """Σ₁ and Σ₂ with the same eigenvectors: ‖μ₁ - μ₂‖² + Σ (√λ₁ - √λ₂)²."""
     basis = linalg.qr(rng.standard_normal((6, 6)))[0]
     first, second = rng.uniform(0.1, 9, (2, 6))
@@ -69,7 +73,7 @@ def test_commuting_covariances(rng):
     assert value == pytest.approx(expected, rel=1e-12)
 
 
-def test_against_sqrtm(rng):
+def test_against_sqrtm(rng: np.random.Generator) -> None:
     (mu1, sigma1), (mu2, sigma2) = gaussian(draw(rng, 300, 40)), gaussian(draw(rng, 300, 40, 0.3))
     root = linalg.sqrtm(sigma1 @ sigma2).real
     expected = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1 + sigma2 - 2 * root)
@@ -77,7 +81,7 @@ def test_against_sqrtm(rng):
 
 
 @pytest.mark.parametrize(("n", "dim"), [(1000, 64), (400, 256), (100, 256)])
-def test_against_torch_fidelity(rng, n, dim):
+def test_against_torch_fidelity(rng: np.random.Generator, n: int, dim: int) -> None:
     real, fake = draw(rng, n, dim), draw(rng, n, dim, 0.2)
     theirs = fid_statistics_to_metric(
         *(fid_features_to_statistics(torch.from_numpy(x)) for x in (real, fake)), verbose=False
@@ -87,19 +91,19 @@ def test_against_torch_fidelity(rng, n, dim):
 
 
 @pytest.mark.parametrize(("n", "m"), [(50, 300), (300, 50), (50, 60), (2, 2)])
-def test_fewer_images_than_features(rng, n, m):
+def test_fewer_images_than_features(rng: np.random.Generator, n: int, m: int) -> None:
     real, fake = draw(rng, n, 120), draw(rng, m, 120, 0.2)
     assert distance(real, fake) == pytest.approx(by_singular_values(real, fake), rel=1e-10)
 
 
-def test_features_that_never_move(rng):
+def test_features_that_never_move(rng: np.random.Generator) -> None:
     real, fake = draw(rng, 200, 30), draw(rng, 200, 30, 0.1)
     real[:, 3] = fake[:, 3] = 0
     real[:, 4] = real[:, 5] = 1
     assert distance(real, fake) == pytest.approx(by_singular_values(real, fake), rel=1e-10)
 
 
-def test_constant_images_are_a_point(rng):
+def test_constant_images_are_a_point(rng: np.random.Generator) -> None:
     """To a point the distance is ‖μ₁ - μ₂‖² + Tr Σ₁."""
     real, fake = draw(rng, 100, 10), np.ones((100, 10))
     mu, sigma = gaussian(real)
@@ -107,7 +111,7 @@ def test_constant_images_are_a_point(rng):
     assert distance(fake, real) == pytest.approx(((mu - 1) ** 2).sum() + np.trace(sigma))
 
 
-def test_symmetry_zero_shift_and_scale(rng):
+def test_symmetry_zero_shift_and_scale(rng: np.random.Generator) -> None:
     real, fake = draw(rng, 200, 20), draw(rng, 200, 20, 0.5)
     value = distance(real, fake)
     assert distance(fake, real) == pytest.approx(value)
@@ -116,7 +120,7 @@ def test_symmetry_zero_shift_and_scale(rng):
     assert distance(3 * real, 3 * fake) == pytest.approx(9 * value)
 
 
-def test_order_does_not_matter_and_repeats_are_equal(rng):
+def test_order_does_not_matter_and_repeats_are_equal(rng: np.random.Generator) -> None:
     real, fake = draw(rng, 500, 30), draw(rng, 500, 30, 0.2)
     shuffled = distance(rng.permutation(real), rng.permutation(fake))
     assert shuffled == pytest.approx(distance(real, fake), rel=1e-10)
@@ -133,7 +137,7 @@ def test_order_does_not_matter_and_repeats_are_equal(rng):
         ({"sigma1": np.diag([1.0, np.inf])}, "non-finite"),
     ],
 )
-def test_bad_moments(change, message):
+def test_bad_moments(change: dict[str, Array], message: str) -> None:
     good = {"mu1": np.zeros(2), "sigma1": np.eye(2), "mu2": np.zeros(2), "sigma2": np.eye(2)}
     assert fid.frechet_distance(**good) == pytest.approx(0)
     with pytest.raises(StudyError, match=message):
@@ -143,7 +147,7 @@ def test_bad_moments(change, message):
 # --- Moments
 
 
-def test_streaming_is_numpys_mean_and_covariance(rng):
+def test_streaming_is_numpys_mean_and_covariance(rng: np.random.Generator) -> None:
     x = (draw(rng, 1003, 50) + 5).astype(np.float32)
     result = fid.Moments(50)
     for part in torch.from_numpy(x).split(100):
@@ -163,12 +167,12 @@ def test_streaming_is_numpys_mean_and_covariance(rng):
         (torch.tensor([[0.0, np.inf]]), "non-finite"),
     ],
 )
-def test_bad_features(bad, message):
+def test_bad_features(bad: Array | Tensor, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         fid.Moments(2).update(bad)
 
 
-def test_too_few_images():
+def test_too_few_images() -> None:
     result = fid.Moments(2)
     with pytest.raises(StudyError, match="0 images"):
         _ = result.mean
@@ -177,7 +181,7 @@ def test_too_few_images():
         _ = result.covariance
 
 
-def test_real_and_fake_of_other_widths(rng):
+def test_real_and_fake_of_other_widths(rng: np.random.Generator) -> None:
     real = fid.statistics_of(np.zeros(3), np.eye(3))
     with pytest.raises(StudyError, match="3 real features but 4 fake ones"):
         fid.distance_to(real, moments(draw(rng, 10, 4)))
@@ -189,25 +193,25 @@ def test_real_and_fake_of_other_widths(rng):
 class Counting:
     """The random extractor, counting the images that pass through it."""
 
-    def __init__(self, **changes):
+    def __init__(self, **changes: Any) -> None:
         self.extractor = replace(features.load("random"), **changes)
         self.images = 0
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.extractor, name)
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         self.images += len(images)
         return self.extractor(images)
 
 
 @pytest.fixture
-def images():
+def images() -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(256, (80, 1, 28, 28), dtype=torch.uint8, generator=generator)
 
 
-def equal(a, b):
+def equal(a: fid.RealStatistics, b: fid.RealStatistics) -> bool:
     return (
         np.array_equal(a.mean, b.mean)
         and np.array_equal(a.covariance, b.covariance)
@@ -217,7 +221,7 @@ def equal(a, b):
     )
 
 
-def test_statistics_are_computed_once(tmp_path, images):
+def test_statistics_are_computed_once(tmp_path: Path, images: Tensor) -> None:
     extractor = Counting()
     first = fid.real_statistics(images, extractor, tmp_path)
     expected = gaussian(extractor.extractor(images).double().numpy())
@@ -233,7 +237,7 @@ def test_statistics_are_computed_once(tmp_path, images):
     assert fid.distance_to(first, fake) == fid.distance_to(again, fake)
 
 
-def test_other_data_count_or_recipe_is_another_file(tmp_path, images):
+def test_other_data_count_or_recipe_is_another_file(tmp_path: Path, images: Tensor) -> None:
     other = images.clone()
     other[0, 0, 0, 0] ^= 1
     for data in (images, other, images[:79]):
@@ -243,7 +247,7 @@ def test_other_data_count_or_recipe_is_another_file(tmp_path, images):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "empty", "other", "nan"])
-def test_a_corrupt_file_is_computed_again(tmp_path, images, damage):
+def test_a_corrupt_file_is_computed_again(tmp_path: Path, images: Tensor, damage: str) -> None:
     extractor = Counting()
     expected = fid.real_statistics(images, extractor, tmp_path)
     (path,) = tmp_path.iterdir()
@@ -263,7 +267,7 @@ def test_a_corrupt_file_is_computed_again(tmp_path, images, damage):
     assert [p.suffix for p in tmp_path.iterdir()] == [".npz"]
 
 
-def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path, images):
+def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path: Path, images: Tensor) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert fid.real_statistics(images, Counting(), blocked / "cache").mean.shape == (64,)
@@ -279,7 +283,7 @@ print(repr(fid.real_statistics(images, features.load("random"), Path(sys.argv[1]
 """
 
 
-def test_two_processes_ask_at_once(tmp_path):
+def test_two_processes_ask_at_once(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     both = [
         subprocess.Popen(

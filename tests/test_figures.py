@@ -4,10 +4,12 @@ import ast
 import html
 import json
 import re
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "analysis").glob("*.ipynb"))
 
 
-def search(n=3, datasets=("fashion_mnist", "triangles")):
+def search(n: int = 3, datasets: Sequence[str] = ("fashion_mnist", "triangles")) -> pd.DataFrame:
     """A mini table with everything that its figures can show."""
     table = make(("ns", "wgan"), datasets, n=n).assign(fid_report=lambda t: 1.01 * t["fid"])
     table["config"] = table["loss"] + table["number"].astype(str)
@@ -43,7 +45,7 @@ def search(n=3, datasets=("fashion_mnist", "triangles")):
     return table
 
 
-def reseeded(table):
+def reseeded(table: pd.DataFrame) -> pd.DataFrame:
     """Three re-runs of each loss's best setting on Fashion-MNIST."""
     table = table[table["dataset"] == "fashion_mnist"]
     best = table.loc[table.groupby("loss")["fid"].idxmin()]
@@ -53,7 +55,7 @@ def reseeded(table):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with a search, its re-runs, and examples."""
     folder = tmp_path_factory.mktemp("results")
     search().to_parquet(folder / "mini.parquet")
@@ -64,7 +66,7 @@ def results(tmp_path_factory):
     return folder
 
 
-def put_example(run):
+def put_example(run: examples.Example) -> None:
     run.samples.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(run.samples)
     curves = pd.DataFrame({"step": [10, 20], "d_loss": [1.0, 0.5], "g_loss": [1.0, 2.0]})
@@ -72,13 +74,15 @@ def put_example(run):
 
 
 @pytest.fixture
-def one_set(results, tmp_path):
+def one_set(results: Path, tmp_path: Path) -> Path:
     """The same with one data set and two settings: quick to draw."""
     search(2, ("fashion_mnist",)).to_parquet(tmp_path / "mini.parquet")
     return tmp_path
 
 
-def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
+def test_seeds_of_an_overtaken_setting_are_left_out(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     seeds = read_tables(results, "mini").seeds
     assert set(seeds["loss"]) == {"ns", "wgan"}
     assert capsys.readouterr().err == ""
@@ -95,7 +99,9 @@ def test_seeds_of_an_overtaken_setting_are_left_out(results, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_defaults_at_full_length_belong_to_the_search(results, one_set, monkeypatch):
+def test_the_defaults_at_full_length_belong_to_the_search(
+    results: Path, one_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert read_tables(one_set, "mini").full.empty
     full = search(1, ("fashion_mnist",)).assign(sweep="defaults", width=1.0, num_images=10_000)
     full.to_parquet(one_set / "defaults.parquet")
@@ -107,7 +113,9 @@ def test_the_defaults_at_full_length_belong_to_the_search(results, one_set, monk
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
 
 
-def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(tmp_path, monkeypatch):
+def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     recorded = {"definition": 1, "threads": 1, "cuda_graph": False, "bn_decay": 0.99}
     table = search().assign(**recorded)
@@ -125,7 +133,7 @@ def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(tmp_path, mo
     assert "mini_seeds: ns on fashion_mnist left out" in result.stderr
 
 
-def test_the_figures_that_the_tables_allow(results):
+def test_the_figures_that_the_tables_allow(results: Path) -> None:
     names = set(figures.of(read_tables(results, "mini").frames()))
     of_both = {"headline", "budget", "budget_report", "distributions", "profiles", "ranks", "wins"}
     assert {f"{name}_{set_}" for name in of_both for set_ in ("fashion_mnist", "triangles")} < names
@@ -134,7 +142,9 @@ def test_the_figures_that_the_tables_allow(results):
     assert not names & {"narrow_fashion_mnist", "samples_triangles", "f1_fashion_mnist"}
 
 
-def test_a_figure_is_written_whole_or_not_at_all(one_set, tmp_path, monkeypatch):
+def test_a_figure_is_written_whole_or_not_at_all(
+    one_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figures, "names", lambda: ["profiles", "settings"])
     table = pd.read_parquet(one_set / "mini.parquet")
     table = table[(table["loss"] == "ns") | (table["number"] == 0)]
@@ -151,7 +161,7 @@ def test_a_figure_is_written_whole_or_not_at_all(one_set, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", ["budget_flops", "defaults", "seeds"])
-def test_committed_figures_show_the_committed_tables(kind, tmp_path):
+def test_committed_figures_show_the_committed_tables(kind: str, tmp_path: Path) -> None:
     """What is drawn, not its bytes: the last digits may differ between processors."""
     number = re.compile(r"-?\d+\.?\d*")
     tables = read_tables(ROOT / "results", "mini")
@@ -163,7 +173,7 @@ def test_committed_figures_show_the_committed_tables(kind, tmp_path):
         assert ours == pytest.approx(theirs, abs=0.02)
 
 
-def test_tables_that_are_not_there(tmp_path):
+def test_tables_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"no rows in .*mini\.parquet; `make sweep SWEEP=mini`"):
         read_tables(tmp_path, "mini")
     with pytest.raises(StudyError, match="mini_seeds is no search; draw mini"):
@@ -178,12 +188,14 @@ def test_tables_that_are_not_there(tmp_path):
 # The report
 
 
-def few(monkeypatch):
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page with two kinds of figures: all of them take seconds."""
     monkeypatch.setattr(figures, "names", lambda: ["headline", "profiles", "samples"])
 
 
-def test_the_report_is_one_page_with_everything_in_it(one_set, monkeypatch):
+def test_the_report_is_one_page_with_everything_in_it(
+    one_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few(monkeypatch)
     tables = read_tables(one_set, "mini")
     text = report.page(tables)
@@ -209,17 +221,17 @@ def test_the_report_is_one_page_with_everything_in_it(one_set, monkeypatch):
 class Elements(HTMLParser):
     """The elements of a page and their attributes."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.tags, self.attributes = set(), set()
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
 
 
-def test_every_name_in_the_report_is_text(one_set, monkeypatch):
+def test_every_name_in_the_report_is_text(one_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few(monkeypatch)
     bad = """<b id="x" onload='y'>$a$ & co"""
     monkeypatch.setattr(scores, "title", lambda loss: f"{loss} {bad}")
@@ -235,7 +247,7 @@ def test_every_name_in_the_report_is_text(one_set, monkeypatch):
     assert bad not in report._html(table, bad)
 
 
-def test_the_main_table_is_sorted_and_holds_untrained_and_real(results):
+def test_the_main_table_is_sorted_and_holds_untrained_and_real(results: Path) -> None:
     tables = read_tables(results, "mini")
     recipe = {"dataset": "fashion_mnist", "features": "lite0", "num_images": 5000, "width": 0.25}
     untrained = pd.DataFrame([recipe | {"loss": "ns", "fid": fid} for fid in (60.0, 63.0, 70.0)])
@@ -251,14 +263,16 @@ def test_the_main_table_is_sorted_and_holds_untrained_and_real(results):
     assert not {"again", "±"} & set(alone)
 
 
-def test_a_report_that_cannot_be_written_is_one_line(one_set, tmp_path, monkeypatch):
+def test_a_report_that_cannot_be_written_is_one_line(
+    one_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(report, "page", lambda tables: "page")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StudyError, match=r"mini\.html cannot be written: "):
         report.write(read_tables(one_set, "mini"), tmp_path / "file")
 
 
-def test_the_commands(one_set, tmp_path, monkeypatch):
+def test_the_commands(one_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(one_set))
     result = CliRunner().invoke(app, ["verdict"])
     assert result.exit_code == 0
@@ -268,14 +282,14 @@ def test_the_commands(one_set, tmp_path, monkeypatch):
 # Examples
 
 
-def config(number):
+def config(number: int) -> RunConfig:
     settings = {"lr": 1e-4, "beta1": 0.5, "disc_iters": 1, "batch_norm": True, "d_steps": 2000}
     recipe = {"evaluate_every": 1000, "width": 0.25, "bn_decay": 0.99, "features": "lite0"}
     which = {"sweep": "mini", "loss": "ns", "dataset": "noise", "number": number, "seed": 0}
     return RunConfig(**which, **settings, **recipe, num_images=5000)
 
 
-def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
+def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path: Path) -> None:
     table = make(("ns",), ("noise",), n=4)
     table["config"] = table["number"].map(lambda number: config(number).hash)
     table.to_parquet(tmp_path / "mini.parquet")
@@ -307,7 +321,7 @@ def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path):
     assert examples.keep(tmp_path, "mini") == 0
 
 
-def test_common_settings_end_where_a_loss_lacks_one():
+def test_common_settings_end_where_a_loss_lacks_one() -> None:
     table = make(("ns", "vae"), ("mnist", "triangles"), n=5)
     lacking = (table["loss"] == "vae") & (table["dataset"] == "mnist") & (table["number"] == 2)
     kept = scores.common_settings(table[~lacking])
@@ -322,7 +336,7 @@ def test_common_settings_end_where_a_loss_lacks_one():
 # Notebooks
 
 
-def run(path):
+def run(path: Path) -> list[tuple[Any, object, str]]:
     """The value of each code cell's last line, and what it prints; in this process, at once."""
     names, found = {}, []
     for cell in nbformat.read(path, as_version=4).cells:
@@ -341,7 +355,9 @@ def run(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run_where_they_lie_and_hold_what_they_show(path, monkeypatch):
+def test_notebooks_run_where_they_lie_and_hold_what_they_show(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("STUDY_RESULTS", raising=False)
     monkeypatch.chdir(path.parent)  # as Jupyter does
     (start, *_), *cells = run(path)
@@ -359,7 +375,7 @@ def test_notebooks_run_where_they_lie_and_hold_what_they_show(path, monkeypatch)
     assert any("image/png" in cell.outputs[0].get("data", {}) for cell, _, _ in cells)
 
 
-def test_one_notebook_runs_in_jupyter(monkeypatch):
+def test_one_notebook_runs_in_jupyter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STUDY_RESULTS", raising=False)
     notebook = nbformat.read(ROOT / "analysis" / "seeds.ipynb", as_version=4)
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"][:2]
@@ -368,7 +384,7 @@ def test_one_notebook_runs_in_jupyter(monkeypatch):
     assert "image/png" in done.cells[1].outputs[-1]["data"]
 
 
-def test_notebooks_are_thin_and_name_no_machine():
+def test_notebooks_are_thin_and_name_no_machine() -> None:
     assert len(NOTEBOOKS) == 4
     for path in NOTEBOOKS:
         text = path.read_text(encoding="utf-8")

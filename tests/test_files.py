@@ -9,7 +9,9 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -18,19 +20,21 @@ from study import files
 from study.errors import StudyError, meant
 
 
-def mode(path):
+def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
 @pytest.fixture
-def umask():
+def umask() -> Iterator[Callable[[int], int]]:
     former = os.umask(0o022)
     yield os.umask
     os.umask(former)
 
 
 @pytest.mark.parametrize(("mask", "expected"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
-def test_the_umask_holds(tmp_path, umask, mask, expected):
+def test_the_umask_holds(
+    tmp_path: Path, umask: Callable[[int], int], mask: int, expected: int
+) -> None:
     umask(mask)
     files.write_json(tmp_path / "new/a.json", {"x": 1})
     files.create(tmp_path / "b.json", "{}")
@@ -41,7 +45,7 @@ def test_the_umask_holds(tmp_path, umask, mask, expected):
     assert mode(written[0]) == expected
 
 
-def test_a_file_is_created_once(tmp_path):
+def test_a_file_is_created_once(tmp_path: Path) -> None:
     path = tmp_path / "claim.1.json"
     assert files.create(path, "mine")
     assert not files.create(path, "theirs")
@@ -50,16 +54,18 @@ def test_a_file_is_created_once(tmp_path):
 
 
 @pytest.mark.parametrize("number", sorted(files.NO_HARD_LINKS))
-def test_without_hard_links_too(tmp_path, monkeypatch, number):
-    def link(*_):
+def test_without_hard_links_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> NoReturn:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
     test_a_file_is_created_once(tmp_path)
 
 
-def test_other_errors_of_a_link_are_raised(tmp_path, monkeypatch):
-    def link(*_):
+def test_other_errors_of_a_link_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> NoReturn:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "link", link)
@@ -69,7 +75,7 @@ def test_other_errors_of_a_link_are_raised(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def little_room():
+def little_room() -> Iterator[None]:
     """No file may grow beyond 10 kB: a full disk's stand-in."""
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -79,7 +85,9 @@ def little_room():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_named_and_not_an_error_of_the_file_format(tmp_path, little_room):
+def test_a_full_disk_is_named_and_not_an_error_of_the_file_format(
+    tmp_path: Path, little_room: None
+) -> None:
     path = tmp_path / "checkpoint.pt"
     content = {"weights": torch.zeros(10_000)}
     with pytest.raises(OSError, match=r"File too large: '.*/checkpoint.pt'") as caught:
@@ -88,8 +96,8 @@ def test_a_full_disk_is_named_and_not_an_error_of_the_file_format(tmp_path, litt
     assert os.listdir(tmp_path) == []
 
 
-def test_what_is_no_error_of_the_disk_is_raised_as_it_is(tmp_path):
-    def write(temporary):
+def test_what_is_no_error_of_the_disk_is_raised_as_it_is(tmp_path: Path) -> None:
+    def write(temporary: Path) -> NoReturn:
         raise KeyError("no such column")
 
     with pytest.raises(KeyError, match="no such column"):
@@ -97,14 +105,16 @@ def test_what_is_no_error_of_the_disk_is_raised_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "3", "nul", "[" * 100_000, '{"a":' * 50_000])
-def test_what_is_no_json_object_is_none(tmp_path, content):
+def test_what_is_no_json_object_is_none(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.json"
     assert files.read_json(path) is None
     path.write_text(content)
     assert files.read_json(path) is None
 
 
-def test_what_cannot_be_read_is_no_missing_file(tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_no_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "target").write_text("{}")
     (tmp_path / "link").symlink_to("target")
@@ -113,7 +123,7 @@ def test_what_cannot_be_read_is_no_missing_file(tmp_path, monkeypatch):
         with pytest.raises(OSError, match=name):
             files.read_json(tmp_path / name)
 
-    def stale(*_):
+    def stale(*_: object) -> NoReturn:
         raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(os, "open", stale)
@@ -121,12 +131,12 @@ def test_what_cannot_be_read_is_no_missing_file(tmp_path, monkeypatch):
         files.read_json(tmp_path / "target")
 
 
-def test_a_pipe_in_a_files_place_does_not_hang(tmp_path):
+def test_a_pipe_in_a_files_place_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     assert files.read_json(tmp_path / "a.json") is None
 
 
-def test_nothing_is_written_through_a_link(tmp_path):
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     folder, victim = tmp_path / "run", tmp_path / "thesis.txt"
     folder.mkdir()
     victim.write_text("precious")
@@ -141,7 +151,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
     assert {path.name for path in files.links_in(folder)} == {"log.txt", "1.png"}
 
 
-def test_what_cannot_be_read_is_kept_under_other_names(tmp_path):
+def test_what_cannot_be_read_is_kept_under_other_names(tmp_path: Path) -> None:
     for content in ("a", "b", "c"):
         (tmp_path / "x.json").write_text(content)
         files.set_aside(tmp_path / "x.json")
@@ -151,7 +161,7 @@ def test_what_cannot_be_read_is_kept_under_other_names(tmp_path):
     }  # fmt: skip
 
 
-def test_texts_are_utf8_with_or_without_a_mark(tmp_path):
+def test_texts_are_utf8_with_or_without_a_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     for encoding in ("utf-8", "utf-8-sig"):
         path.write_bytes('title = "ü"'.encode(encoding))
@@ -162,11 +172,11 @@ def test_texts_are_utf8_with_or_without_a_mark(tmp_path):
             files.read_text(path)
 
 
-def test_a_lock_keeps_others_out(tmp_path):
+def test_a_lock_keeps_others_out(tmp_path: Path) -> None:
     inside = threading.Event()
     with files.alone(tmp_path):
 
-        def enter():
+        def enter() -> None:
             with files.alone(tmp_path):
                 inside.set()
 
@@ -177,7 +187,7 @@ def test_a_lock_keeps_others_out(tmp_path):
     assert inside.is_set()
 
 
-def test_without_git_the_commit_is_unknown(tmp_path):
+def test_without_git_the_commit_is_unknown(tmp_path: Path) -> None:
     code = "from study import files; print(files.commit())"
     environment = {"PATH": str(tmp_path), "PYTHONPATH": os.getcwd()}
     done = subprocess.run(
@@ -187,7 +197,7 @@ def test_without_git_the_commit_is_unknown(tmp_path):
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path: Path) -> Path:
     """A git repository with this package's code, committed, and a file beside it."""
     package = Path(files.__file__).parent
     for name in ("__init__.py", "errors.py", "files.py"):
@@ -203,12 +213,12 @@ def repository(tmp_path):
     return tmp_path
 
 
-def git(folder, *words):
+def git(folder: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def commit_of(folder):
+def commit_of(folder: Path) -> str:
     """What the package in `folder` says of itself."""
     code = "from study import files; print(files.__file__, files.commit())"
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -221,7 +231,7 @@ def commit_of(folder):
     return commit
 
 
-def test_the_commit_is_gits_and_says_whether_the_code_differs(repository):
+def test_the_commit_is_gits_and_says_whether_the_code_differs(repository: Path) -> None:
     head = git(repository, "rev-parse", "--short=12", "HEAD")
     assert commit_of(repository) == head
     (repository / "README.md").write_text("changed")
@@ -231,7 +241,9 @@ def test_the_commit_is_gits_and_says_whether_the_code_differs(repository):
     assert commit_of(repository) == f"{head}+"
 
 
-def test_a_package_installed_below_another_repository_is_not_of_its_commit(repository):
+def test_a_package_installed_below_another_repository_is_not_of_its_commit(
+    repository: Path,
+) -> None:
     (repository / "venv").mkdir()
     shutil.copytree(repository / "study", repository / "venv/study")
     assert commit_of(repository / "venv") == "None"
@@ -241,5 +253,5 @@ def test_a_package_installed_below_another_repository_is_not_of_its_commit(repos
     ("word", "answer"),
     [("NS", " did you mean 'ns'?"), ("wgan-gp", " did you mean 'wgan_gp'?"), ("vgg", "")],
 )
-def test_the_nearest_name_whatever_its_case(word, answer):
+def test_the_nearest_name_whatever_its_case(word: str, answer: str) -> None:
     assert meant(word, ["ns", "wgan", "wgan_gp"]) == answer

@@ -1,6 +1,8 @@
 """Files from other hands: what they name never leads out of the results folder."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ from study.settings.config import RunConfig, read_config
 OUTSIDE = ["../../../elsewhere", "/tmp/elsewhere", "..", "a/b", "", ".hidden", "a\n", "x" * 65, "ü"]
 
 
-def config(**changes):
+def config(**changes: object) -> dict[str, Any]:
     values = {
         "sweep": "mini", "loss": "ns", "dataset": "mnist", "number": 0, "seed": 0, "lr": 1e-3,
         "beta1": 0.5, "disc_iters": 1, "batch_norm": True, "d_steps": 2, "evaluate_every": 1,
@@ -25,7 +27,7 @@ def config(**changes):
     return values | changes
 
 
-def finished_run(folder, values, hash_="0" * 16):
+def finished_run(folder: Path, values: dict[str, Any], hash_: str = "0" * 16) -> None:
     """A run's folder as a finished run leaves it, with any configuration."""
     row = {"step": 2, "d_steps": 2, "g_steps": 2, "images": 128, "flops": 1, "wall_s": 1.0}
     row |= {"fid": 5.0, "fid_train": 5.0}
@@ -35,7 +37,7 @@ def finished_run(folder, values, hash_="0" * 16):
     files.write_json(folder / "result.json", content)
 
 
-def table_of(**changes):
+def table_of(**changes: object) -> pd.DataFrame:
     own = RunConfig(**config())
     row = own.model_dump(exclude={"own", "evaluate_every"}) | {
         "config": own.hash, "status": "ok", "step": 2, "g_steps": 2, "images": 128, "flops": 1,
@@ -46,7 +48,7 @@ def table_of(**changes):
 
 @pytest.mark.parametrize("name", OUTSIDE)
 @pytest.mark.parametrize("field", ["sweep", "loss", "dataset"])
-def test_a_configuration_names_only_names(tmp_path, field, name):
+def test_a_configuration_names_only_names(tmp_path: Path, field: str, name: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config(**{field: name})))
     with pytest.raises(StudyError, match=f"config.json: {field} = .*: names have 1 to 64") as error:
@@ -55,14 +57,16 @@ def test_a_configuration_names_only_names(tmp_path, field, name):
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_table_names_only_names(tmp_path, name):
+def test_a_table_names_only_names(tmp_path: Path, name: str) -> None:
     table_of(dataset=name).to_parquet(tmp_path / "mini.parquet")
     with pytest.raises(StudyError, match=r"mini.parquet: dataset .*; names have 1 to 64"):
         store.read_table(tmp_path, "mini")
 
 
 @pytest.mark.parametrize("command", ["collect", "figures", "report", "verdict", "status"])
-def test_no_command_touches_what_a_foreign_table_points_at(tmp_path, monkeypatch, command):
+def test_no_command_touches_what_a_foreign_table_points_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     """The fault this mends: a data set that is a path had every *.p* file in it deleted."""
     results, victim = tmp_path / "results", tmp_path / "victim"
     victim.mkdir()
@@ -80,7 +84,7 @@ def test_no_command_touches_what_a_foreign_table_points_at(tmp_path, monkeypatch
     assert all(path.read_text() == "precious" for path in victim.iterdir())
 
 
-def test_stale_examples_go_only_below_the_examples(tmp_path):
+def test_stale_examples_go_only_below_the_examples(tmp_path: Path) -> None:
     results, victim = tmp_path / "results", tmp_path / "victim"
     for folder in (victim, results / "examples/mini"):
         folder.mkdir(parents=True)
@@ -100,7 +104,9 @@ def test_stale_examples_go_only_below_the_examples(tmp_path):
     }  # fmt: skip
 
 
-def test_a_run_of_another_place_gives_no_rows(tmp_path, capsys):
+def test_a_run_of_another_place_gives_no_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "runs/mini/ns/mnist/003"
     finished_run(folder, config(number=4))
     assert store.rows_of(folder) == []

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from study.errors import StudyError
 from study.measures.image_sets import open_set
 
 
-def pictures():
+def pictures() -> Iterator[tuple[str, bytes]]:
     rng = np.random.default_rng(0)
     colour = Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8))
     for suffix in ("png", "gif", "jpg", "bmp", "ppm", "tiff", "webp", "tga", "ico", "pcx", "sgi"):
@@ -23,7 +24,7 @@ def pictures():
         yield suffix, content.getvalue()
 
 
-def arrays():
+def arrays() -> Iterator[tuple[str, bytes]]:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8), np.uint8)
     for name, save in (("npy", np.save), ("npz", np.savez), ("z.npz", np.savez_compressed)):
         content = io.BytesIO()
@@ -31,7 +32,7 @@ def arrays():
         yield name, content.getvalue()
 
 
-def damaged(content, rng):
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     """Some bytes changed, taken out or put in; at the start, where headers lie, most often."""
     broken = bytearray(content)
     for _ in range(rng.integers(1, 4)):
@@ -49,7 +50,7 @@ def damaged(content, rng):
     return bytes(broken)
 
 
-def fuzz(path, content, read, times):
+def fuzz(path: Path, content: bytes, read: Callable[[Path], object], times: int) -> int:
     """Read damaged files; how many were refused."""
     refused = []
     for seed in range(times):
@@ -63,7 +64,7 @@ def fuzz(path, content, read, times):
 
 
 @pytest.mark.parametrize(("suffix", "content"), [*pictures()])
-def test_image_files(tmp_path, suffix, content):
+def test_image_files(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     assert images.fitted(path, 8).pixels.shape == (8, 8, 3)
@@ -72,19 +73,19 @@ def test_image_files(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize(("name", "content"), [*arrays()])
-def test_arrays(tmp_path, name, content):
+def test_arrays(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / f"a.{name}"
 
-    def read(path):
+    def read(path: Path) -> None:
         list(open_set(str(path)).batches(None, 3))
 
     assert fuzz(path, content, read, 300) > 100
 
 
-def test_idx(tmp_path):
+def test_idx(tmp_path: Path) -> None:
     content = gzip.compress(bytes(range(200)))
 
-    def read(path: Path):
+    def read(path: Path) -> None:
         _idx._unpacked(path, "0" * 64)
 
     assert fuzz(tmp_path / "a.gz", content, read, 300) == 300

@@ -7,6 +7,9 @@ every JSON type in every place. None may raise anything but a StudyError or an O
 import contextlib
 import json
 import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -63,12 +66,12 @@ def torn(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def bent(content, rng: random.Random):
+def bent(content: Any, rng: random.Random) -> Any:
     """A JSON value with one value in it replaced, or a key left out or renamed."""
     content = json.loads(json.dumps(content))
     at, key, places = content, None, []
 
-    def walk(value):
+    def walk(value: Any) -> None:
         for k in list(value) if isinstance(value, dict) else range(len(value)):
             places.append((value, k))
             if isinstance(value[k], dict | list):
@@ -86,7 +89,7 @@ def bent(content, rng: random.Random):
     return content
 
 
-def readers(results, folder, everything=True):
+def readers(results: Path, folder: Path, everything: bool = True) -> Iterator[Callable[[], object]]:
     """All that reads what lies in a run's folder; each may refuse, in its own way."""
     yield lambda: read_config(folder / "config.json")
     yield lambda: state_of(folder)
@@ -99,7 +102,7 @@ def readers(results, folder, everything=True):
         yield lambda: store.collect(results, "tiny")
 
 
-def tolerate(read):
+def tolerate(read: Callable[[], object]) -> bool:
     """Run a reader; whether it refused in one line."""
     try:
         read()
@@ -111,7 +114,11 @@ def tolerate(read):
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json", "claim.1.json", "progress.json"])
-def test_no_file_of_a_run_can_crash_a_reader(root, capsys, name):  # noqa: F811
+def test_no_file_of_a_run_can_crash_a_reader(
+    root: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
     results, rng = root / "results", random.Random(name)
     config, other, _ = plan(load_sweep("tiny"))
     finished(results, other, [5.0])
@@ -143,7 +150,7 @@ def test_no_file_of_a_run_can_crash_a_reader(root, capsys, name):  # noqa: F811
     assert "Traceback" not in said
 
 
-def test_no_table_can_crash_a_reader_and_none_is_replaced(root):  # noqa: F811
+def test_no_table_can_crash_a_reader_and_none_is_replaced(root: Path) -> None:  # noqa: F811
     results, rng = root / "results", random.Random(0)
     for number, config in enumerate(plan(load_sweep("tiny"))):
         finished(results, config, [9.0 - number])
@@ -167,7 +174,7 @@ def test_no_table_can_crash_a_reader_and_none_is_replaced(root):  # noqa: F811
     path.write_bytes(whole)
 
 
-def test_tables_with_other_columns_are_read_or_refused(root):  # noqa: F811
+def test_tables_with_other_columns_are_read_or_refused(root: Path) -> None:  # noqa: F811
     results, rng = root / "results", random.Random(1)
     for number, config in enumerate(plan(load_sweep("tiny"))):
         finished(results, config, [9.0 - number])
@@ -196,7 +203,11 @@ def test_tables_with_other_columns_are_read_or_refused(root):  # noqa: F811
             tolerate(read)
 
 
-def test_no_toml_can_crash_a_reader(root, tmp_path, monkeypatch):  # noqa: F811
+def test_no_toml_can_crash_a_reader(
+    root: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rng = random.Random(2)
     path = root / "sweeps/tiny.toml"
     whole = path.read_bytes()
@@ -215,7 +226,7 @@ def test_no_toml_can_crash_a_reader(root, tmp_path, monkeypatch):  # noqa: F811
         tolerate(lambda: resources.read_resources(mine))
 
 
-def test_no_order_can_crash_a_reader(tmp_path):
+def test_no_order_can_crash_a_reader(tmp_path: Path) -> None:
     rng = random.Random(3)
     order = orders.Order([[tmp_path / "a"], [tmp_path / "b"]], {tmp_path / "a": 1})
     orders.write_order(tmp_path, order)
@@ -232,7 +243,12 @@ def test_no_order_can_crash_a_reader(tmp_path):
     "name",
     ["config.json", "result.json", "claim.1.json", "log.txt", "progress.json", "metrics.jsonl"],
 )
-def test_something_else_in_a_files_place(root, kind, name, capsys):  # noqa: F811
+def test_something_else_in_a_files_place(
+    root: Path,  # noqa: F811
+    kind: str,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     results = root / "results"
     config, other, _ = plan(load_sweep("tiny"))
     finished(results, other, [5.0])

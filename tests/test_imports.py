@@ -1,6 +1,7 @@
 """Imports go one way through the rooms, and no module or function grows too long to be read."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
 
 
-def name_of(path):
+def name_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def layer_of(module):
+def layer_of(module: str) -> int | None:
     """The line of the longest name that holds the module."""
     held = [
         (len(name), line)
@@ -46,7 +47,7 @@ def layer_of(module):
     return max(held)[1] if held else None
 
 
-def imports(path):
+def imports(path: Path) -> Iterator[str]:
     """Every module of the package that a module imports, inside functions too."""
     there = {name_of(module) for module in MODULES}
     for node in ast.walk(ast.parse(path.read_text())):
@@ -64,7 +65,7 @@ def imports(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_one_way(path):
+def test_imports_go_one_way(path: Path) -> None:
     here = layer_of(name_of(path))
     for module in imports(path):
         there = layer_of(module)
@@ -74,7 +75,7 @@ def test_imports_go_one_way(path):
             assert there <= here, f"{name_of(path)} imports {module}"
 
 
-def test_losses_data_sets_and_extractors_know_nothing_of_each_other():
+def test_losses_data_sets_and_extractors_know_nothing_of_each_other() -> None:
     rooms = ("losses", "datasets", "features")
     for path in MODULES:
         room = name_of(path).split(".")[0]
@@ -84,7 +85,7 @@ def test_losses_data_sets_and_extractors_know_nothing_of_each_other():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_what_is_to_be_read_is_short(path):
+def test_what_is_to_be_read_is_short(path: Path) -> None:
     """A function's lines are those below its signature and docstring. The training loop alone is
     one function to be read from top to bottom."""
     text = path.read_text()

@@ -14,24 +14,24 @@ TEXT = (ROOT / "docs/interchange.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.M | re.S)
 
 
-def blocks(language):
+def blocks(language: str) -> list[str]:
     return [text for name, text in BLOCKS if name == language]
 
 
-def test_every_block_is_short():
+def test_every_block_is_short() -> None:
     assert len(BLOCKS) == 7
     assert all(len(text.splitlines()) <= 9 for _, text in BLOCKS)
     for text in blocks("python"):
         compile(text, "docs/interchange.md", "exec")
 
 
-def medians():
+def medians() -> "pd.Series[float]":
     table = pd.read_parquet(ROOT / "results/mini.parquet").query("dataset == 'fashion_mnist'")
     return table.groupby(["loss", "number"])["fid"].min().groupby("loss").median()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_a_block_of_python_finds_the_medians(library, monkeypatch):
+def test_a_block_of_python_finds_the_medians(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(library)
     monkeypatch.chdir(ROOT)
     (text,) = (block for block in blocks("python") if f"import {library}" in block)
@@ -44,7 +44,7 @@ def test_a_block_of_python_finds_the_medians(library, monkeypatch):
     )
 
 
-def test_duckdb_finds_the_medians(monkeypatch):
+def test_duckdb_finds_the_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     duckdb = pytest.importorskip("duckdb")
     monkeypatch.chdir(ROOT)
     (text,) = blocks("sql")
@@ -52,7 +52,7 @@ def test_duckdb_finds_the_medians(monkeypatch):
     assert found == pytest.approx(medians().to_dict())
 
 
-def test_the_files_of_a_run_are_named_as_they_are(tmp_path):
+def test_the_files_of_a_run_are_named_as_they_are(tmp_path: Path) -> None:
     from study.check.training import config, planned
     from study.training.loop import train
 

@@ -11,7 +11,7 @@ from study.analysis import statistics as st
 INF = np.inf
 
 
-def test_blocks_are_won_by_the_lower_best():
+def test_blocks_are_won_by_the_lower_best() -> None:
     x = [3.0, 1, 5, 6, INF, INF, 0]
     y = [2.0, 4, 5, 7, INF, INF, 9]
     assert_array_equal(st.block_winners(x, y, 1), [0, 1, 0.5, 1, 0.5, 0.5, 1])
@@ -20,7 +20,7 @@ def test_blocks_are_won_by_the_lower_best():
     assert st.block_winners(x, [], 1).shape == (0,)
 
 
-def test_the_capital_is_that_of_the_bets():
+def test_the_capital_is_that_of_the_bets() -> None:
     rng = np.random.default_rng(0)
     won = rng.choice([0, 0.5, 1], size=40, p=[0.2, 0.1, 0.7])
     money, w, lost = [1.0], 0, 0
@@ -31,7 +31,7 @@ def test_the_capital_is_that_of_the_bets():
     assert_allclose(st.capital(won), money)
 
 
-def test_the_capital_is_fair_and_seldom_great():
+def test_the_capital_is_fair_and_seldom_great() -> None:
     """Over all outcomes of twelve fair coins: mean 1 at every time, 1 / alpha in alpha at most."""
     paths = np.array([st.capital(outcome) for outcome in product([0, 1], repeat=12)])
     assert_allclose(paths.mean(axis=0), 1)
@@ -40,12 +40,12 @@ def test_the_capital_is_fair_and_seldom_great():
         assert (most >= 1 / alpha).mean() <= alpha
 
 
-def test_eight_blocks_of_eight_by_hand():
+def test_eight_blocks_of_eight_by_hand() -> None:
     # 2^8 (1/2)(3/2)...(15/2) / 8! = 2^8 C(16, 8) / 4^8
     assert_allclose(st.capital(np.ones(8))[-1], comb(16, 8) / 2**8)
 
 
-def test_looks_allow_for_budgets_and_losses():
+def test_looks_allow_for_budgets_and_losses() -> None:
     reference = np.arange(40.0) + 100
     others = {"better": np.arange(40.0), "alike": reference[::-1].copy(), "none": []}
     found = st.looks(reference, others, (1, 5))
@@ -59,7 +59,7 @@ def test_looks_allow_for_budgets_and_losses():
     assert_array_equal(found["none"].blocks, [0, 0])
 
 
-def test_what_was_once_won_is_kept():
+def test_what_was_once_won_is_kept() -> None:
     """p is the least of all looks: what came later does not take a proof back."""
     early = np.concatenate([np.ones(12), np.zeros(30)])
     reference = np.ones(42) * 0.5

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import toy
@@ -17,35 +20,39 @@ from study.errors import StudyError
 from study.runs import steps
 from study.runs import workers as launch
 from study.runs.claim import forgive, last_claim
-from study.runs.folder import state_of
+from study.runs.folder import State, state_of
+
+Limit = Callable[[int], None]
 
 HERE = Path(__file__).parent
 
 
-def until(condition, seconds=30.0):
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
 
-def states(folders):
+def states(folders: list[Path]) -> list[State]:
     return [state_of(folder) for folder in folders]
 
 
-def numbers(folders):
+def numbers(folders: list[Path]) -> list[float]:
     return [json.loads((folder / "result.json").read_text())["x"] for folder in folders]
 
 
-def log(folder):
+def log(folder: Path) -> str:
     return (folder / "log.txt").read_text()
 
 
-def error(folder):
+def error(folder: Path) -> str:
     return files.read_json(last_claim(folder).path)["error"]
 
 
-def start_driver(results, environment=(), **options):
+def start_driver(
+    results: Path, environment: Iterable[tuple[str, str]] = (), **options: Any
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, HERE / "toy.py", results, "2"],
         env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"} | dict(environment),
@@ -54,12 +61,12 @@ def start_driver(results, environment=(), **options):
     )
 
 
-def at_step(folder, step):
+def at_step(folder: Path, step: int) -> bool:
     state = files.read_json(folder / "checkpoint.json")
     return state is not None and state["step"] >= step
 
 
-def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_path):
+def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_path: Path) -> None:
     folders = toy.plan(
         tmp_path, a={}, b={"raises": "no such thing\nat all"}, c={"dies": True}, d={}, e={}
     )
@@ -74,14 +81,14 @@ def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_pa
     assert [last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
 
 
-def test_a_worker_whose_run_failed_makes_room_for_a_new_process(tmp_path):
+def test_a_worker_whose_run_failed_makes_room_for_a_new_process(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={}, b={"raises": "no"}, c={}, d={})
     assert toy.drive(folders, workers=1, retries=0)
     a, b, c, d = (files.read_json(last_claim(folder).path)["pid"] for folder in folders)
     assert (a == b, b == c, c == d) == (True, False, True)
 
 
-def test_forgiven_runs_have_all_their_chances_again(tmp_path):
+def test_forgiven_runs_have_all_their_chances_again(tmp_path: Path) -> None:
     [folder] = toy.plan(tmp_path, a={"raises": "no"})
     toy.drive([folder], retries=1)
     forgive(folder)
@@ -93,17 +100,21 @@ def test_forgiven_runs_have_all_their_chances_again(tmp_path):
     assert states([folder]) == ["ok"]
 
 
-def test_workers_share_the_gpus_by_turns(tmp_path):
+def test_workers_share_the_gpus_by_turns(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, **{name: {"step_s": 0.1} for name in "abcd"})
     toy.drive(folders, workers=4, gpus=["5", "7"])
     gpus = sorted(log(folder).split("on GPU ")[1][0] for folder in folders)
     assert gpus == ["5", "5", "7", "7"]
 
 
-def test_nothing_that_a_run_prints_reaches_the_terminal(tmp_path, capsys):
+def test_nothing_that_a_run_prints_reaches_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     [folder] = toy.plan(tmp_path, a={})
 
-    def train(folder, interrupted, require_held):
+    def train(
+        folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]
+    ) -> str:
         print("to stdout")
         print("to stderr", file=sys.stderr)
         return "ok"
@@ -113,10 +124,10 @@ def test_nothing_that_a_run_prints_reaches_the_terminal(tmp_path, capsys):
     assert "to stdout\nto stderr\n" in log(folder)
 
 
-def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path):
+def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path: Path) -> None:
     [folder] = toy.plan(tmp_path, a={})
 
-    def taken_over():
+    def taken_over() -> bool:
         claim = last_claim(folder)
         if at_step(folder, 3) and claim.number == 1:
             (folder / "claim.2.json").write_text("{}")
@@ -130,16 +141,16 @@ def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path):
     assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
 
 
-def test_a_broken_sweep_is_stopped():
+def test_a_broken_sweep_is_stopped() -> None:
     launch.stop_if_broken(["failed", "ok", "lost"], 2)
     with pytest.raises(StudyError, match=r"^2 runs failed, the sweep stops"):
         launch.stop_if_broken(["failed", "ok", "failed"], 2)
 
 
-def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path):
+def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={"steps": 5000}, b={"steps": 5000})
 
-    def watch():
+    def watch() -> None:
         if at_step(folders[0], 1):
             raise StudyError("enough")
 
@@ -149,7 +160,9 @@ def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(tmp_path, number):
+def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     """Ctrl-C reaches driver and workers, SIGTERM and SIGKILL here the driver alone."""
     folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={"steps": 150})
     driver = start_driver(tmp_path, stderr=subprocess.PIPE, text=True)
@@ -169,7 +182,7 @@ def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(tmp_path, numb
     assert "from step 0 " not in log(folders[0]).split("attempt 2 starts")[1]
 
 
-def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path):
+def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={})
     driver = start_driver(tmp_path)
     until(lambda: at_step(folders[0], 5))
@@ -181,7 +194,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path):
     assert [last_claim(folder).number for folder in folders[1:]] == [1, 1]
 
 
-def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path):
+def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path: Path) -> None:
     """As after the death of a node's daemon: the former start's process still trains."""
     [folder] = toy.plan(tmp_path, a={"steps": 300})
     outlived = start_driver(tmp_path, {"STUDY_JOB": "1"})
@@ -193,7 +206,7 @@ def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path):
     assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
 
 
-def test_two_drivers_train_nothing_twice(tmp_path):
+def test_two_drivers_train_nothing_twice(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, **{f"r{number}": {} for number in range(12)})
     drivers = [start_driver(tmp_path) for _ in range(2)]
     assert [driver.wait(timeout=30) for driver in drivers] == [0, 0]
@@ -202,7 +215,7 @@ def test_two_drivers_train_nothing_twice(tmp_path):
 
 
 @pytest.fixture
-def limit_file_size():
+def limit_file_size() -> Iterator[Limit]:
     """A function that limits how large a file may get, in bytes: a full disk's stand-in."""
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -212,11 +225,13 @@ def limit_file_size():
 
 
 def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
-    tmp_path, capsys, limit_file_size
-):
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], limit_file_size: Limit
+) -> None:
     folders = toy.plan(tmp_path, a={}, b={})
 
-    def train(folder, interrupted, require_held):
+    def train(
+        folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]
+    ) -> str:
         files.write_atomically(folder / "checkpoint.pt", lambda path: path.write_bytes(bytes(9999)))
 
     limit_file_size(4096)  # the claim fits, the checkpoint does not
@@ -239,16 +254,18 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
 # ---- workers that wait, that never were, and that are interrupted at birth -----------------------
 
 
-def test_a_driver_that_gives_up_does_not_wait_for_a_worker_that_waits_for_it(tmp_path):
+def test_a_driver_that_gives_up_does_not_wait_for_a_worker_that_waits_for_it(
+    tmp_path: Path,
+) -> None:
     """A worker has asked for its next run, and the driver stops before it has answered."""
     folders = toy.plan(tmp_path, a={"raises": "no"}, b={}, c={})
 
-    def watch():
+    def watch() -> None:
         if state_of(folders[0]) == "failed":
             raise StudyError("too many")
 
     class Slow(launch.Dispatcher):
-        def hand_out(self, line):
+        def hand_out(self, line: Connection) -> None:
             if self.handed[folders[0]]:  # the second worker is left waiting
                 return
             super().hand_out(line)
@@ -263,15 +280,15 @@ def test_a_driver_that_gives_up_does_not_wait_for_a_worker_that_waits_for_it(tmp
 class Unborn:
     """Cannot be unpickled: as a training whose imports fail."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         return (unborn, ())
 
 
-def unborn():
+def unborn() -> NoReturn:
     raise ImportError("libcudart.so: cannot open shared object file")
 
 
-def test_workers_that_die_before_they_take_a_run_stop_the_sweep(tmp_path):
+def test_workers_that_die_before_they_take_a_run_stop_the_sweep(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={}, b={})
     match = r"^3 workers ended with exit status 1 before they took a run: ImportError: libcudart"
     with launch.Notice() as notice, pytest.raises(StudyError, match=match):
@@ -279,7 +296,7 @@ def test_workers_that_die_before_they_take_a_run_stop_the_sweep(tmp_path):
     assert states(folders) == ["to do"] * 2
 
 
-def test_what_a_worker_says_is_passed_on(tmp_path, capfd):
+def test_what_a_worker_says_is_passed_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     [folder] = toy.plan(tmp_path, a={})
     (folder / "log.txt").mkdir()  # nothing can be logged
     assert toy.drive([folder], workers=1, retries=0)
@@ -290,7 +307,9 @@ def test_what_a_worker_says_is_passed_on(tmp_path, capfd):
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.1, 0.2, 0.4])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_an_interrupt_in_the_first_seconds_is_silent(tmp_path, wait_s, number):
+def test_an_interrupt_in_the_first_seconds_is_silent(
+    tmp_path: Path, wait_s: float, number: signal.Signals
+) -> None:
     toy.plan(tmp_path, **{name: {"steps": 3000} for name in "abcd"})
     driver = start_driver(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: children(driver.pid))  # the resource tracker or a worker is there
@@ -300,14 +319,14 @@ def test_an_interrupt_in_the_first_seconds_is_silent(tmp_path, wait_s, number):
     assert (driver.returncode, output, errors) == (130, "", "")
 
 
-def children(pid):
+def children(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
 
 
-def test_what_is_ignored_stays_ignored():
+def test_what_is_ignored_stays_ignored() -> None:
     """nohup, and a shell's &."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with launch.Notice(signal.SIGHUP, signal.SIGUSR2) as notice:
@@ -318,14 +337,16 @@ def test_what_is_ignored_stays_ignored():
     assert signal.signal(signal.SIGHUP, former) is signal.SIG_IGN
 
 
-def test_a_run_says_how_far_it_is(tmp_path, monkeypatch):
+def test_a_run_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [folder] = toy.plan(tmp_path, a={"steps": 500})
     monkeypatch.setattr(steps, "WRITE_EVERY_S", 0.0)
     launch.attempt(folder, toy.train, lambda: at_step(folder, 5), retries=0)
     assert steps.reached(folder).step == 5
     assert steps.reached(folder).rate > 1
 
-    def goes_on(folder, interrupted, require_held):
+    def goes_on(
+        folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]
+    ) -> str:
         files.write_json(folder / "progress.json", {"step": 40})  # as training does, at its start
         assert not interrupted()
         assert interrupted()

@@ -1,14 +1,16 @@
 """Losses: closed forms by hand, limits, and the contract that every file in the folder keeps."""
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from study.errors import StudyError
 from study.losses import load, names, require_contract
-from study.losses.base import Players
+from study.losses.base import Draws, GANLoss, Players
 from study.settings.config import RunConfig
 from study.training.networks import Z_DIM, Generator, draw_z, initialise
 from study.training.optimizer import adam, float32
@@ -22,12 +24,12 @@ REAL = torch.tensor([0.0, math.log(3.0)], dtype=torch.float64)  # sigmoid 1/2, 3
 FAKE = torch.tensor([0.0, -math.log(3.0)], dtype=torch.float64)  # sigmoid 1/2, 1/4
 
 
-def default(name):
+def default(name: str) -> GANLoss:
     cls = load(name)
     return cls(**{k: v for k, v in cls.defaults.items() if k not in SHARED})
 
 
-def g_loss_of(loss, d_real, d_fake):
+def g_loss_of(loss: GANLoss, d_real: Tensor, d_fake: Tensor) -> Tensor:
     return loss.g_loss(d_fake, d_real) if loss.g_sees_real else loss.g_loss(d_fake)
 
 
@@ -54,19 +56,19 @@ CLOSED_FORMS = {  # name: (d_loss, g_loss) for REAL and FAKE
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
-def test_closed_forms(name):
+def test_closed_forms(name: str) -> None:
     loss = default(name)
     d_loss, g_loss = CLOSED_FORMS[name]
     assert loss.d_loss(REAL, FAKE).item() == pytest.approx(d_loss, rel=1e-12)
     assert g_loss_of(loss, REAL, FAKE).item() == pytest.approx(g_loss, rel=1e-12)
 
 
-def test_every_adversarial_loss_but_began_has_a_closed_form():
+def test_every_adversarial_loss_but_began_has_a_closed_form() -> None:
     assert {*CLOSED_FORMS, "began"} == set(ADVERSARIAL)
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_gradients_equal_finite_differences(name):
+def test_gradients_equal_finite_differences(name: str) -> None:
     loss = default(name)
     generator = torch.Generator().manual_seed(1)
     real, fake = (
@@ -78,12 +80,12 @@ def test_gradients_equal_finite_differences(name):
     assert torch.autograd.gradcheck(lambda f: g_loss_of(loss, real.detach(), f), (fake,))
 
 
-def test_mm_generator_minimises_the_negative_of_its_part_of_d():
+def test_mm_generator_minimises_the_negative_of_its_part_of_d() -> None:
     loss = load("mm")()
     assert loss.g_loss(FAKE) == -loss.d_loss_fake(FAKE)
 
 
-def test_mm_saturates_where_ns_does_not():
+def test_mm_saturates_where_ns_does_not() -> None:
     sure = torch.tensor([-20.0], dtype=torch.float64, requires_grad=True)
     (mm,) = torch.autograd.grad(load("mm")().g_loss(sure), sure)
     (ns,) = torch.autograd.grad(load("ns")().g_loss(sure), sure)
@@ -91,7 +93,7 @@ def test_mm_saturates_where_ns_does_not():
     assert ns.item() == pytest.approx(-1, rel=1e-6)
 
 
-def test_began_losses_and_unclipped_k():
+def test_began_losses_and_unclipped_k() -> None:
     loss = load("began")(lambda_k=0.5, gamma=0.5)
     real, fake = torch.tensor([0.2, 0.4]), torch.tensor([0.5, 0.7])
     assert loss.d_loss(real, fake).item() == pytest.approx(0.3)  # k starts at 0
@@ -105,7 +107,7 @@ def test_began_losses_and_unclipped_k():
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 @pytest.mark.parametrize("logit", [-1000.0, 1000.0])
-def test_values_and_gradients_are_finite_at_extreme_logits(name, logit):
+def test_values_and_gradients_are_finite_at_extreme_logits(name: str, logit: float) -> None:
     loss = default(name)
     real = torch.full((4,), logit, requires_grad=True)
     fake = torch.full((4,), -logit, requires_grad=True)
@@ -115,17 +117,17 @@ def test_values_and_gradients_are_finite_at_extreme_logits(name, logit):
         assert value.isfinite().all()
 
 
-def linear_d(weight):
+def linear_d(weight: Tensor) -> nn.Module:
     """D(x) = <w, x>: its gradient is w everywhere."""
 
     class D(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return (x * weight).sum((1, 2, 3))
 
     return D()
 
 
-def test_gradient_penalty_of_a_linear_d_is_exact():
+def test_gradient_penalty_of_a_linear_d_is_exact() -> None:
     weight = torch.zeros(1, 2, 2, dtype=torch.float64)
     weight[0, 0, 0], weight[0, 1, 1] = 3.0, 4.0  # norm 5 over all pixels; 3 and 4 along any axis
     x = torch.rand(6, 1, 2, 2, dtype=torch.float64)
@@ -133,8 +135,8 @@ def test_gradient_penalty_of_a_linear_d_is_exact():
     assert gradient_penalty(linear_d(weight), x).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_gradient_norms_are_per_image_not_of_the_batch():
-    def square(x):  # gradient 2x: every image has a norm of its own
+def test_gradient_norms_are_per_image_not_of_the_batch() -> None:
+    def square(x: Tensor) -> Tensor:  # gradient 2x: every image has a norm of its own
         return x.square().sum((1, 2, 3))
 
     x = torch.zeros(2, 1, 1, 2, dtype=torch.float64)
@@ -144,12 +146,12 @@ def test_gradient_norms_are_per_image_not_of_the_batch():
     assert gradient_penalty(square, x).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_wgan_gp_point_lies_between_each_pair():
+def test_wgan_gp_point_lies_between_each_pair() -> None:
     loss = load("wgan_gp")(lambda_gp=7.0)
     seen = []
 
     class D(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             seen.append(x.detach().clone())
             return x.sum((1, 2, 3))
 
@@ -160,7 +162,7 @@ def test_wgan_gp_point_lies_between_each_pair():
     assert value.item() == pytest.approx(7 * (math.sqrt(1 + 1e-4) - 1) ** 2, rel=1e-3)
 
 
-def test_dragan_penalty_is_on_the_sigmoid_around_real_images():
+def test_dragan_penalty_is_on_the_sigmoid_around_real_images() -> None:
     loss = load("dragan")(lambda_gp=2.0)
     x = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64).view(2, 1, 1, 2)
     alpha = torch.tensor([0.5, 1.0], dtype=torch.float64).view(2, 1, 1, 1)
@@ -177,7 +179,7 @@ def test_dragan_penalty_is_on_the_sigmoid_around_real_images():
     assert value.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_squared_gradients_of_a_linear_d_are_exact():
+def test_squared_gradients_of_a_linear_d_are_exact() -> None:
     weight = torch.zeros(1, 2, 2, dtype=torch.float64)
     weight[0, 0, 0], weight[0, 1, 1] = 3.0, 4.0
     x, y = torch.rand(2, 6, 1, 2, 2, dtype=torch.float64)
@@ -185,8 +187,8 @@ def test_squared_gradients_of_a_linear_d_are_exact():
     assert load("r3")(gamma=0.5).penalty(linear_d(weight), x, y).item() == pytest.approx(12.5)
 
 
-def test_r1_is_at_real_images_r2_at_generated_ones_one_norm_an_image():
-    def square(x):  # gradient 2x
+def test_r1_is_at_real_images_r2_at_generated_ones_one_norm_an_image() -> None:
+    def square(x: Tensor) -> Tensor:  # gradient 2x
         return x.square().sum((1, 2, 3))
 
     real = torch.tensor([1.0, 2.0], dtype=torch.float64).view(2, 1, 1, 1)
@@ -197,7 +199,9 @@ def test_r1_is_at_real_images_r2_at_generated_ones_one_norm_an_image():
 
 
 @pytest.mark.parametrize(("name", "forwards"), [("ns", 3), ("rp", 4), ("ns_r1", 3), ("r3", 4)])
-def test_a_penalty_at_the_data_costs_no_forward_and_gs_real_images_one(name, forwards):
+def test_a_penalty_at_the_data_costs_no_forward_and_gs_real_images_one(
+    name: str, forwards: int
+) -> None:
     """And the step is that of a penalty which computes D's forward for itself."""
     draws = torch.Generator().manual_seed(8)
     x = torch.rand(8, 1, 28, 28, generator=draws)
@@ -209,7 +213,14 @@ def test_a_penalty_at_the_data_costs_no_forward_and_gs_real_images_one(name, for
         if not reused:
             own = type(loss).penalty
 
-            def anew(D, x_real, x_fake, draws, own=own, loss=loss):
+            def anew(
+                D: nn.Module,
+                x_real: Tensor,
+                x_fake: Tensor,
+                draws: Draws,
+                own: Callable[..., Tensor] = own,
+                loss: GANLoss = loss,
+            ) -> Tensor:
                 D = D.D if isinstance(D, Seen) else D
                 return own(loss, D, x_real.detach(), x_fake.detach(), draws)
 
@@ -222,7 +233,9 @@ def test_a_penalty_at_the_data_costs_no_forward_and_gs_real_images_one(name, for
     assert torch.allclose(*ended, rtol=0, atol=1e-6)
 
 
-def tiny_players(loss, batch_norm, width=0.125, lr=1e-3):
+def tiny_players(
+    loss: GANLoss, batch_norm: bool, width: float = 0.125, lr: float = 1e-3
+) -> Players:
     shape = (1, 28, 28)
     G, D = loss.generator(shape, width, 0.9), loss.discriminator(shape, batch_norm, width)
     for network in (G, D):
@@ -231,11 +244,11 @@ def tiny_players(loss, batch_norm, width=0.125, lr=1e-3):
     return Players(G, D, adam(G.parameters(), g_lr, 0.5), adam(D.parameters(), lr, 0.5))
 
 
-def both(players):
+def both(players: Players) -> list[nn.Parameter]:
     return [*players.generator.parameters(), *players.discriminator.parameters()]
 
 
-def test_gs_loss_sees_real_images_after_ds_update():
+def test_gs_loss_sees_real_images_after_ds_update() -> None:
     loss, seen = load("rp")(), []
     loss.g_loss = lambda d_fake, d_real: seen.append((d_fake, d_real)) or d_fake.mean()
     players = tiny_players(loss, True)
@@ -247,7 +260,7 @@ def test_gs_loss_sees_real_images_after_ds_update():
     assert d_fake.requires_grad
 
 
-def test_two_time_scales_are_two_learning_rates(tmp_path):
+def test_two_time_scales_are_two_learning_rates(tmp_path: Path) -> None:
     config = RunConfig(
         sweep="s", loss="ns_ttur", dataset="mnist", number=0, seed=0, d_steps=1, evaluate_every=1,
         width=0.125, bn_decay=0.9, features="random", num_images=2, own={"g_lr_ratio": 0.25},
@@ -265,7 +278,7 @@ def test_two_time_scales_are_two_learning_rates(tmp_path):
         (True, "def g_loss(self, d_fake):", r"g_loss must take \(d_fake, d_real\), since g_sees"),
     ],
 )
-def test_a_loss_states_what_its_g_loss_sees(declared, takes, message):
+def test_a_loss_states_what_its_g_loss_sees(declared: bool, takes: str, message: str) -> None:
     text = f"class Loss(Base):\n    g_sees_real = {declared}\n    {takes} return d_fake.mean()"
     there = {"Base": load("ns")}
     exec(text, there)
@@ -275,7 +288,7 @@ def test_a_loss_states_what_its_g_loss_sees(declared, takes, message):
     assert "\n" not in str(error.value)
 
 
-def test_wgan_clips_every_parameter_of_d():
+def test_wgan_clips_every_parameter_of_d() -> None:
     loss = load("wgan")(clip=0.01)
     D = loss.discriminator((1, 28, 28), True, 0.125)
     nn.init.constant_(D.bn2.weight, 1.0)
@@ -285,7 +298,7 @@ def test_wgan_clips_every_parameter_of_d():
     assert D.fc4.bias.item() == pytest.approx(-0.01)
 
 
-def test_vae_terms():
+def test_vae_terms() -> None:
     loss = load("vae")()
     x = torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64).view(1, 1, 2, 2)
     logits = torch.zeros_like(x)
@@ -303,14 +316,14 @@ def test_vae_terms():
 
 
 @pytest.mark.parametrize(("name", "turns"), [("ns", [0, 1, 6, 11]), ("vae", list(range(14)))])
-def test_generator_learns_on_its_turns(name, turns):
+def test_generator_learns_on_its_turns(name: str, turns: list[int]) -> None:
     loss = default(name)
     assert [t for t in range(14) if loss.g_turn(t, 5)] == turns
     assert all(loss.g_turn(t, 1) for t in range(5))
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_loss_keeps_the_contract(name):
+def test_every_loss_keeps_the_contract(name: str) -> None:
     cls = load(name)
     assert cls.title
     assert cls.source
@@ -341,7 +354,7 @@ def test_every_loss_keeps_the_contract(name):
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_penalties_have_no_hidden_randomness(name):
+def test_penalties_have_no_hidden_randomness(name: str) -> None:
     loss = default(name)
     D = loss.discriminator((1, 28, 28), False, 0.125)
     x, y = torch.rand(4, 1, 28, 28), torch.rand(4, 1, 28, 28)
@@ -353,7 +366,7 @@ def test_penalties_have_no_hidden_randomness(name):
 
 
 @pytest.mark.parametrize("name", names())
-def test_steps_do_not_mix_devices(name):
+def test_steps_do_not_mix_devices(name: str) -> None:
     """On the meta device any tensor made on the wrong device raises."""
     loss = default(name).to("meta")
     with torch.device("meta"):
@@ -364,7 +377,7 @@ def test_steps_do_not_mix_devices(name):
         assert value.device.type == "meta"
 
 
-def test_unknown_loss_is_one_line():
+def test_unknown_loss_is_one_line() -> None:
     with pytest.raises(
         StudyError, match=r"unknown loss 'nsgan'; .* study/losses has: began, dragan"
     ):

@@ -13,7 +13,7 @@ TARGETS = (
 )
 
 
-def make(*words, **environment):
+def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What make would do, with all that it needs in place."""
     command = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/ready", *words]
     return subprocess.run(
@@ -21,7 +21,7 @@ def make(*words, **environment):
     )
 
 
-def test_make_alone_lists_the_targets():
+def test_make_alone_lists_the_targets() -> None:
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = [line.split()[0] for line in done.stdout.splitlines()]
     assert set(TARGETS.split()) <= set(listed)
@@ -41,7 +41,7 @@ def test_make_alone_lists_the_targets():
     ],
 )
 @pytest.mark.parametrize("target", ["sweep", "status", "figures"])
-def test_a_word_that_make_would_ignore_is_refused(target, word, answer):
+def test_a_word_that_make_would_ignore_is_refused(target: str, word: str, answer: str) -> None:
     done = make(target, word)
     assert done.returncode == 2
     assert answer in done.stderr
@@ -69,7 +69,7 @@ def test_a_word_that_make_would_ignore_is_refused(target, word, answer):
         ("dashboard", "dashboard"),
     ],
 )
-def test_every_target_hands_on_what_it_is_given(words, command):
+def test_every_target_hands_on_what_it_is_given(words: str, command: str) -> None:
     done = make(*words.split(), HOST="some-machine", A="of", B="theirs", PORT="1")
     assert (done.returncode, done.stderr) == (0, "")
     [line] = [line for line in done.stdout.splitlines() if line.startswith(".venv")]
@@ -77,13 +77,13 @@ def test_every_target_hands_on_what_it_is_given(words, command):
 
 
 @pytest.mark.parametrize("target", ["fid", "tensorboard"])
-def test_what_a_target_cannot_do_without_is_asked_for(target):
+def test_what_a_target_cannot_do_without_is_asked_for(target: str) -> None:
     done = make(target)
     assert done.returncode == 2
     assert f"say which: make {target} " in done.stderr
 
 
-def test_several_losses_and_a_folder_with_a_space():
+def test_several_losses_and_a_folder_with_a_space() -> None:
     assert "--loss ns --loss wgan" in make("sweep", "LOSS=ns wgan").stdout
     assert 'fid "my images" "b"' in make("fid", "A=my images", "B=b").stdout
     assert '--logdir "runs/0"' in make("tensorboard", "RUN=runs/0").stdout

@@ -5,51 +5,52 @@ from scipy.spatial.distance import cdist
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from study.analysis.statistics.samples import Array
 from study.errors import StudyError
 from study.measures import neighbours
 
 
 @pytest.fixture
-def rng():
+def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def draw(rng, n, dim, shift=0.0):
+def draw(rng: np.random.Generator, n: int, dim: int, shift: float = 0.0) -> Array:
     """Features with a steep spectrum, like a network's."""
     mix = np.random.default_rng(1).standard_normal((dim, dim)) * np.exp(-np.arange(dim) / 20)
     return np.maximum(rng.standard_normal((n, dim)) @ mix + shift, 0)
 
 
-def measured(real, fake, k=3):
+def measured(real: Array, fake: Array, k: int = 3) -> tuple[float, float, float]:
     return neighbours.kid_and_precision_recall(neighbours.real_neighbours(real, k), fake)
 
 
-def plain_kid(real, fake):
+def plain_kid(real: Array, fake: Array) -> float:
     """KID by its definition, in float64."""
     x, y = (np.asarray(features, np.float64) for features in (real, fake))
 
-    def kernel(u, v):
+    def kernel(u: Array, v: Array) -> Array:
         return (u @ v.T / u.shape[1] + 1) ** 3
 
     within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
     return sum(within) - 2 * kernel(x, y).mean()
 
 
-def test_kid_by_hand():
+def test_kid_by_hand() -> None:
     """dim 1, kernel (xy + 1)³: pairs of real 1·2, of fake 0·1, across the four products."""
     found = measured(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [1.0]]), k=1)
     across = ((0 + 1) ** 3 + (1 + 1) ** 3 + (0 + 1) ** 3 + (2 + 1) ** 3) / 4
     assert found["kid"] == pytest.approx((2 + 1) ** 3 + (0 + 1) ** 3 - 2 * across)
 
 
-def test_kid_has_no_bias(rng):
+def test_kid_has_no_bias(rng: np.random.Generator) -> None:
     """Two sets of one distribution: the mean over many draws is 0 within its standard error."""
     draws = torch.from_numpy(rng.standard_normal((1000, 2, 12, 3)))
     values = [measured(real, fake)["kid"] for real, fake in draws]
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
 
 
-def test_kid_equals_torch_fidelitys(rng):
+def test_kid_equals_torch_fidelitys(rng: np.random.Generator) -> None:
     real, fake = (torch.from_numpy(x) for x in (draw(rng, 150, 20), draw(rng, 150, 20, 0.1)))
     options = {"kid_subsets": 1, "kid_subset_size": 150, "verbose": False}
     theirs = kid_features_to_metric(real, fake, **options)["kernel_inception_distance_mean"]
@@ -58,7 +59,9 @@ def test_kid_equals_torch_fidelitys(rng):
 
 
 @pytest.mark.parametrize(("n", "m"), [(1300, 1100), (4, 700), (600, 4)])
-def test_all_at_once_equals_kid_and_torch_fidelitys_precision_and_recall(rng, n, m):
+def test_all_at_once_equals_kid_and_torch_fidelitys_precision_and_recall(
+    rng: np.random.Generator, n: int, m: int
+) -> None:
     real, fake = (
         torch.from_numpy(x).float() for x in (draw(rng, n, 8), 0.7 * draw(rng, m, 8, 0.1))
     )
@@ -70,7 +73,9 @@ def test_all_at_once_equals_kid_and_torch_fidelitys_precision_and_recall(rng, n,
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
-def test_precision_and_recall_equal_those_of_exact_distances(rng, k):
+def test_precision_and_recall_equal_those_of_exact_distances(
+    rng: np.random.Generator, k: int
+) -> None:
     real, fake = (x.astype(np.float32) for x in (draw(rng, 900, 8), 0.7 * draw(rng, 800, 8, 0.1)))
     reach = {
         side: np.sort(cdist(x, x), axis=1)[:, k] for side, x in (("real", real), ("fake", fake))
@@ -82,7 +87,7 @@ def test_precision_and_recall_equal_those_of_exact_distances(rng, k):
     assert 0 < found["knn_recall"] < found["knn_precision"] < 1
 
 
-def test_far_from_the_origin_no_digits_are_lost(rng):
+def test_far_from_the_origin_no_digits_are_lost(rng: np.random.Generator) -> None:
     """300 plus some hundredths: squared, they have no digits left for distances."""
     real, fake = (
         torch.from_numpy(300 + 0.01 * rng.standard_normal((400, 16))).float() for _ in range(2)
@@ -94,7 +99,7 @@ def test_far_from_the_origin_no_digits_are_lost(rng):
     assert 0.5 < found["knn_precision"] < 1
 
 
-def test_kid_of_sets_that_hardly_differ(rng):
+def test_kid_of_sets_that_hardly_differ(rng: np.random.Generator) -> None:
     """What float32 rounds of a great kernel does not reach the small difference."""
     real, fake = draw(rng, 1500, 40), draw(rng, 1500, 40, 0.01)
     expected = plain_kid(real.astype(np.float32), fake.astype(np.float32))
@@ -104,7 +109,7 @@ def test_kid_of_sets_that_hardly_differ(rng):
     assert found["kid"] == pytest.approx(expected, abs=1e-8 * kernel)
 
 
-def test_precision_and_recall_by_hand():
+def test_precision_and_recall_by_hand() -> None:
     """k = 1: the reals at 0, 1, 3 reach 1, 1, 2; the fakes at 0.5, 6, 6.5 reach 5.5, 0.5, 0.5."""
     real = torch.tensor([[0.0], [1.0], [3.0]])
     fake = torch.tensor([[0.5], [6.0], [6.5]])
@@ -112,7 +117,7 @@ def test_precision_and_recall_by_hand():
     assert (found["knn_precision"], found["knn_recall"]) == pytest.approx((1 / 3, 1.0))
 
 
-def test_one_image_again_and_again(rng):
+def test_one_image_again_and_again(rng: np.random.Generator) -> None:
     """Collapsed to one of the real images: precise, and a single real image is recalled."""
     real = torch.from_numpy(draw(rng, 300, 8)).float()
     found = measured(real, real[:1].expand(300, -1))
@@ -121,14 +126,14 @@ def test_one_image_again_and_again(rng):
     assert found["kid"] > 0
 
 
-def test_a_set_against_itself(rng):
+def test_a_set_against_itself(rng: np.random.Generator) -> None:
     real = torch.from_numpy(draw(rng, 600, 8)).float()
     found = measured(real, real)
     assert (found["knn_precision"], found["knn_recall"]) == (1, 1)
     assert found["kid"] < 0  # equal pairs count across, not within
 
 
-def test_unlike_sets():
+def test_unlike_sets() -> None:
     with pytest.raises(StudyError, match="3 real features but 4 fake ones"):
         measured(torch.zeros(9, 3), torch.zeros(9, 4))
     with pytest.raises(StudyError, match="9 real and 1 fake images"):
@@ -137,6 +142,6 @@ def test_unlike_sets():
         measured(torch.zeros(9, 3), torch.full((9, 3), np.nan))
 
 
-def test_too_few_real_images():
+def test_too_few_real_images() -> None:
     with pytest.raises(StudyError, match="3 images; their 3 nearest neighbours need at least 4"):
         neighbours.real_neighbours(torch.zeros(3, 2))

@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from study.errors import StudyError
 from study.training.networks import (
@@ -13,9 +14,10 @@ from study.training.networks import (
     Discriminator,
     Encoder,
     Generator,
+    ImageShape,
     initialise,
 )
-from study.training.optimizer import adam
+from study.training.optimizer import Adam, adam
 
 # Trainable parameters of the released networks: G, D, D+BN, BEGAN's D, +BN, VAE's encoder, +BN.
 COUNTS = {
@@ -26,7 +28,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("shape", COUNTS)
-def test_parameter_counts_are_the_papers(shape):
+def test_parameter_counts_are_the_papers(shape: ImageShape) -> None:
     with torch.device("meta"):
         networks = [Generator(shape)] + [
             cls(shape, bn) for cls in (Discriminator, Autoencoder, Encoder) for bn in (False, True)
@@ -36,7 +38,7 @@ def test_parameter_counts_are_the_papers(shape):
 
 @pytest.mark.parametrize("shape", COUNTS)
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_shapes_and_ranges(shape, batch_norm):
+def test_shapes_and_ranges(shape: ImageShape, batch_norm: bool) -> None:
     z = torch.rand(3, 64)
     images = Generator(shape, 0.125)(z)
     assert images.shape == (3, *shape)
@@ -49,14 +51,16 @@ def test_shapes_and_ranges(shape, batch_norm):
     assert (std > 0).all()
 
 
-def test_autoencoder_gives_each_images_mean_absolute_error():
+def test_autoencoder_gives_each_images_mean_absolute_error() -> None:
     network, x = Autoencoder((1, 28, 28), False, 0.125), torch.rand(2, 1, 28, 28)
     expected = (x - network.reconstruct(x)).abs().flatten(1).mean(1)
     assert torch.equal(network(x), expected)
 
 
 @pytest.mark.parametrize("shape", [(64, 5), (8, 5, 3, 3)])
-def test_batch_norm_matches_torch_but_for_the_biased_moving_variance(shape):
+def test_batch_norm_matches_torch_but_for_the_biased_moving_variance(
+    shape: tuple[int, ...],
+) -> None:
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ours = BatchNorm(5, decay=0.9).double()
     cls = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
@@ -70,7 +74,7 @@ def test_batch_norm_matches_torch_but_for_the_biased_moving_variance(shape):
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_moving_averages_moved_twice_have_the_decay_squared():
+def test_moving_averages_moved_twice_have_the_decay_squared() -> None:
     G = Generator((1, 28, 28), 0.125, bn_decay=0.9).double()
     z = torch.rand(16, 64, dtype=torch.float64)
     batch_mean = G.fc1(z).mean(0)
@@ -79,7 +83,7 @@ def test_moving_averages_moved_twice_have_the_decay_squared():
     torch.testing.assert_close(G.bn1.mean, (1 - 0.9**2) * batch_mean)
 
 
-def test_initial_values():
+def test_initial_values() -> None:
     D = Discriminator((1, 28, 28), True)
     initialise(D, torch.Generator().manual_seed(0))
     assert D.conv2.weight.abs().max() <= 0.04  # cut at two standard deviations
@@ -94,7 +98,7 @@ def test_initial_values():
 
 
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
-def test_adam_is_tensorflows(beta1):
+def test_adam_is_tensorflows(beta1: float) -> None:
     """Against the update as TensorFlow writes it, with its float32 constants and powers."""
     rng = np.random.default_rng(0)
     start = rng.standard_normal(50)
@@ -115,21 +119,21 @@ def test_adam_is_tensorflows(beta1):
     np.testing.assert_allclose(parameter.detach().numpy(), x, rtol=1e-9, atol=1e-12)
 
 
-def test_adam_touches_only_its_own_parameters():
+def test_adam_touches_only_its_own_parameters() -> None:
     a, b = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     adam([a], 1e-3, 0.5).minimise((a * b).sum())
     assert b.grad is None
     assert (a != 1).all()
 
 
-def test_adam_refuses_a_weight_without_gradient():
+def test_adam_refuses_a_weight_without_gradient() -> None:
     a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     with pytest.raises(StudyError, match="1 of 2 parameters have no gradient"):
         adam([a, b], 1e-3, 0.5).minimise(a.sum())
 
 
-def test_adam_resumes_exactly():
-    def run(parameter, optimizer, steps):
+def test_adam_resumes_exactly() -> None:
+    def run(parameter: nn.Parameter, optimizer: Adam, steps: int) -> None:
         for step in range(steps):
             optimizer.minimise((parameter.square() * (step + 1)).sum())
 

@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 TABLE = Path("results/mini.parquet")
 
 
-def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
+def test_the_snippet_prints_every_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (snippet,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
     assert str(TABLE) in snippet
     if not (ROOT / TABLE).exists():
@@ -37,7 +37,7 @@ def test_the_snippet_prints_every_loss(tmp_path, monkeypatch):
         assert re.search(row, out.getvalue()), f"{row} is not in what it prints"
 
 
-def test_the_new_loss_is_one_file_and_trains(tmp_path):
+def test_the_new_loss_is_one_file_and_trains(tmp_path: Path) -> None:
     """README's example, put where it says, keeps the contract and takes a step."""
     (text,) = re.findall(r"<!-- a new loss -->\n```py\n(.*?)^```", README.read_text(), re.S | re.M)
     there: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def test_the_new_loss_is_one_file_and_trains(tmp_path):
     assert Loss().g_loss(fake).item() == 0.5 * (1 + 1) / 2
 
 
-def test_the_table_and_its_heading_hold_the_shipped_numbers():
+def test_the_table_and_its_heading_hold_the_shipped_numbers() -> None:
     tables = read_tables(ROOT / "results", "mini")
     assert findings.main_table_in_markdown(tables, "fashion_mnist") in README.read_text()
     runs = scores.search(tables.search).groupby("dataset")["number"].agg(["nunique", "size"])
@@ -67,18 +67,18 @@ def test_the_table_and_its_heading_hold_the_shipped_numbers():
         assert sentence in said
 
 
-def test_the_findings_are_the_verdicts():
+def test_the_findings_are_the_verdicts() -> None:
     """Else: `python -m study verdict --sweep mini --markdown > results/FINDINGS.md`."""
     tables = read_tables(ROOT / "results", "mini")
     assert (ROOT / "results/FINDINGS.md").read_text() == findings.page(tables)
 
 
-def test_a_newcomer_is_not_kept_long():
+def test_a_newcomer_is_not_kept_long() -> None:
     assert len(README.read_text().split()) <= 1300
 
 
 @pytest.mark.parametrize("path", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=str)
-def test_what_is_to_be_typed_exists(path):
+def test_what_is_to_be_typed_exists(path: Path) -> None:
     """Every make target and every command of `python -m study` that a page shows."""
     text = path.read_text()
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -95,7 +95,7 @@ def test_what_is_to_be_typed_exists(path):
         assert command in commands, command
 
 
-def test_links_lead_somewhere():
+def test_links_lead_somewhere() -> None:
     text = README.read_text()
     links = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'(?:src|href)="([^"#]+)"', text)
     missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]

@@ -10,12 +10,12 @@ from study.check import replay
 IMAGES_SHA256 = "382b350dc2ef29b159b1dd86a7fa3e23027962914da1c158e6666288eb0cb42e"
 
 
-def test_the_inputs_are_those_that_the_graphs_were_given():
+def test_the_inputs_are_those_that_the_graphs_were_given() -> None:
     assert hashlib.sha256(replay.images().tobytes()).hexdigest() == IMAGES_SHA256
 
 
 @pytest.mark.parametrize("name", replay.CASES)
-def test_twelve_steps_equal_the_released_graph(name):
+def test_twelve_steps_equal_the_released_graph(name: str) -> None:
     found, recorded = replay.replay(name), replay.recorded(name)
     assert found.curves.keys() == recorded.curves.keys()
     for key, values in recorded.curves.items():

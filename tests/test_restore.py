@@ -1,6 +1,8 @@
 """What is gone on from: a checkpoint of either optimiser, and nothing that could not be read."""
 
 import errno
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -8,10 +10,10 @@ from test_driver import CONFIG
 from torch import nn
 
 from study.training import checkpoint
-from study.training.optimizer import adam
+from study.training.optimizer import Adam, adam
 
 
-def steps(optimiser, weight, count, start=0):
+def steps(optimiser: Adam, weight: nn.Parameter, count: int, start: int = 0) -> None:
     for number in range(start, start + count):
         weight.grad = torch.cos(weight.detach() * (number + 1))
         optimiser.step()
@@ -19,7 +21,7 @@ def steps(optimiser, weight, count, start=0):
 
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("second", [False, True])
-def test_an_optimiser_goes_on_from_a_state_of_either_kind(first, second):
+def test_an_optimiser_goes_on_from_a_state_of_either_kind(first: bool, second: bool) -> None:
     ended = []
     for kinds in ((first, first), (first, second)):
         weight = nn.Parameter(torch.linspace(-1, 1, 7))
@@ -41,13 +43,13 @@ def test_an_optimiser_goes_on_from_a_state_of_either_kind(first, second):
     ],
 )
 def test_a_whole_checkpoint_that_cannot_be_read_now_is_never_discarded(
-    tmp_path, monkeypatch, error
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     path = tmp_path / "checkpoint.pt"
     torch.save({"config": "x"}, path)
     whole = path.read_bytes()
 
-    def fail(*_, **__):
+    def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
     monkeypatch.setattr(torch, "load", fail)
@@ -58,7 +60,9 @@ def test_a_whole_checkpoint_that_cannot_be_read_now_is_never_discarded(
 
 
 @pytest.mark.parametrize("size", [0, 4, 300])
-def test_only_what_is_no_checkpoint_is_set_aside_and_the_log_says_so(tmp_path, size):
+def test_only_what_is_no_checkpoint_is_set_aside_and_the_log_says_so(
+    tmp_path: Path, size: int
+) -> None:
     path = tmp_path / "checkpoint.pt"
     torch.save({"config": "x"}, path)
     path.write_bytes(path.read_bytes()[:size])

@@ -8,6 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import toy
@@ -23,13 +27,13 @@ DEAD_PID = 2**22 - 1  # above what a process may have here
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     path = tmp_path / "runs/sweep/loss/data/000"
     files.write_json(path / "config.json", {})
     return path
 
 
-def claim_of(folder, number=1, age_s=0.0, **content):
+def claim_of(folder: Path, number: int = 1, age_s: float = 0.0, **content: object) -> Claim:
     """Write a claim by hand, last touched `age_s` ago; by default one of another machine."""
     path = folder / f"claim.{number}.json"
     content = {"state": "running", "machine": "elsewhere", "started": "1", "pid": 1} | content
@@ -38,11 +42,11 @@ def claim_of(folder, number=1, age_s=0.0, **content):
     return Claim(folder, number)
 
 
-def here(pid, started):
+def here(pid: int, started: str) -> dict[str, Any]:
     return {"machine": files.machine(), "pid": pid, "started": started}
 
 
-def test_states_follow_the_files(folder):
+def test_states_follow_the_files(folder: Path) -> None:
     assert state_of(folder / "nowhere") == "to do"
     assert state_of(folder) == "to do"
     mine = take(folder)
@@ -63,18 +67,20 @@ def test_states_follow_the_files(folder):
 @pytest.mark.parametrize(
     ("age_s", "state"), [(5, "running"), (100, "running"), (130, "lost"), (-100, "running")]
 )
-def test_elsewhere_the_heartbeat_tells(folder, age_s, state):
+def test_elsewhere_the_heartbeat_tells(folder: Path, age_s: float, state: str) -> None:
     claim_of(folder, age_s=age_s)
     assert state_of(folder) == state
 
 
-def test_a_heartbeat_far_in_the_future_is_dead(folder):
+def test_a_heartbeat_far_in_the_future_is_dead(folder: Path) -> None:
     claim_of(folder, age_s=-3600)  # the clock was set back by an hour
     assert state_of(folder) == "lost"
     assert take(folder, retries=1).number == 2
 
 
-def test_a_live_worker_is_not_lost_when_its_clock_is_set_back(folder, monkeypatch):
+def test_a_live_worker_is_not_lost_when_its_clock_is_set_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim_of(folder, age_s=-3600)
     monkeypatch.setattr(claim, "HEARTBEAT_S", 0.01)
     with heartbeat(Claim(folder, 1)):
@@ -82,7 +88,7 @@ def test_a_live_worker_is_not_lost_when_its_clock_is_set_back(folder, monkeypatc
     assert state_of(folder) == "running"
 
 
-def test_here_the_process_tells_whatever_the_clock_says(folder):
+def test_here_the_process_tells_whatever_the_clock_says(folder: Path) -> None:
     own = here(os.getpid(), files.process_start(os.getpid()))
     claim_of(folder, age_s=10_000, **own)
     assert state_of(folder) == "running"
@@ -92,7 +98,9 @@ def test_here_the_process_tells_whatever_the_clock_says(folder):
     assert state_of(folder) == "lost"
 
 
-def test_a_job_put_back_into_the_queue_takes_its_own_run_again(folder, monkeypatch):
+def test_a_job_put_back_into_the_queue_takes_its_own_run_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUDY_JOB", "7")
     own = here(os.getpid(), files.process_start(os.getpid()))
     claim_of(folder, job="7", job_start="0", **own)
@@ -107,7 +115,7 @@ def test_a_job_put_back_into_the_queue_takes_its_own_run_again(folder, monkeypat
     assert take(folder) is None
 
 
-def test_deaths_and_failures_count_and_are_forgiven(folder):
+def test_deaths_and_failures_count_and_are_forgiven(folder: Path) -> None:
     claim_of(folder, 1, **here(DEAD_PID, "1"))
     claim_of(folder, 2, state="released")
     claim_of(folder, 3, state="failed", error="ValueError: no")
@@ -123,7 +131,7 @@ def test_deaths_and_failures_count_and_are_forgiven(folder):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "o', "{}", '{"status": "no"}'])
-def test_a_result_that_cannot_be_read_is_named_and_made_again(folder, content):
+def test_a_result_that_cannot_be_read_is_named_and_made_again(folder: Path, content: str) -> None:
     (folder / "result.json").write_text(content)
     assert state_of(folder) == "to do"
     assert take(folder) is not None
@@ -133,7 +141,7 @@ def test_a_result_that_cannot_be_read_is_named_and_made_again(folder, content):
 
 
 @pytest.mark.parametrize("content", ["", "{", "3"])
-def test_a_claim_that_cannot_be_read_dies_with_its_heartbeat(folder, content):
+def test_a_claim_that_cannot_be_read_dies_with_its_heartbeat(folder: Path, content: str) -> None:
     (folder / "claim.1.json").write_text(content)
     assert state_of(folder) == "running"
     os.utime(folder / "claim.1.json", (time.time() - 1000,) * 2)
@@ -142,7 +150,7 @@ def test_a_claim_that_cannot_be_read_dies_with_its_heartbeat(folder, content):
     assert "claim.1.json cannot be read" in (folder / "log.txt").read_text()
 
 
-def test_an_attempt_that_was_taken_over_knows_it(folder):
+def test_an_attempt_that_was_taken_over_knows_it(folder: Path) -> None:
     old = claim_of(folder, age_s=1000)
     old.require_held()
     new = take(folder, retries=1)
@@ -151,7 +159,7 @@ def test_an_attempt_that_was_taken_over_knows_it(folder):
         old.require_held()
 
 
-def race(folders, start, won):
+def race(folders: list[Path], start: Event, won: "Queue[str]") -> None:
     start.wait()
     for folder in folders:
         mine = take(folder)
@@ -159,7 +167,7 @@ def race(folders, start, won):
             won.put(folder.name)
 
 
-def test_32_processes_claim_every_run_once(tmp_path):
+def test_32_processes_claim_every_run_once(tmp_path: Path) -> None:
     folders = [tmp_path / f"runs/sweep/loss/data/{number:03d}" for number in range(25)]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -176,8 +184,8 @@ def test_32_processes_claim_every_run_once(tmp_path):
     assert [len(os.listdir(folder)) for folder in folders] == [1] * 25
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder):
-    def fill(path):
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder: Path) -> None:
+    def fill(path: Path) -> NoReturn:
         path.write_text("half")
         raise OSError("disk full")
 
@@ -188,7 +196,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(folder):
     assert (folder / "config.json").read_text() == before
 
 
-def test_temporary_files_of_the_dead_are_removed(folder):
+def test_temporary_files_of_the_dead_are_removed(folder: Path) -> None:
     dies = (
         "import os, sys; from pathlib import Path\n"
         "from study import files\n"
@@ -206,7 +214,7 @@ def test_temporary_files_of_the_dead_are_removed(folder):
     assert set(os.listdir(folder)) == kept
 
 
-def refused(folder, answer):
+def refused(folder: Path, answer: "Queue[str]") -> None:
     os.setuid(65534)
     try:
         files.require_writable(folder)
@@ -215,7 +223,9 @@ def refused(folder, answer):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_read_only_results_folder_is_refused_and_can_be_read(folder, tmp_path):
+def test_a_read_only_results_folder_is_refused_and_can_be_read(
+    folder: Path, tmp_path: Path
+) -> None:
     top = tmp_path.parents[1]
     modes = {path: path.stat().st_mode for path in (top, tmp_path.parent, tmp_path)}
     for path in modes:
@@ -233,14 +243,14 @@ def test_a_read_only_results_folder_is_refused_and_can_be_read(folder, tmp_path)
     )
 
 
-def alone_for_a_moment(folder, name):
+def alone_for_a_moment(folder: Path, name: str) -> None:
     with files.alone(folder), (folder / "order").open("a", buffering=1) as order:
         order.write(f"{name}\n")
         time.sleep(0.1)
         order.write(f"{name}\n")
 
 
-def test_only_one_process_at_a_time_is_alone(tmp_path):
+def test_only_one_process_at_a_time_is_alone(tmp_path: Path) -> None:
     processes = [FORK.Process(target=alone_for_a_moment, args=(tmp_path, name)) for name in "ab"]
     for process in processes:
         process.start()
@@ -249,7 +259,7 @@ def test_only_one_process_at_a_time_is_alone(tmp_path):
     assert (tmp_path / "order").read_text().split() in (["a", "a", "b", "b"], ["b", "b", "a", "a"])
 
 
-def test_numbers_that_json_has_not_are_null(tmp_path):
+def test_numbers_that_json_has_not_are_null(tmp_path: Path) -> None:
     content = {"a": [1.5, math.inf, (-math.inf, {"b": math.nan})], "c": True, "d": "Infinity"}
     assert json.loads(files.strict_json(content), parse_constant=pytest.fail) == {
         "a": [1.5, None, [None, {"b": None}]],
@@ -260,7 +270,7 @@ def test_numbers_that_json_has_not_are_null(tmp_path):
     assert files.read_json(tmp_path / "x.json") == {"fid": None}
 
 
-def test_only_a_diverged_run_may_lack_a_distance(tmp_path):
+def test_only_a_diverged_run_may_lack_a_distance(tmp_path: Path) -> None:
     for status, found in (("diverged", math.inf), ("ok", None)):
         evaluations = [{"step": 1, "fid": None, "wall_s": 1.0}]
         files.write_json(
@@ -274,7 +284,9 @@ def test_only_a_diverged_run_may_lack_a_distance(tmp_path):
 # ---- claims of jobs that were put back into the queue --------------------------------------------
 
 
-def test_an_old_start_never_takes_the_run_back(folder, monkeypatch):
+def test_an_old_start_never_takes_the_run_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The node's daemon was killed, and the job's old process lives on beside the new one."""
     own = here(os.getpid(), files.process_start(os.getpid()))
     claim_of(folder, 1, job="7", job_start="1", **own)
@@ -289,14 +301,14 @@ def test_an_old_start_never_takes_the_run_back(folder, monkeypatch):
     assert Claim(folder, 2).read().job_start == 2
 
 
-def test_starts_are_numbers(folder, monkeypatch):
+def test_starts_are_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_JOB", "7")
     monkeypatch.setenv("STUDY_JOB_START", "10")
     claim_of(folder, job="7", job_start="9")
     assert take(folder).number == 2
 
 
-def test_a_claim_says_who_holds_it(folder, monkeypatch):
+def test_a_claim_says_who_holds_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_JOB", "7_2")
     mine = take(folder)
     content = files.read_json(mine.path)
@@ -308,7 +320,7 @@ def test_a_claim_says_who_holds_it(folder, monkeypatch):
     }  # fmt: skip
 
 
-def test_a_live_claim_is_never_forgiven(folder):
+def test_a_live_claim_is_never_forgiven(folder: Path) -> None:
     claim_of(folder, 1, state="failed")
     claim_of(folder, 2, **here(os.getpid(), files.process_start(os.getpid())))
     forgive(folder)
@@ -324,7 +336,7 @@ def test_a_live_claim_is_never_forgiven(folder):
     [{}, {"pid": "x"}, {"state": 3, "job_start": -1}, {"state": "running", "machine": None},
      {"job_start": [1]}, {"error": {"a": 1}, "state": "failed"}],
 )  # fmt: skip
-def test_claims_from_other_hands_are_read(folder, content):
+def test_claims_from_other_hands_are_read(folder: Path, content: dict[str, Any]) -> None:
     (folder / "claim.1.json").write_text(json.dumps(content))
     record = Claim(folder, 1).read()
     assert record.state in ("running", "failed")
@@ -334,7 +346,7 @@ def test_claims_from_other_hands_are_read(folder, content):
 
 
 @pytest.mark.parametrize("name", ["log.txt", "samples", "events"])
-def test_a_folder_with_links_is_not_worked_in(folder, tmp_path, name):
+def test_a_folder_with_links_is_not_worked_in(folder: Path, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     (folder / name).symlink_to(victim)
@@ -346,7 +358,7 @@ def test_a_folder_with_links_is_not_worked_in(folder, tmp_path, name):
     assert os.listdir(victim) == []
 
 
-def test_a_result_of_another_configuration_is_none(folder):
+def test_a_result_of_another_configuration_is_none(folder: Path) -> None:
     files.write_json(folder / "result.json", toy.result(1.0, config="a" * 16))
     assert state_of(folder) == "ok"
     assert state_of(folder, "a" * 16) == "ok"
@@ -359,6 +371,6 @@ def test_a_result_of_another_configuration_is_none(folder):
      {"evaluations": [[1]]}, {"evaluations": [{"step": 1, "fid": "x", "wall_s": 1}]},
      {"config": None}, {"provenance": None}, {"status": "failed"}, {"status": ["ok"]}],
 )  # fmt: skip
-def test_a_result_that_lacks_something_is_none(folder, changes):
+def test_a_result_that_lacks_something_is_none(folder: Path, changes: dict[str, Any]) -> None:
     files.write_json(folder / "result.json", toy.result(1.0, **changes))
     assert state_of(folder) == "to do"

@@ -1,19 +1,25 @@
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch_fidelity
 from PIL import Image
+from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from study import cli as commands
 from study import datasets as data
 from study import features
 from study.datasets import images
+from study.datasets.base import DataSet, Images
 from study.errors import StudyError
+from study.features import Extractor
 from study.losses import load
 from study.measures import image_sets, neighbours, triangle_manifold
 from study.measures import of_a_generator as measure
@@ -24,35 +30,35 @@ from study.training.networks import draw_z, stream
 
 
 @pytest.fixture(scope="module")
-def extractor():
+def extractor() -> Extractor:
     return features.load("random")
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def pictures(n, seed, channels=3, size=16, low=0):
+def pictures(n: int, seed: int, channels: int = 3, size: int = 16, low: int = 0) -> Images:
     rng = np.random.default_rng(seed)
     images = rng.integers(low, 256, (n, size, size, channels), np.uint8)
     return images.squeeze(-1) if channels == 1 else images
 
 
-def save_folder(folder, images):
+def save_folder(folder: Path, images: Images) -> str:
     folder.mkdir()
     for index, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{index:04d}.png")
     return str(folder)
 
 
-def read(source, n=None, batch=3):
+def read(source: str, n: int | None = None, batch: int = 3) -> Tensor:
     batches = list(open_set(source).batches(n, batch))
     assert {len(b) for b in batches[:-1]} <= {batch}
     return torch.cat(batches)
 
 
-def tensor(images):
+def tensor(images: Images) -> Tensor:
     images = images[..., None] if images.ndim == 3 else images
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
@@ -60,34 +66,34 @@ def tensor(images):
 class StudyRandom(FeatureExtractorBase):
     """The study's `random` features in torch-fidelity."""
 
-    def __init__(self, name, features_list, **_):
+    def __init__(self, name: str, features_list: list[str], **_: object) -> None:
         super().__init__(name, features_list)
         self.extractor = features.load("random")
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> tuple[Tensor]:
         return (self.extractor(images),)
 
     @staticmethod
-    def get_provided_features_list():
+    def get_provided_features_list() -> tuple[str, ...]:
         return ("64",)
 
     @staticmethod
-    def get_default_feature_layer_for_metric(metric):
+    def get_default_feature_layer_for_metric(metric: str) -> str:
         return "64"
 
     @staticmethod
-    def can_be_compiled():
+    def can_be_compiled() -> bool:
         return False
 
     @staticmethod
-    def get_dummy_input_for_compile():
+    def get_dummy_input_for_compile() -> None:
         return None
 
 
 # --- Sets of images
 
 
-def test_a_folder_and_arrays_hold_the_same_images(tmp_path):
+def test_a_folder_and_arrays_hold_the_same_images(tmp_path: Path) -> None:
     images = pictures(5, 0)
     folder = save_folder(tmp_path / "a", images)
     np.save(tmp_path / "a.npy", images)
@@ -99,7 +105,7 @@ def test_a_folder_and_arrays_hold_the_same_images(tmp_path):
     torch.testing.assert_close(unit, tensor(images).float() / 255)
 
 
-def test_grey_images_have_one_channel(tmp_path):
+def test_grey_images_have_one_channel(tmp_path: Path) -> None:
     images = pictures(3, 0, channels=1)
     np.save(tmp_path / "a.npy", images)
     expected = torch.from_numpy(images)[:, None]
@@ -107,7 +113,7 @@ def test_grey_images_have_one_channel(tmp_path):
     assert torch.equal(read(save_folder(tmp_path / "a", images)), expected)
 
 
-def test_a_data_sets_split(monkeypatch, tmp_path):
+def test_a_data_sets_split(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     monkeypatch.setitem(data.SETS, "mnist", toy_set())
     assert torch.equal(read("mnist:held_out"), data.load("mnist", "held_out"))
@@ -117,15 +123,15 @@ def test_a_data_sets_split(monkeypatch, tmp_path):
         read("mnist:test")
 
 
-def toy_set():
-    def read(split, folder):
+def toy_set() -> DataSet:
+    def read(split: str, folder: Path) -> tuple[Images, Path]:
         rng = np.random.default_rng(split == "train")
         return rng.integers(0, 256, (100, 1, 28, 28), np.uint8), folder
 
     return replace(data.SETS["mnist"], sizes={"train": 100, "held_out": 100}, read=read)
 
 
-def test_all_images_of_both_sides_are_taken(tmp_path, extractor):
+def test_all_images_of_both_sides_are_taken(tmp_path: Path, extractor: Extractor) -> None:
     """However many there are, and in whatever order: a set sorted by brightness, say."""
     real = np.sort(pictures(150, 0).reshape(150, -1), axis=0).reshape(150, 16, 16, 3)
     fake = pictures(60, 1)
@@ -139,7 +145,9 @@ def test_all_images_of_both_sides_are_taken(tmp_path, extractor):
     assert abs(first - expected) > 0.1 * expected
 
 
-def test_fewer_images_are_drawn_from_files_and_are_the_first_of_a_data_set(tmp_path, monkeypatch):
+def test_fewer_images_are_drawn_from_files_and_are_the_first_of_a_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "a.npy", images := pictures(500, 0))
     drawn = read(str(tmp_path / "a.npy"), 50)
     assert torch.equal(drawn, read(str(tmp_path / "a.npy"), 50))
@@ -152,7 +160,7 @@ def test_fewer_images_are_drawn_from_files_and_are_the_first_of_a_data_set(tmp_p
     assert torch.equal(read("mnist:held_out", 50), data.load("mnist", "held_out")[:50])
 
 
-def test_too_few_images(tmp_path):
+def test_too_few_images(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", pictures(90, 0))
     np.save(tmp_path / "b.npy", pictures(60, 1))
     a, b = str(tmp_path / "a.npy"), str(tmp_path / "b.npy")
@@ -162,7 +170,9 @@ def test_too_few_images(tmp_path):
         score.pair(a, b, 30)
 
 
-def test_images_are_read_as_they_are_needed(tmp_path, monkeypatch):
+def test_images_are_read_as_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = save_folder(tmp_path / "a", pictures(200, 0))
     seen = []
     whole = images.read
@@ -173,7 +183,7 @@ def test_images_are_read_as_they_are_needed(tmp_path, monkeypatch):
     batches.close()
 
 
-def test_large_images_go_through_few_at_a_time(extractor):
+def test_large_images_go_through_few_at_a_time(extractor: Extractor) -> None:
     assert extractor.batch_of(64, 64) == 250
     assert extractor.batch_of(512, 512) == 3
     assert extractor.batch_of(9000, 9000) == 1
@@ -182,7 +192,7 @@ def test_large_images_go_through_few_at_a_time(extractor):
     torch.testing.assert_close(extractor(x), alone)
 
 
-def test_subfolders_count_and_other_files_are_said(tmp_path, extractor):
+def test_subfolders_count_and_other_files_are_said(tmp_path: Path, extractor: Extractor) -> None:
     save_folder(tmp_path / "a", pictures(50, 0))
     save_folder(tmp_path / "a" / "more", pictures(30, 1))
     (tmp_path / "a/list.txt").write_text("")
@@ -193,7 +203,9 @@ def test_subfolders_count_and_other_files_are_said(tmp_path, extractor):
     assert [line for line in score.report(found) if "1 .txt files left out" in line]
 
 
-def test_floats_a_rounding_beyond_1_are_taken_for_it_and_counted(tmp_path, extractor):
+def test_floats_a_rounding_beyond_1_are_taken_for_it_and_counted(
+    tmp_path: Path, extractor: Extractor
+) -> None:
     images = pictures(50, 0).astype(np.float32) / 255
     images[0, 0, 0, 0], images[1, 0, 0, 0] = 1.0000001, -1e-7
     np.save(tmp_path / "a.npy", images)
@@ -205,7 +217,9 @@ def test_floats_a_rounding_beyond_1_are_taken_for_it_and_counted(tmp_path, extra
 
 @pytest.mark.parametrize("by_columns", [False, True])
 @pytest.mark.parametrize("dtype", ["u1", ">f4", "f8", "f2"])
-def test_arrays_are_read_a_chunk_at_a_time(tmp_path, monkeypatch, dtype, by_columns):
+def test_arrays_are_read_a_chunk_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, by_columns: bool
+) -> None:
     monkeypatch.setattr(image_sets, "CHUNK_BYTES", 5000)
     images = pictures(30, 0)
     array = images if dtype == "u1" else (images / 255).astype(dtype)
@@ -221,7 +235,7 @@ def test_arrays_are_read_a_chunk_at_a_time(tmp_path, monkeypatch, dtype, by_colu
         )
 
 
-def bad_inputs(folder):
+def bad_inputs(folder: Path) -> Iterator[tuple[str, str]]:
     yield "nothing", "no such folder or array; give"
     yield "nothing.npy", "no such file"
     (folder / "text.npy").write_text("no array")
@@ -264,14 +278,14 @@ def bad_inputs(folder):
     yield "broken", "cannot be read as an image"
 
 
-def test_bad_input_is_told_in_one_line(tmp_path):
+def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     for name, message in bad_inputs(tmp_path):
         with pytest.raises(StudyError, match=message) as error:
             read(str(tmp_path / name))
         assert "\n" not in str(error.value)
 
 
-def test_images_of_another_size_are_refused(tmp_path):
+def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", pictures(50, 0))
     np.save(tmp_path / "b.npy", pictures(50, 0, size=8))
     with pytest.raises(StudyError, match=r"a.npy has images of 16 x 16 pixels, .*b.npy of 8 x 8"):
@@ -301,7 +315,7 @@ CONFIG = RunConfig(
 
 
 @pytest.fixture
-def a_run(tmp_path, monkeypatch):
+def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, float]:
     """A run's folder as training leaves it, and the distance that its evaluation records."""
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(data.SETS, "mnist", toy_set())
@@ -319,14 +333,14 @@ def a_run(tmp_path, monkeypatch):
     return str(folder), recorded["fid"]
 
 
-def test_a_run_gets_its_recorded_distance(a_run, extractor):
+def test_a_run_gets_its_recorded_distance(a_run: tuple[str, float], extractor: Extractor) -> None:
     folder, recorded = a_run
     found = score.compare(score.pair("mnist:held_out", folder), extractor)
     assert found.real_images == found.fake_images == CONFIG.num_images
     assert found.distance == pytest.approx(recorded, rel=1e-9)
 
 
-def test_a_run_without_its_generator_is_told(a_run, tmp_path):
+def test_a_run_without_its_generator_is_told(a_run: tuple[str, float], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     torch.save({"a": torch.zeros(1)}, folder / "best.pt")
     with pytest.raises(StudyError, match="does not fit its config"):
@@ -339,7 +353,7 @@ def test_a_run_without_its_generator_is_told(a_run, tmp_path):
 # --- Distances
 
 
-def test_the_same_numbers_as_torch_fidelity(tmp_path, extractor):
+def test_the_same_numbers_as_torch_fidelity(tmp_path: Path, extractor: Extractor) -> None:
     a, b = pictures(120, 0), pictures(120, 1, low=60)
     folders = [save_folder(tmp_path / name, x) for name, x in (("a", a), ("b", b))]
     torch_fidelity.register_feature_extractor("study-random", StudyRandom)
@@ -365,14 +379,14 @@ def test_the_same_numbers_as_torch_fidelity(tmp_path, extractor):
     assert ours.recall == pytest.approx(theirs["recall"])
 
 
-def gaussians(n, shift, seed, dim=8):
+def gaussians(n: int, shift: float, seed: int, dim: int = 8) -> tuple[Tensor, Tensor]:
     """Samples of N(0, I) and N(shift, I), whose distance is dim shift²."""
     rng = torch.Generator().manual_seed(seed)
     real, fake = torch.randn(2, n, dim, generator=rng, dtype=torch.float64)
     return real, fake + shift
 
 
-def test_the_fit_in_inverse_n_is_exact_on_a_line():
+def test_the_fit_in_inverse_n_is_exact_on_a_line() -> None:
     intercept, slope = score.fit_in_inverse_n(
         [100, 200, 400], [3 + 50 / n for n in (100, 200, 400)]
     )
@@ -380,16 +394,16 @@ def test_the_fit_in_inverse_n_is_exact_on_a_line():
     assert slope == pytest.approx(50)
 
 
-def sides(real, fake):
+def sides(real: Tensor, fake: Tensor) -> list[score.Side]:
     return [score.side_of(x.split(37), len(x), x.shape[1]) for x in (real, fake)]
 
 
-def compared(real, fake):
+def compared(real: Tensor, fake: Tensor) -> score.Score:
     return score.compare_sides(*sides(real, fake), "random", "0" * 64, {})
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_the_extrapolation_of_gaussians_is_without_bias(shift):
+def test_the_extrapolation_of_gaussians_is_without_bias(shift: float) -> None:
     found = [compared(*gaussians(100, shift, seed)) for seed in range(60)]
     extrapolated = [x.extrapolated for x in found]
     truth, error = 8 * shift**2, np.std(extrapolated) / np.sqrt(60)
@@ -397,7 +411,7 @@ def test_the_extrapolation_of_gaussians_is_without_bias(shift):
     assert np.mean(extrapolated) == pytest.approx(truth, abs=3 * error)
 
 
-def test_the_jackknife_tells_the_spread_of_repeated_draws():
+def test_the_jackknife_tells_the_spread_of_repeated_draws() -> None:
     found = [score.frechet(*gaussians(200, 0.5, seed)) for seed in range(60)]
     errors = [
         score.jackknife_error(*(side.blocks for side in sides(*gaussians(200, 0.5, seed))))
@@ -407,8 +421,8 @@ def test_the_jackknife_tells_the_spread_of_repeated_draws():
 
 
 @pytest.mark.parametrize(("n", "m"), [(200, 200), (120, 400)])
-def test_the_interval_holds_what_other_images_give_on_average(n, m):
-    def draw(seed):
+def test_the_interval_holds_what_other_images_give_on_average(n: int, m: int) -> None:
+    def draw(seed: int) -> tuple[Tensor, Tensor]:
         real, fake = gaussians(max(n, m), 0.5, seed)
         return real[:n], fake[:m]
 
@@ -417,10 +431,10 @@ def test_the_interval_holds_what_other_images_give_on_average(n, m):
     assert np.mean([abs(x.distance - truth) <= x.margin for x in found]) >= 0.85
 
 
-def test_of_sets_that_overlap_the_interval_holds_what_other_images_give():
+def test_of_sets_that_overlap_the_interval_holds_what_other_images_give() -> None:
     """Real and fake share every image, to which noise is added: paired blocks leave out pairs."""
 
-    def draw(seed):
+    def draw(seed: int) -> tuple[Tensor, Tensor]:
         real, noise = gaussians(200, 0.0, seed)
         return real, real + 0.5 * noise
 
@@ -429,7 +443,7 @@ def test_of_sets_that_overlap_the_interval_holds_what_other_images_give():
     assert np.mean([abs(x.distance - truth) <= x.margin for x in found]) >= 0.85
 
 
-def test_blocks_are_alike_in_number_and_dealt_the_same_on_both_sides():
+def test_blocks_are_alike_in_number_and_dealt_the_same_on_both_sides() -> None:
     real = torch.arange(100.0)[:, None]
     side, other = sides(real, real + 1000)
     assert {block.count for block in side.blocks} == {8, 9}
@@ -439,7 +453,7 @@ def test_blocks_are_alike_in_number_and_dealt_the_same_on_both_sides():
     assert np.std([block.mean for block in side.blocks]) < 15  # not in the order they came
 
 
-def test_the_parts_cover_all_images_once():
+def test_the_parts_cover_all_images_once() -> None:
     real, fake = gaussians(48, 1.0, 0, dim=1)
     blocks = [side.blocks for side in sides(real, fake)]
     sizes, means = score.distances_of_parts(*blocks, whole=7.0)
@@ -449,7 +463,7 @@ def test_the_parts_cover_all_images_once():
     assert (means[0], means[1]) == (7.0, pytest.approx(np.mean(halves)))
 
 
-def test_few_images_have_no_interval():
+def test_few_images_have_no_interval() -> None:
     many, few = (compared(*gaussians(n, 0.0, 0)) for n in (40, 32))
     assert many.margin is not None
     assert (few.margin, few.extrapolated) == (None, None)
@@ -459,7 +473,7 @@ def test_few_images_have_no_interval():
 
 
 @pytest.mark.parametrize("n", [30, 400])
-def test_a_set_against_itself_is_0(n):
+def test_a_set_against_itself_is_0(n: int) -> None:
     real, _ = gaussians(n, 0.0, 0)
     found = compared(real, real)
     assert found.distance == 0
@@ -469,7 +483,9 @@ def test_a_set_against_itself_is_0(n):
     assert shuffled.distance == pytest.approx(0, abs=1e-9)
 
 
-def test_repeated_and_common_images_are_counted_and_leave_no_interval(tmp_path, extractor):
+def test_repeated_and_common_images_are_counted_and_leave_no_interval(
+    tmp_path: Path, extractor: Extractor
+) -> None:
     images = pictures(130, 0)
     np.save(tmp_path / "a.npy", np.concatenate([images[:100]] * 3))
     np.save(tmp_path / "b.npy", np.concatenate([images[70:]] * 5))
@@ -481,7 +497,7 @@ def test_repeated_and_common_images_are_counted_and_leave_no_interval(tmp_path, 
     assert "note: both sets have 30 images in common" in printed
 
 
-def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch):
+def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = gaussians(200, 0.5, 0)
     whole = compared(real, fake)
     monkeypatch.setattr(score, "MOST_NEIGHBOURS", 60)
@@ -499,14 +515,21 @@ def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch):
 # --- The command
 
 
-def call(monkeypatch, capsys, *arguments):
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[Any, Any]:
     monkeypatch.setattr(sys, "argv", ["study", "fid", *arguments])
     with pytest.raises(SystemExit) as exit_:
         commands.main()
     return exit_.value.code, capsys.readouterr()
 
 
-def test_the_command_prints_what_was_found(tmp_path, monkeypatch, capsys, extractor):
+def test_the_command_prints_what_was_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    extractor: Extractor,
+) -> None:
     a, b = (save_folder(tmp_path / name, pictures(50, seed)) for name, seed in (("a", 0), ("b", 1)))
     found = score.compare(score.pair(a, b), extractor)
     code, printed = call(monkeypatch, capsys, a, b, "--features", "random", "--device", "cpu")
@@ -520,13 +543,15 @@ def test_the_command_prints_what_was_found(tmp_path, monkeypatch, capsys, extrac
     assert json.loads(printed.out) == {"real": a, "fake": b} | asdict(found)
 
 
-def test_the_command_ends_with_2_on_bad_input(monkeypatch, capsys):
+def test_the_command_ends_with_2_on_bad_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, printed = call(monkeypatch, capsys, "nothing", "mnist:train", "--features", "random")
     assert code == 2
     assert printed.err.startswith("error: nothing: no such folder or array")
 
 
-def test_only_inceptions_distance_is_called_fid():
+def test_only_inceptions_distance_is_called_fid() -> None:
     found = compared(*gaussians(40, 0.5, 0))
     inception = replace(found, features="inception")
     assert next(score.report(inception)).startswith("FID: ")
@@ -534,7 +559,7 @@ def test_only_inceptions_distance_is_called_fid():
         assert "FID" not in "\n".join(score.report(replace(found, features=other)))
 
 
-def test_a_data_set_has_its_own_measure_asked(monkeypatch):
+def test_a_data_set_has_its_own_measure_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "f1" not in measure.diverged(CONFIG)
     assert "f1" not in measure.at_best(None, CONFIG, torch.zeros(1, 64))
     monkeypatch.setattr(triangle_manifold, "of_generator", lambda generator, *_: {"f1": generator})

@@ -6,6 +6,7 @@ go from the search through the re-runs of its best setting to table, terminal an
 
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ from study.runs import sweep
 from study.runs import table as store
 from study.runs.folder import folder_of
 from study.settings import config as configs
-from study.settings.config import load_sweep, read_config
+from study.settings.config import RunConfig, load_sweep, read_config
 from study.settings.hyperparameters import SHARED_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -41,13 +42,13 @@ class FourKinds(ns.Loss):
     space = {"wide": _own, "narrow": _own}
     labels = {"margin": "margin m"}
 
-    def __init__(self, margin, looks, mode, tied):
+    def __init__(self, margin: float, looks: int, mode: str, tied: bool) -> None:
         super().__init__()
         self.given = (margin, looks, mode, tied)
 
 
 @pytest.fixture
-def four_kinds(monkeypatch, tmp_path):
+def four_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The loss as a file of study/losses, a search of six settings, and re-runs of its best."""
     module = types.ModuleType("study.losses.four_kinds")
     module.Loss = FourKinds
@@ -66,7 +67,7 @@ def four_kinds(monkeypatch, tmp_path):
     return tmp_path
 
 
-def finish(results, config, fid):
+def finish(results: Path, config: RunConfig, fid: float) -> None:
     """A finished run as training leaves it, without training."""
     folder = folder_of(results, config)
     files.write_json(folder / "config.json", config.model_dump())
@@ -77,7 +78,9 @@ def finish(results, config, fid):
     files.write_json(folder / "result.json", result | {"evaluations": [row | distances]})
 
 
-def test_own_values_of_every_kind_travel_everywhere(four_kinds, capsys):
+def test_own_values_of_every_kind_travel_everywhere(
+    four_kinds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = sweep.plan(load_sweep("look"))
     for config in plan:
         assert read_config_again(config, four_kinds) == config  # no kind is turned into another
@@ -117,19 +120,21 @@ def test_own_values_of_every_kind_travel_everywhere(four_kinds, capsys):
     assert "margin" not in axes_of_loss("ns", back)
 
 
-def read_config_again(config, results):
+def read_config_again(config: RunConfig, results: Path) -> RunConfig:
     path = results / "config.json"
     files.write_json(path, config.model_dump())
     return read_config(path)
 
 
-def test_an_own_value_may_not_be_called_what_every_row_says(monkeypatch, four_kinds):
+def test_an_own_value_may_not_be_called_what_every_row_says(
+    monkeypatch: pytest.MonkeyPatch, four_kinds: Path
+) -> None:
     monkeypatch.setattr(FourKinds, "space", {"wide": {"width": FloatDistribution(0, 1)}})
     with pytest.raises(StudyError, match=r"four_kinds.py: hyperparameter 'width' has the name of"):
         sweep.plan(load_sweep("look"), ["four_kinds"])
 
 
-def test_a_table_written_again_keeps_the_order_of_its_columns(tmp_path):
+def test_a_table_written_again_keeps_the_order_of_its_columns(tmp_path: Path) -> None:
     before = pd.read_parquet(ROOT / "results/mini.parquet")
     order = store.in_order(before)
     assert [name for name in order if name in before] == before.columns.tolist()
@@ -142,7 +147,7 @@ def test_a_table_written_again_keeps_the_order_of_its_columns(tmp_path):
     ("path", "text"),
     [("results/README.md", dictionary.columns), ("sweeps/README.md", dictionary.sweep_keys)],
 )
-def test_dictionaries_are_what_the_code_states(path, text):
+def test_dictionaries_are_what_the_code_states(path: str, text: Callable[[], str]) -> None:
     """Else: paste what `python -m study columns` (or `dictionary.sweep_keys()`) says there."""
     written = (ROOT / path).read_text()
     inside = written.partition(dictionary.BEGIN)[2].partition(dictionary.END)[0]
@@ -150,13 +155,13 @@ def test_dictionaries_are_what_the_code_states(path, text):
 
 
 @pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
-def test_every_column_of_the_shipped_tables_is_declared_or_a_losss_own(name):
+def test_every_column_of_the_shipped_tables_is_declared_or_a_losss_own(name: str) -> None:
     table = pd.read_parquet(ROOT / f"results/{name}.parquet")
     own = {n for loss in losses.names() for n in losses.load(loss).space["wide"]} - {*SHARED_NAMES}
     assert set(store.own_hyperparameters(table)) <= own
 
 
-def test_everything_that_is_declared_says_what_it_means():
+def test_everything_that_is_declared_says_what_it_means() -> None:
     for column in store.DECLARED.values():
         assert column.meaning, column.name
     assert "|  |\n" not in dictionary.sweep_keys()

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -20,8 +22,9 @@ from study.errors import StudyError
 from study.runs import orders, slurm
 from study.runs.claim import last_claim
 from study.runs.driver import NotNow
-from study.runs.folder import is_open, state_of, take
+from study.runs.folder import State, is_open, state_of, take
 from study.runs.resources import Resources, read_resources
+from study.runs.workers import Train
 
 HERE = Path(__file__).parent
 ONE_MACHINE = HERE.parent / "slurm/one_machine.sh"
@@ -31,13 +34,13 @@ RESOURCES = read_resources(HERE.parent / "slurm/one_machine.toml")
 # ---- without SLURM -------------------------------------------------------------------------------
 
 
-def resources(tmp_path, text):
+def resources(tmp_path: Path, text: str) -> Resources:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     return read_resources(path)
 
 
-def test_a_resource_file_is_read(tmp_path):
+def test_a_resource_file_is_read(tmp_path: Path) -> None:
     found = resources(
         tmp_path, 'runs_per_job = 8\nruns_at_once = 4\ngpus_per_node = 1\nslurm_python = "py"\n'
     )
@@ -74,7 +77,7 @@ def test_a_resource_file_is_read(tmp_path):
         ('slurm_constraint = "a100"', "cpu"),
     ],
 )
-def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path, text, device):
+def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path: Path, text: str, device: str) -> None:
     assert resources(tmp_path, text).device == device
 
 
@@ -113,7 +116,7 @@ def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path, text, device):
         ("x =", "not valid TOML: "),
     ],
 )
-def test_a_wrong_resource_file_is_refused(tmp_path, text, message):
+def test_a_wrong_resource_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(StudyError) as caught:
         resources(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path}/mine.toml: {message}")
@@ -121,13 +124,13 @@ def test_a_wrong_resource_file_is_refused(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_a_resource_file_in_another_encoding_is_named(tmp_path, encoding):
+def test_a_resource_file_in_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "mine.toml").write_bytes("# für".encode(encoding))
     with pytest.raises(StudyError, match=r"mine.toml: not UTF-8 .*; save it with that encoding"):
         read_resources(tmp_path / "mine.toml")
 
 
-def test_what_submitit_refuses_is_not_accepted_here(tmp_path):
+def test_what_submitit_refuses_is_not_accepted_here(tmp_path: Path) -> None:
     """Every key that the shipped files name goes through submitit as it is."""
     for path in (HERE.parent / "slurm").glob("*.toml"):
         found = read_resources(path)
@@ -144,30 +147,30 @@ def test_what_submitit_refuses_is_not_accepted_here(tmp_path):
         ("", False),
     ],
 )
-def test_a_warning_longer_than_a_jobs_life_is_said(tmp_path, text, warned):
+def test_a_warning_longer_than_a_jobs_life_is_said(tmp_path: Path, text: str, warned: bool) -> None:
     warning = resources(tmp_path, text).warning
     assert (warning is not None) == warned
     if warned:
         assert "goes back into the queue with no step done" in warning
 
 
-def test_a_missing_resource_file_is_named():
+def test_a_missing_resource_file_is_named() -> None:
     with pytest.raises(StudyError, match=r"nowhere.toml: No such file .*has: gpu.toml, one_mach"):
         read_resources(Path("nowhere.toml"))
 
 
-def test_no_slurm_on_the_path_is_said(monkeypatch):
+def test_no_slurm_on_the_path_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StudyError, match=r"no 'scontrol' on this machine's PATH: .*CLUSTER=local"):
         slurm.array_limit()
 
 
-def test_slurms_own_message_is_passed_on():
+def test_slurms_own_message_is_passed_on() -> None:
     with pytest.raises(StudyError, match=r"'ls /nowhere' failed: ls: cannot access"):
         slurm.ask("ls", "/nowhere")
 
 
-def test_an_order_that_a_node_cannot_see_is_said(tmp_path):
+def test_an_order_that_a_node_cannot_see_is_said(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"order.json cannot be read on .*disk that the nodes sha"):
         orders.read_order(tmp_path)
 
@@ -176,7 +179,7 @@ def test_an_order_that_a_node_cannot_see_is_said(tmp_path):
 
 
 @pytest.fixture
-def pretended(tmp_path, monkeypatch):
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of commands: what each prints lies in NAME.out, its exit status in NAME.code.
 
     sbatch puts one job into the queue; squeue fails as often as squeue.fails says.
@@ -210,27 +213,31 @@ echo 'Submitted batch job 7'""",
     return folder
 
 
-def some_runs(tmp_path, count=3):
+def some_runs(tmp_path: Path, count: int = 3) -> list[Path]:
     return toy.plan(tmp_path, **{f"{number:03d}": {} for number in range(count)})
 
 
-def order_of(tmp_path):
+def order_of(tmp_path: Path) -> Path:
     [path] = (tmp_path / "jobs").glob("study-*")
     return path
 
 
-def empty_queue(pretended):
+def empty_queue(pretended: Path) -> None:
     (pretended / "squeue.out").unlink()
 
 
 @pytest.mark.parametrize(("size", "limit"), [("0", 1), ("1", 1), ("4", 4), ("100001", 1000)])
-def test_arrays_are_as_long_as_the_cluster_lets_them(pretended, size, limit):
+def test_arrays_are_as_long_as_the_cluster_lets_them(
+    pretended: Path, size: str, limit: int
+) -> None:
     (pretended / "scontrol.out").write_text(f"MaxArraySize            = {size}\n")
     assert slurm.array_limit() == limit
 
 
 @pytest.mark.parametrize(("size", "batches"), [("0", 3), ("2", 2), ("4", 1)])
-def test_without_arrays_jobs_go_out_one_by_one(pretended, tmp_path, size, batches):
+def test_without_arrays_jobs_go_out_one_by_one(
+    pretended: Path, tmp_path: Path, size: str, batches: int
+) -> None:
     (pretended / "scontrol.out").write_text(f"MaxArraySize            = {size}\n")
     folders = some_runs(tmp_path)
     submit(tmp_path, folders)
@@ -238,7 +245,9 @@ def test_without_arrays_jobs_go_out_one_by_one(pretended, tmp_path, size, batche
     assert set(jobs_of(tmp_path).queued()) == set(folders)
 
 
-def test_each_order_is_read_once(pretended, tmp_path, monkeypatch):
+def test_each_order_is_read_once(
+    pretended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submit(tmp_path, some_runs(tmp_path, 24), runs_per_job=8)
     reads = []
     read_order = orders.read_order
@@ -249,14 +258,16 @@ def test_each_order_is_read_once(pretended, tmp_path, monkeypatch):
     assert len(reads) == 1
 
 
-def test_an_order_is_for_its_user_alone(pretended, tmp_path):
+def test_an_order_is_for_its_user_alone(pretended: Path, tmp_path: Path) -> None:
     former = os.umask(0o002)
     submit(tmp_path, some_runs(tmp_path))
     os.umask(former)
     assert order_of(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
-def test_a_second_driver_submits_nothing_twice_and_takes_nothing_away(pretended, tmp_path):
+def test_a_second_driver_submits_nothing_twice_and_takes_nothing_away(
+    pretended: Path, tmp_path: Path
+) -> None:
     folders = some_runs(tmp_path)
     first, second = jobs_of(tmp_path), jobs_of(tmp_path)
     first.submit(folders)
@@ -266,7 +277,7 @@ def test_a_second_driver_submits_nothing_twice_and_takes_nothing_away(pretended,
     assert (order_of(tmp_path) / "order.json").exists()
 
 
-def test_submitting_is_one_block_for_all_drivers(pretended, tmp_path):
+def test_submitting_is_one_block_for_all_drivers(pretended: Path, tmp_path: Path) -> None:
     """A driver that looks while another is between its order and sbatch's answer waits."""
     folders = some_runs(tmp_path)
     (pretended / "sbatch").write_text(
@@ -286,7 +297,7 @@ def test_submitting_is_one_block_for_all_drivers(pretended, tmp_path):
     assert "order.json" in (tmp_path / "seen").read_text()
 
 
-def test_a_squeue_that_fails_is_no_end(pretended, tmp_path):
+def test_a_squeue_that_fails_is_no_end(pretended: Path, tmp_path: Path) -> None:
     submit(tmp_path, some_runs(tmp_path))
     jobs = jobs_of(tmp_path)
     (pretended / "squeue.fails").write_text("1")
@@ -295,7 +306,7 @@ def test_a_squeue_that_fails_is_no_end(pretended, tmp_path):
     assert len(jobs.queued()) == 3
 
 
-def test_an_sbatch_that_times_out_may_have_been_heard(pretended, tmp_path):
+def test_an_sbatch_that_times_out_may_have_been_heard(pretended: Path, tmp_path: Path) -> None:
     folders = some_runs(tmp_path)
     jobs = jobs_of(tmp_path)
     (pretended / "sbatch.err").write_text("sbatch: error: Batch job submission failed: Socket "
@@ -310,7 +321,9 @@ def test_an_sbatch_that_times_out_may_have_been_heard(pretended, tmp_path):
     assert not list((tmp_path / "jobs").glob("study-*/order.json"))
 
 
-def test_jobs_that_died_before_they_took_a_run_are_heard(pretended, tmp_path, capsys):
+def test_jobs_that_died_before_they_took_a_run_are_heard(
+    pretended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = some_runs(tmp_path)
     submit(tmp_path, folders)
     for task in range(3):
@@ -328,7 +341,9 @@ def test_jobs_that_died_before_they_took_a_run_are_heard(pretended, tmp_path, ca
     assert capsys.readouterr().err == ""  # each is told once
 
 
-def test_jobs_that_took_a_run_are_not_complained_of(pretended, tmp_path, capsys):
+def test_jobs_that_took_a_run_are_not_complained_of(
+    pretended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = some_runs(tmp_path)
     submit(tmp_path, folders)
     for task in range(3):
@@ -339,7 +354,7 @@ def test_jobs_that_took_a_run_are_not_complained_of(pretended, tmp_path, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_a_driver_heeds_that_the_sweep_was_cancelled(pretended, tmp_path):
+def test_a_driver_heeds_that_the_sweep_was_cancelled(pretended: Path, tmp_path: Path) -> None:
     waiting = jobs_of(tmp_path)
     submit(tmp_path, some_runs(tmp_path))
     assert len(waiting.queued()) == 3
@@ -350,7 +365,9 @@ def test_a_driver_heeds_that_the_sweep_was_cancelled(pretended, tmp_path):
     assert jobs_of(tmp_path).queued() == {}  # the same command, given again
 
 
-def test_held_jobs_are_said_once_and_waited_for(pretended, tmp_path, capsys):
+def test_held_jobs_are_said_once_and_waited_for(
+    pretended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     submit(tmp_path, some_runs(tmp_path))
     text = (pretended / "squeue.out").read_text()
     (pretended / "squeue.out").write_text(text.replace("|None", "|JobHeldUser"))
@@ -363,12 +380,12 @@ def test_held_jobs_are_said_once_and_waited_for(pretended, tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_jobs_of_others_are_not_ours(pretended, tmp_path):
+def test_the_jobs_of_others_are_not_ours(pretended: Path, tmp_path: Path) -> None:
     (pretended / "squeue.out").write_text("a|b|1|RUNNING|None\nstudy-12345678|2|RUNNING|None\n\n")
     assert jobs_of(tmp_path).queued() == {}
 
 
-def test_orders_from_other_hands_are_one_line(pretended, tmp_path):
+def test_orders_from_other_hands_are_one_line(pretended: Path, tmp_path: Path) -> None:
     folder = tmp_path / "jobs/study-00000000"
     folder.mkdir()
     (pretended / "squeue.out").write_text(f"{folder.name}|7_3|RUNNING|None\n")
@@ -380,7 +397,7 @@ def test_orders_from_other_hands_are_one_line(pretended, tmp_path):
     assert jobs_of(tmp_path).queued() == {}
 
 
-def test_array_jobs_are_known_by_array_and_task(monkeypatch):
+def test_array_jobs_are_known_by_array_and_task(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_JOB_ID", "9")
@@ -394,21 +411,21 @@ def test_array_jobs_are_known_by_array_and_task(monkeypatch):
 # ---- with SLURM ----------------------------------------------------------------------------------
 
 
-def until(condition, seconds=60.0):
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain\n{shell('squeue', '--array')}"
         time.sleep(0.2)
 
 
-def shell(*command):
+def shell(*command: str | Path) -> str:
     return subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=True
     ).stdout.strip()
 
 
 @contextlib.contextmanager
-def running_cluster(folder, port, *options):
+def running_cluster(folder: Path, port: int, *options: str) -> Iterator[None]:
     """A SLURM of its own, which this process's environment points at."""
     if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("slurmctld is not installed: apt-get install slurm-wlm")
@@ -426,61 +443,63 @@ def running_cluster(folder, port, *options):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with running_cluster(tmp_path_factory.mktemp("cluster"), 17200):
         yield
 
 
 @pytest.fixture
-def empty(cluster):
+def empty(cluster: None) -> Iterator[None]:
     """A cluster without jobs."""
     yield
     shell("scancel", "--me")
     until(lambda: not slurm.queue())
 
 
-def submit(tmp_path, folders, train=toy.train, retries=1, **changes):
+def submit(
+    tmp_path: Path, folders: list[Path], train: Train = toy.train, retries: int = 1, **changes: Any
+) -> Any:
     chosen = RESOURCES._replace(**{"runs_per_job": 1} | changes)
     (tmp_path / "jobs").mkdir(exist_ok=True)
     return slurm.Jobs(tmp_path / "jobs", chosen, train, retries, 100).send(folders)
 
 
-def jobs_of(tmp_path):
+def jobs_of(tmp_path: Path) -> slurm.Jobs:
     return slurm.Jobs(tmp_path / "jobs", RESOURCES, toy.train, 1, 100)
 
 
-def silent(tmp_path):
+def silent(tmp_path: Path) -> Any:
     return jobs_of(tmp_path).settle(slurm.queue())
 
 
-def states(folders):
+def states(folders: list[Path]) -> list[State]:
     return [state_of(folder) for folder in folders]
 
 
-def numbers(folders):
+def numbers(folders: list[Path]) -> list[float]:
     return [json.loads((folder / "result.json").read_text())["x"] for folder in folders]
 
 
-def log(folder):
+def log(folder: Path) -> str:
     return (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ""
 
 
-def at_step(folder, step):
+def at_step(folder: Path, step: int) -> bool:
     state = files.read_json(folder / "checkpoint.json")
     return state is not None and state["step"] >= step
 
 
-def state_in_queue(job):
+def state_in_queue(job: str) -> str:
     return shell("squeue", "--me", "--noheader", "--array", f"--jobs={job}", "--format=%T")
 
 
-def steps_run():
+def steps_run() -> bool:
     """Whether the nodes still hold a step of any job."""
     found = subprocess.run(["pgrep", "--full", "^slurmstepd"], capture_output=True, check=False)
     return found.returncode == 0
 
 
-def start_now(job):
+def start_now(job: str) -> None:
     """Not to wait the two minutes that SLURM holds a job after a requeue."""
     until(lambda: state_in_queue(job) == "PENDING")
     time.sleep(2.5)  # sooner, and SLURM fails the job
@@ -488,7 +507,7 @@ def start_now(job):
 
 
 @pytest.mark.slurm
-def test_arrays_longer_than_the_limit_and_a_run_that_raises(empty, tmp_path):
+def test_arrays_longer_than_the_limit_and_a_run_that_raises(empty: None, tmp_path: Path) -> None:
     names = [f"{number:03d}" for number in range(26)]
     folders = toy.plan(tmp_path, **{name: {} for name in names} | {"003": {"raises": "no"}})
     jobs = submit(tmp_path, folders, runs_per_job=2, max_jobs=4)
@@ -505,7 +524,9 @@ def test_arrays_longer_than_the_limit_and_a_run_that_raises(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_jobs_killed_from_outside_are_noticed_and_processes_killed_are_replaced(empty, tmp_path):
+def test_jobs_killed_from_outside_are_noticed_and_processes_killed_are_replaced(
+    empty: None, tmp_path: Path
+) -> None:
     folders = toy.plan(tmp_path, a={"steps": 9000}, b={"steps": 300}, c={"dies": True}, d={})
     one, _ = submit(tmp_path, folders, runs_per_job=2, runs_at_once=2, max_jobs=2)
     until(lambda: at_step(folders[0], 2) and at_step(folders[1], 2) and at_step(folders[3], 20))
@@ -520,7 +541,7 @@ def test_jobs_killed_from_outside_are_noticed_and_processes_killed_are_replaced(
 
 
 @pytest.mark.slurm
-def test_cancel_takes_this_sweeps_jobs_alone(empty, tmp_path):
+def test_cancel_takes_this_sweeps_jobs_alone(empty: None, tmp_path: Path) -> None:
     ours = toy.plan(tmp_path / "a", a={"steps": 9000}, b={"steps": 9000})
     theirs = toy.plan(tmp_path / "b", a={"steps": 9000})
     submit(tmp_path / "a", ours)
@@ -533,7 +554,9 @@ def test_cancel_takes_this_sweeps_jobs_alone(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_a_warned_job_checkpoints_goes_back_into_the_queue_and_goes_on(empty, tmp_path):
+def test_a_warned_job_checkpoints_goes_back_into_the_queue_and_goes_on(
+    empty: None, tmp_path: Path
+) -> None:
     folders = toy.plan(tmp_path, a={"steps": 400}, b={"steps": 400}, c={})
     [job] = submit(tmp_path, folders, runs_per_job=3, runs_at_once=2)
     until(lambda: at_step(folders[0], 5) and at_step(folders[1], 5))
@@ -550,7 +573,7 @@ def test_a_warned_job_checkpoints_goes_back_into_the_queue_and_goes_on(empty, tm
 
 
 @pytest.mark.slurm
-def test_a_node_that_goes_down_costs_its_runs_nothing(empty, tmp_path):
+def test_a_node_that_goes_down_costs_its_runs_nothing(empty: None, tmp_path: Path) -> None:
     [folder] = toy.plan(tmp_path, a={"steps": 600})
     [job] = submit(tmp_path, [folder], retries=0)
     until(lambda: at_step(folder, 5))
@@ -568,7 +591,7 @@ def test_a_node_that_goes_down_costs_its_runs_nothing(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_pretended_gpus_are_given_to_jobs_and_shared(empty, tmp_path):
+def test_pretended_gpus_are_given_to_jobs_and_shared(empty: None, tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, **{name: {"step_s": 0.1} for name in "abcd"})
     parameters = RESOURCES.parameters | {"gpus_per_node": 1}
     submit(tmp_path, folders, runs_per_job=2, runs_at_once=2, max_jobs=4, parameters=parameters)
@@ -581,7 +604,7 @@ def test_pretended_gpus_are_given_to_jobs_and_shared(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_what_sbatch_refuses_is_passed_on_and_leaves_nothing(empty, tmp_path):
+def test_what_sbatch_refuses_is_passed_on_and_leaves_nothing(empty: None, tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={})
     parameters = RESOURCES.parameters | {"slurm_partition": "nope"}
     with pytest.raises(StudyError, match=r"^sbatch refused: .*invalid partition.*nope"):
@@ -590,7 +613,7 @@ def test_what_sbatch_refuses_is_passed_on_and_leaves_nothing(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_a_results_folder_that_the_nodes_cannot_see_is_noticed(empty, tmp_path):
+def test_a_results_folder_that_the_nodes_cannot_see_is_noticed(empty: None, tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={})
     parameters = RESOURCES.parameters | {"slurm_additional_parameters": {"begin": "now+4"}}
     submit(tmp_path, folders, parameters=parameters)
@@ -603,7 +626,9 @@ def test_a_results_folder_that_the_nodes_cannot_see_is_noticed(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(empty, tmp_path):
+def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
+    empty: None, tmp_path: Path
+) -> None:
     """The command line and the real training: the table equals an undisturbed local sweep's."""
     import pandas as pd
 
@@ -630,7 +655,9 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(empty, t
 
 
 @pytest.mark.slurm
-def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(empty, tmp_path):
+def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(
+    empty: None, tmp_path: Path
+) -> None:
     environment = tiny.environment(tmp_path, trials=2, steps=40, every=20)
     broken = tmp_path / "broken.toml"
     broken.write_text(ONE_MACHINE.with_suffix(".toml").read_text() +
@@ -646,7 +673,7 @@ def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(empty, tmp
 
 
 @pytest.mark.slurm
-def test_cancel_ends_a_waiting_driver_too(empty, tmp_path):
+def test_cancel_ends_a_waiting_driver_too(empty: None, tmp_path: Path) -> None:
     environment = tiny.environment(tmp_path, trials=2, steps=40_000, every=40_000)
     command = [sys.executable, HERE / "tiny.py"]
     options = ["--sweep", "tiny", "--device", "cpu", "--cluster", "slurm", "--wait"]
@@ -664,7 +691,9 @@ def test_cancel_ends_a_waiting_driver_too(empty, tmp_path):
 
 
 @pytest.mark.slurm
-def test_with_accounting_it_is_the_same(tmp_path_factory, tmp_path):
+def test_with_accounting_it_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     if shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("mariadbd is not installed: apt-get install mariadb-server slurmdbd ...")
     with running_cluster(tmp_path_factory.mktemp("accounting"), 17300, "--accounting"):

@@ -2,6 +2,8 @@
 
 import csv
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -21,7 +23,7 @@ from study.settings.space import (
 
 
 @pytest.mark.parametrize(("ranges", "count"), [("wide", 100), ("narrow", 50)])
-def test_all_settings_of_the_paper(ranges, count):
+def test_all_settings_of_the_paper(ranges: str, count: int) -> None:
     rows = list(csv.DictReader((PAPER_FOLDER / f"{ranges}.csv").open(newline="")))
     assert len(rows) == 8 * count
     for row in rows:
@@ -38,7 +40,7 @@ def test_all_settings_of_the_paper(ranges, count):
 
 @pytest.mark.parametrize("ranges", ["wide", "narrow"])
 @pytest.mark.parametrize("loss", names())
-def test_settings_lie_in_the_declared_ranges(loss, ranges):
+def test_settings_lie_in_the_declared_ranges(loss: str, ranges: str) -> None:
     space = ranges_of(ranges, loss)
     published = len(paper_settings(ranges).get(loss, [0]))
     for number in range(1, published + 20):
@@ -48,12 +50,12 @@ def test_settings_lie_in_the_declared_ranges(loss, ranges):
             assert space[name]._contains(space[name].to_internal_repr(value)), (name, value)
 
 
-def test_setting_zero_is_the_authors_default():
+def test_setting_zero_is_the_authors_default() -> None:
     for loss in names():
         assert setting("wide", loss, 0, "wide") == dict(load(loss).defaults)
 
 
-def test_a_draw_depends_on_its_names_alone():
+def test_a_draw_depends_on_its_names_alone() -> None:
     space = ranges_of("wide", "ns")
     more = {**space, "dropout": FloatDistribution(0, 1)}
     for number in (100, 101, 4711):
@@ -64,13 +66,13 @@ def test_a_draw_depends_on_its_names_alone():
     assert setting("own", "ns", 100, space) != setting("other", "ns", 100, space)
 
 
-def test_draws_are_fixed_for_ever():
+def test_draws_are_fixed_for_ever() -> None:
     assert draw("own/ns/100/lr", FloatDistribution(1e-5, 1e-2, log=True)) == pytest.approx(
         0.007773186207859073, rel=1e-12
     )
 
 
-def test_draws_are_uniform_and_in_range():
+def test_draws_are_uniform_and_in_range() -> None:
     n = 4000
     u = [draw(f"t/{i}", FloatDistribution(0.0, 1.0)) for i in range(n)]
     assert sum(u) / n == pytest.approx(0.5, abs=0.02)
@@ -83,7 +85,7 @@ def test_draws_are_uniform_and_in_range():
     assert choice.count(5) / n == pytest.approx(0.5, abs=0.03)
 
 
-def test_unknown_ranges():
+def test_unknown_ranges() -> None:
     with pytest.raises(StudyError, match="unknown ranges 'broad'; allowed: wide, narrow"):
         setting("wide", "ns", 3, "broad")
     assert list(SHARED) == ["wide", "narrow"]
@@ -97,12 +99,12 @@ PAIRED_0 = {
 }
 
 
-def paired(loss, number):
+def paired(loss: str, number: int) -> dict[str, Any]:
     sweep = load_sweep("paired")
     return setting("paired", loss, number, space_of(sweep, loss), sweep.draws)
 
 
-def test_shared_draws_are_the_same_for_all_losses_at_every_number():
+def test_shared_draws_are_the_same_for_all_losses_at_every_number() -> None:
     shared = {"lr", "beta1", "disc_iters", "normalisation"}
     losses = load_sweep("paired").losses
     assert set(losses) == set(names())
@@ -117,7 +119,7 @@ def test_shared_draws_are_the_same_for_all_losses_at_every_number():
     assert paired("ns_r1", 7)["gamma"] == paired("r3", 7)["gamma"] != paired("began", 7)["gamma"]
 
 
-def test_shared_draws_have_the_stated_ranges_and_no_defaults():
+def test_shared_draws_have_the_stated_ranges_and_no_defaults() -> None:
     drawn = [paired("wgan", number) for number in range(600)]
     for name, choices in (("disc_iters", (1, 5)), ("normalisation", ("none", "batch", "spectral"))):
         counts = [sum(values[name] == choice for values in drawn) for choice in choices]
@@ -131,7 +133,7 @@ def test_shared_draws_have_the_stated_ranges_and_no_defaults():
     assert paired("ns", 0) != setting("wide", "ns", 0, "wide")
 
 
-def test_shared_draws_are_fixed_for_ever():
+def test_shared_draws_are_fixed_for_ever() -> None:
     """A further loss, setting or hyperparameter changes nothing that was drawn."""
     first = paired("ns", 0)
     assert first["lr"] == draw("paired/0/lr", FloatDistribution(1e-5, 1e-2, log=True))
@@ -143,7 +145,9 @@ def test_shared_draws_are_fixed_for_ever():
     }
 
 
-def test_stated_ranges_replace_the_named_ones(tmp_path, monkeypatch):
+def test_stated_ranges_replace_the_named_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = load_sweep("paired").model_copy(
         update={
             "space": {"lr": Range(low=1e-4, high=1e-3, log=True), "gamma": Range(low=1, high=3)}

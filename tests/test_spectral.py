@@ -1,8 +1,10 @@
 """Spectral normalisation of D: exact singular values, penalties, clip, seeds."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from study.losses import load, names
 from study.training.networks import (
@@ -17,14 +19,16 @@ from study.training.penalties import gradient_penalty, squared_gradient
 SHAPE = (1, 16, 16)
 
 
-def normalised(make=Discriminator, width=0.125, seed=3):
+def normalised(
+    make: Callable[..., nn.Module] = Discriminator, width: float = 0.125, seed: int = 3
+) -> nn.Module:
     D = make(SHAPE, False, width)
     initialise(D, torch.Generator().manual_seed(1))
     normalise_spectrally(D, torch.Generator().manual_seed(seed))
     return D
 
 
-def matrices(D):
+def matrices(D: nn.Module) -> Iterator[tuple[nn.Module, float]]:
     """Every layer with a weight and the largest singular value of what it computes with."""
     for module in D.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
@@ -34,7 +38,9 @@ def matrices(D):
 
 
 @pytest.mark.parametrize(("make", "count"), [(Discriminator, 4), (Encoder, 4), (Autoencoder, 6)])
-def test_the_largest_singular_value_of_every_matrix_is_one(make, count):
+def test_the_largest_singular_value_of_every_matrix_is_one(
+    make: Callable[..., nn.Module], count: int
+) -> None:
     D = normalised(make)
     x = torch.rand(2, *SHAPE)
     for _ in range(200):  # one power iteration a forward: the estimate closes in
@@ -46,7 +52,7 @@ def test_the_largest_singular_value_of_every_matrix_is_one(make, count):
     assert all(value >= 1 - 1e-5 for value in found)  # an estimate is never too large
 
 
-def test_a_forward_is_one_power_iteration():
+def test_a_forward_is_one_power_iteration() -> None:
     D = normalised()
     layer = D.fc3
     original = layer.parametrizations.weight.original.detach()
@@ -60,7 +66,7 @@ def test_a_forward_is_one_power_iteration():
     assert torch.allclose(layer.weight, original / (u @ original @ v), rtol=1e-5)
 
 
-def test_initial_weights_are_those_without_it_and_the_global_generator_is_not_used():
+def test_initial_weights_are_those_without_it_and_the_global_generator_is_not_used() -> None:
     one, again, other = normalised(), normalised(), normalised(seed=4)
     D = Discriminator(SHAPE, False, 0.125)
     before = torch.get_rng_state()
@@ -77,7 +83,9 @@ def test_initial_weights_are_those_without_it_and_the_global_generator_is_not_us
 
 
 @pytest.mark.parametrize("penalty", [gradient_penalty, squared_gradient])
-def test_second_derivatives_of_penalties_go_through_the_division(penalty):
+def test_second_derivatives_of_penalties_go_through_the_division(
+    penalty: Callable[..., Tensor],
+) -> None:
     """The penalty's gradient towards the matrices before the division, by finite differences."""
     D = normalised(width=1 / 32).double()
     D.eval()
@@ -98,7 +106,7 @@ def test_second_derivatives_of_penalties_go_through_the_division(penalty):
         assert gradient[index].item() == pytest.approx(slope, rel=1e-4, abs=1e-12)
 
 
-def test_wgans_clip_is_on_the_matrices_before_the_division():
+def test_wgans_clip_is_on_the_matrices_before_the_division() -> None:
     D = normalised()
     load("wgan")(clip=0.01).after_d_step(D)
     assert max(p.abs().max().item() for p in D.parameters()) == pytest.approx(0.01)
@@ -109,7 +117,7 @@ def test_wgans_clip_is_on_the_matrices_before_the_division():
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_losss_d_can_be_normalised_and_none_of_its_layers_is_left_out(name):
+def test_every_losss_d_can_be_normalised_and_none_of_its_layers_is_left_out(name: str) -> None:
     cls = load(name)
     loss = cls(**{n: v for n, v in cls.defaults.items() if n in cls.space.get("wide", {})})
     D = loss.discriminator(SHAPE, False, 0.125)

@@ -1,5 +1,6 @@
 """Statistics against enumeration, closed forms, simulation and published definitions."""
 
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from math import comb
 
@@ -9,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from study.analysis import statistics as st
+from study.analysis.statistics.samples import Array
 from study.errors import StudyError
 
 INF = np.inf
@@ -22,30 +24,30 @@ SAMPLES = {
 BOTH = [(name, k) for name, x in SAMPLES.items() for k in range(1, len(x) + 1)]
 
 
-def minima(x, k):
+def minima(x: Sequence[float], k: int) -> Array:
     """The minimum of every subset of k."""
     return np.array([min(subset) for subset in combinations(x, k)])
 
 
-def chance(xs, ys):
+def chance(xs: Sequence[float], ys: Sequence[float]) -> float:
     """P(one of xs is below one of ys), ties counting half, over all pairs."""
     a, b = np.array(xs)[:, None], np.array(ys)[None]
     return np.mean((a < b) + 0.5 * (a == b))
 
 
 @pytest.mark.parametrize(("name", "k"), BOTH)
-def test_expected_min_is_the_mean_over_all_subsets(name, k):
+def test_expected_min_is_the_mean_over_all_subsets(name: str, k: int) -> None:
     assert_allclose(st.expected_min(SAMPLES[name], k), minima(SAMPLES[name], k).mean(), rtol=1e-14)
 
 
 @pytest.mark.parametrize(("name", "k"), BOTH)
 @pytest.mark.parametrize("q", [0, 0.05, 0.25, 0.5, 0.9, 1])
-def test_min_quantile_is_that_of_all_subsets(name, k, q):
+def test_min_quantile_is_that_of_all_subsets(name: str, k: int, q: float) -> None:
     expected = np.quantile(minima(SAMPLES[name], k), q, method="inverted_cdf")
     assert st.min_quantile(SAMPLES[name], k, q) == expected
 
 
-def test_scalars_and_shapes():
+def test_scalars_and_shapes() -> None:
     assert isinstance(st.expected_min([1, 2], 2), float)
     assert st.expected_min([1, 2, 3], [[1, 2, 3]]).shape == (1, 3)
     assert st.min_quantile([1, 2, 3], np.array([1, 3]), 0.5).tolist() == [2, 1]
@@ -54,7 +56,7 @@ def test_scalars_and_shapes():
     assert_allclose(st.expected_min([5, 1, 3], [1, 3]), [3, 1])
 
 
-def test_large_searches_stay_exact():
+def test_large_searches_stay_exact() -> None:
     n = 10_000
     ranks = np.arange(1, n + 1)[::-1]
     k = np.array([1, 2, 17, 100, 5_000, 9_999, n])
@@ -64,19 +66,19 @@ def test_large_searches_stay_exact():
     assert reached == [300, 300, 300]
 
 
-def test_infinite_once_a_draw_may_hold_nothing_but_diverged_runs():
+def test_infinite_once_a_draw_may_hold_nothing_but_diverged_runs() -> None:
     x = np.r_[np.arange(9_000.0), [INF] * 1_000]
     assert_array_equal(np.isinf(st.expected_min(x, [999, 1_000, 1_001])), [True, True, False])
 
 
-def test_unbiased():
+def test_unbiased() -> None:
     rng, k = np.random.default_rng(1), 8
     searches = rng.random((4_000, 10))
     error = 0.1 / np.sqrt(4_000)
     assert abs(np.mean([st.expected_min(s, k) for s in searches]) - 1 / (k + 1)) < 3 * error
 
 
-def test_mean_interval_is_that_of_a_plain_bootstrap():
+def test_mean_interval_is_that_of_a_plain_bootstrap() -> None:
     x, k, n = np.sort(np.random.default_rng(0).exponential(size=40)), 5, 40
     got = st.expected_min_interval(x, k, rng=5, draws=4_000, level=0.8)
     rng = np.random.default_rng(6)
@@ -89,7 +91,7 @@ def test_mean_interval_is_that_of_a_plain_bootstrap():
     assert_allclose([got.low, got.high], expected, atol=0.01)
 
 
-def test_same_seed_same_interval():
+def test_same_seed_same_interval() -> None:
     x = np.random.default_rng(0).random(80)
     first, again = (st.expected_min_interval(x, [2, 9], rng=4, draws=100) for _ in range(2))
     assert_array_equal(first, again)
@@ -97,7 +99,7 @@ def test_same_seed_same_interval():
     assert (first.low != other.low).all()
 
 
-def test_an_end_of_which_nothing_can_be_said_is_open():
+def test_an_end_of_which_nothing_can_be_said_is_open() -> None:
     x = np.random.default_rng(0).random(100)
     mean = st.expected_min_interval(x, [1, 2, 12, 13, 100], rng=0, draws=50)
     assert_array_equal(np.isfinite(mean.low), [False, True, True, False, False])
@@ -122,7 +124,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_no_value_lies_outside_its_interval(name):
+def test_no_value_lies_outside_its_interval(name: str) -> None:
     x = np.array(ENDS[name])
     k = np.arange(1, len(x) + 1)
     y = x[::-1] + np.where(np.arange(len(x)) % 3, 0, 5.0)
@@ -142,7 +144,7 @@ def test_no_value_lies_outside_its_interval(name):
 
 
 @pytest.mark.parametrize(("n", "k", "q"), [(30, 1, 0.5), (30, 4, 0.5), (40, 5, 0.1), (25, 3, 0.9)])
-def test_quantile_interval_is_the_binomials(n, k, q):
+def test_quantile_interval_is_the_binomials(n: int, k: int, q: float) -> None:
     """The narrowest order statistics with at most 2.5 % outside on either side, by enumeration."""
     x = np.arange(1.0, n + 1)
     p = 1 - (1 - q) ** (1 / k)
@@ -153,14 +155,14 @@ def test_quantile_interval_is_the_binomials(n, k, q):
     assert got.high == (high if high <= n else INF)
 
 
-def test_quantile_interval_at_one_setting_is_that_of_scipy():
+def test_quantile_interval_at_one_setting_is_that_of_scipy() -> None:
     x = np.random.default_rng(3).normal(size=35)
     test = stats.quantile_test(x, q=0, p=0.3).confidence_interval(0.95)
     got = st.min_quantile_interval(x, 1, 0.3)
     assert_allclose([got.low, got.high], [test.low, test.high])
 
 
-def test_ranks_are_over_all_triples_of_subsets():
+def test_ranks_are_over_all_triples_of_subsets() -> None:
     losses = [SAMPLES["plain"], SAMPLES["ties"], SAMPLES["diverged"]]
     triples = list(product(*(minima(x, 2) for x in losses)))
     expected = stats.rankdata(triples, axis=1).mean(0)
@@ -168,7 +170,7 @@ def test_ranks_are_over_all_triples_of_subsets():
     assert_allclose(st.expected_ranks(losses, [1, 4]).sum(0), 6)
 
 
-def test_rank_interval_against_a_plain_loop():
+def test_rank_interval_against_a_plain_loop() -> None:
     losses = [np.random.default_rng(i).gamma(2, 1 + i, 40) for i in range(3)]
     got = st.rank_interval(losses, [2, 5], rng=0, draws=3_000)
     rng = np.random.default_rng(1)
@@ -182,7 +184,7 @@ def test_rank_interval_against_a_plain_loop():
     assert (got.high <= 3).all()
 
 
-def test_performance_profile_and_cost_curve():
+def test_performance_profile_and_cost_curve() -> None:
     assert_array_equal(
         st.performance_profile([1, 2, INF, 4], [1, 2.5, 5, INF]), [0, 0.5, 0.75, 0.75]
     )
@@ -191,7 +193,7 @@ def test_performance_profile_and_cost_curve():
     assert_allclose(score, [2, 4 / 3, 1])
 
 
-def test_expected_at_min_is_the_mean_over_all_subsets():
+def test_expected_at_min_is_the_mean_over_all_subsets() -> None:
     f1, precision = np.array([0.2, 0.9, 0.5, 0.9]), np.array([0.1, 0.8, 0.7, 0.6])
     for k in (1, 2, 3, 4):
         chosen = []
@@ -202,18 +204,18 @@ def test_expected_at_min_is_the_mean_over_all_subsets():
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (3, 10), (10, 10), (1, 1), (37, 100)])
-def test_share_is_clopper_and_pearsons(count, n):
+def test_share_is_clopper_and_pearsons(count: int, n: int) -> None:
     expected = stats.binomtest(count, n).proportion_ci(method="exact")
     assert_allclose(st.share_interval(count, n), [count / n, *expected], atol=1e-12)
 
 
-def test_diverged_share():
+def test_diverged_share() -> None:
     share = st.diverged_share([1.0, INF, 2.0, INF])
     assert_allclose(share, st.share_interval(2, 4))
     assert share.value == 0.5
 
 
-def test_spearman_is_scipys():
+def test_spearman_is_scipys() -> None:
     rng = np.random.default_rng(0)
     x = np.round(rng.normal(size=80), 1)
     y = x + rng.normal(size=80)
@@ -252,13 +254,13 @@ def test_spearman_is_scipys():
         (lambda: st.spearman([1, 2, 3], [1, 2]), "no rank correlation"),
     ],
 )
-def test_bad_input_is_refused(call, message):
+def test_bad_input_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(StudyError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 
 
-def test_quantile_at_min_against_enumeration():
+def test_quantile_at_min_against_enumeration() -> None:
     fid = np.array([3.0, 1, 4, 1.5, 9, np.inf])
     value = np.array([30.0, 25, 7, 50, 1, np.inf])
     for k in range(1, 7):
@@ -272,7 +274,7 @@ def test_quantile_at_min_against_enumeration():
         st.quantile_at_min(fid, value[:3], 1, 0.5)
 
 
-def test_interval_of_quantile_at_min_is_the_plain_bootstraps():
+def test_interval_of_quantile_at_min_is_the_plain_bootstraps() -> None:
     rng = np.random.default_rng(0)
     fid = np.exp(rng.normal(size=40))
     value = fid * np.exp(0.2 * rng.normal(size=40))

@@ -4,7 +4,9 @@ import json
 import math
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -23,14 +25,14 @@ from study.runs import table as store
 from study.runs.folder import folder_of, take
 from study.runs.progress import is_written, prepare
 from study.settings import config as configs
-from study.settings.config import Range, RunConfig, load_sweep, read_config
+from study.settings.config import Range, RunConfig, SweepConfig, load_sweep, read_config
 from study.training.players import build
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def sweeps_folder(tmp_path, monkeypatch):
+def sweeps_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "sweeps"
     folder.mkdir()
     monkeypatch.setattr(configs, "SWEEPS_FOLDER", folder)
@@ -51,7 +53,7 @@ evaluate_every = 10
 
 
 @pytest.fixture
-def tiny(sweeps_folder):
+def tiny(sweeps_folder: Path) -> SweepConfig:
     (sweeps_folder / "tiny.toml").write_text(TINY)
     return load_sweep("tiny")
 
@@ -82,14 +84,16 @@ def tiny(sweeps_folder):
         ),
     ],
 )
-def test_bad_sweeps_are_one_clear_line(sweeps_folder, change, message):
+def test_bad_sweeps_are_one_clear_line(
+    sweeps_folder: Path, change: tuple[str, str], message: str
+) -> None:
     (sweeps_folder / "tiny.toml").write_text(TINY.replace(*change))
     with pytest.raises(StudyError, match=message) as error:
         load_sweep("tiny")
     assert "\n" not in str(error.value)
 
 
-def test_unknown_names(tiny):
+def test_unknown_names(tiny: SweepConfig) -> None:
     with pytest.raises(StudyError, match=r"^unknown sweep 'tinny'; did .* 'tiny'\? sweeps/ has: t"):
         load_sweep("tinny")
     with pytest.raises(StudyError, match=r"^unknown loss 'nsgan'; did .* study/losses has: began"):
@@ -117,7 +121,9 @@ def test_unknown_names(tiny):
         ),
     ],
 )
-def test_bad_spaces_are_one_clear_line(tiny, space, message):
+def test_bad_spaces_are_one_clear_line(
+    tiny: SweepConfig, space: dict[str, Range], message: str
+) -> None:
     with pytest.raises(StudyError, match=message) as error:
         sweep.plan(tiny.model_copy(update={"space": space}))
     assert "\n" not in str(error.value)
@@ -131,7 +137,9 @@ def test_bad_spaces_are_one_clear_line(tiny, space, message):
         ({"arithmetic": "sse"}, "arithmetic = 'sse': input should be 'native' or 'avx2'"),
     ],
 )
-def test_bad_configurations_are_one_clear_line(tiny, tmp_path, change, message):
+def test_bad_configurations_are_one_clear_line(
+    tiny: SweepConfig, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     content = sweep.plan(tiny, ["ns"])[0].model_dump() | change
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(StudyError, match=message) as error:
@@ -143,12 +151,12 @@ PAPERS = {"mm", "ns", "ls", "wgan", "wgan_gp", "dragan", "began", "vae"}
 
 
 @pytest.mark.parametrize("name", ["wide", "narrow", "seeds", "mini", "mini_seeds", "defaults"])
-def test_the_papers_sweeps_train_the_papers_models(name):
+def test_the_papers_sweeps_train_the_papers_models(name: str) -> None:
     assert set(load_sweep(name).losses) == PAPERS < set(names())
 
 
 @pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
-def test_committed_rows_keep_their_hash(name):
+def test_committed_rows_keep_their_hash(name: str) -> None:
     """What a configuration says since then changes none that was trained before."""
     table = pd.read_parquet(ROOT / f"results/{name}.parquet").drop_duplicates("config", keep="last")
     stated = ["sweep", "loss", "dataset", "number", "seed", "lr", "beta1", "disc_iters"]
@@ -162,7 +170,7 @@ def test_committed_rows_keep_their_hash(name):
         assert config.normalisation == ("batch" if row["batch_norm"] else "none")
 
 
-def test_paired_runs_begin_with_the_same_weights():
+def test_paired_runs_begin_with_the_same_weights() -> None:
     plan = sweep.plan(load_sweep("paired"), (), ("fashion_mnist",))
     assert len(plan) == 14 * 80
     assert all(config.seed == config.number for config in plan)
@@ -181,7 +189,9 @@ def test_paired_runs_begin_with_the_same_weights():
         }  # fmt: skip
 
 
-def test_a_plan_of_before_normalisation_is_still_the_same(tiny, tmp_path):
+def test_a_plan_of_before_normalisation_is_still_the_same(
+    tiny: SweepConfig, tmp_path: Path
+) -> None:
     config = sweep.plan(tiny, ["ns"])[0]
     folder = folder_of(tmp_path, config)
     old = config.model_dump(exclude={"normalisation", "arithmetic", "second_features"})
@@ -190,7 +200,7 @@ def test_a_plan_of_before_normalisation_is_still_the_same(tiny, tmp_path):
     assert read_config(folder / "config.json") == config
 
 
-def test_the_shipped_sweeps_are_the_papers():
+def test_the_shipped_sweeps_are_the_papers() -> None:
     wide, narrow, seeds = load_sweep("wide"), load_sweep("narrow"), load_sweep("seeds")
     runs = {name: len(load_sweep(name).datasets) for name in ("wide", "narrow", "seeds")}
     assert runs == {"wide": 5, "narrow": 4, "seeds": 4}
@@ -211,20 +221,20 @@ def test_the_shipped_sweeps_are_the_papers():
     assert wide.num_images == 10_000
 
 
-def test_plan_gives_all_losses_the_same_settings_first(tiny):
+def test_plan_gives_all_losses_the_same_settings_first(tiny: SweepConfig) -> None:
     plan = sweep.plan(tiny)
     assert [(c.number, c.loss) for c in plan] == [(n, loss) for n in range(3) for loss in names()]
     more = sweep.plan(tiny, trials=5)
     assert more[: len(plan)] == plan
 
 
-def test_a_cuda_graph_needs_a_gpu(tiny):
+def test_a_cuda_graph_needs_a_gpu(tiny: SweepConfig) -> None:
     assert sweep.plan(tiny, device="cuda", cuda_graph=True)[0].cuda_graph
     with pytest.raises(StudyError, match="a CUDA graph needs device cuda, not cpu; leave --cuda-g"):
         sweep.plan(tiny, cuda_graph=True)
 
 
-def test_hash_covers_the_numbers_and_not_the_machine(tiny):
+def test_hash_covers_the_numbers_and_not_the_machine(tiny: SweepConfig) -> None:
     one = sweep.plan(tiny, ["ns"])[0]
     assert (
         one.hash == one.model_copy(update={"device": "cuda", "threads": 8, "cuda_graph": True}).hash
@@ -234,7 +244,7 @@ def test_hash_covers_the_numbers_and_not_the_machine(tiny):
     assert len(hashes | {one.hash}) == 6
 
 
-def finish(results, config, fids, status="ok"):
+def finish(results: Path, config: RunConfig, fids: Sequence[float], status: str = "ok") -> Path:
     """A finished run as training leaves it, without training."""
     folder = folder_of(results, config)
     files.write_json(folder / "config.json", config.model_dump())
@@ -249,7 +259,7 @@ def finish(results, config, fids, status="ok"):
     return folder
 
 
-def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
+def test_collect_makes_one_typed_sorted_table(tiny: SweepConfig, tmp_path: Path) -> None:
     plan = sweep.plan(tiny, ["wgan", "ns"])
     folders = [finish(tmp_path, c, [9.0, 7.0 + c.number]) for c in plan[:4]]
     folders.append(finish(tmp_path, plan[4], [8.0, math.inf], "diverged"))
@@ -270,7 +280,9 @@ def test_collect_makes_one_typed_sorted_table(tiny, tmp_path):
     assert json.loads(metadata[b"study"])["commits"] == ["abc"]
 
 
-def test_the_table_stands_for_runs_whose_folders_are_gone(tiny, tmp_path):
+def test_the_table_stands_for_runs_whose_folders_are_gone(
+    tiny: SweepConfig, tmp_path: Path
+) -> None:
     plan = sweep.plan(tiny, ["ns"])
     folder = finish(tmp_path, plan[0], [5.0])
     store.merge(tmp_path, "tiny", [folder])
@@ -283,7 +295,7 @@ def test_the_table_stands_for_runs_whose_folders_are_gone(tiny, tmp_path):
     assert table["number"].tolist() == [0, 1]
 
 
-def test_a_changed_sweep_is_refused(tiny, tmp_path):
+def test_a_changed_sweep_is_refused(tiny: SweepConfig, tmp_path: Path) -> None:
     plan = sweep.plan(tiny, ["ns"])
     begun = prepare(plan, tmp_path).folders[1]
     take(begun).end("released")
@@ -299,7 +311,9 @@ def test_a_changed_sweep_is_refused(tiny, tmp_path):
         prepare(changed, other)
 
 
-def test_best_of_another_sweep_with_fresh_seeds(tiny, sweeps_folder, tmp_path, monkeypatch):
+def test_best_of_another_sweep_with_fresh_seeds(
+    tiny: SweepConfig, sweeps_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     text = TINY.replace('ranges = "wide"', 'best_of = "tiny"')
     (sweeps_folder / "again.toml").write_text(text)
@@ -317,8 +331,8 @@ def test_best_of_another_sweep_with_fresh_seeds(tiny, sweeps_folder, tmp_path, m
 
 
 def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
-    tiny, sweeps_folder, tmp_path, monkeypatch
-):
+    tiny: SweepConfig, sweeps_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     (sweeps_folder / "again.toml").write_text(TINY.replace('ranges = "wide"', 'best_of = "tiny"'))
     plan = sweep.plan(tiny, ["ns"])
@@ -343,7 +357,7 @@ def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
     assert {path.name for path in aside.iterdir()} == kept
 
 
-def test_optuna_storage_can_be_rebuilt(tiny, tmp_path):
+def test_optuna_storage_can_be_rebuilt(tiny: SweepConfig, tmp_path: Path) -> None:
     plan = sweep.plan(tiny, ["wgan"])
     folders = [
         finish(tmp_path, plan[0], [9.0, 7.0]),
@@ -362,7 +376,7 @@ def test_optuna_storage_can_be_rebuilt(tiny, tmp_path):
     assert study.best_trial.intermediate_values == {10: 9.0, 20: 7.0}
 
 
-def test_unreadable_configurations_are_named(tmp_path):
+def test_unreadable_configurations_are_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with pytest.raises(StudyError, match="no such file"):
         read_config(path)
@@ -371,14 +385,14 @@ def test_unreadable_configurations_are_named(tmp_path):
         read_config(path)
 
 
-def test_an_unwritable_results_folder_is_named(tiny, tmp_path):
+def test_an_unwritable_results_folder_is_named(tiny: SweepConfig, tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("not a folder")
     with pytest.raises(StudyError, match="cannot write to the results folder"):
         prepare(sweep.plan(tiny, ["ns"]), file)
 
 
-def test_a_full_disk_leaves_the_old_table(tiny, tmp_path):
+def test_a_full_disk_leaves_the_old_table(tiny: SweepConfig, tmp_path: Path) -> None:
     plan = sweep.plan(tiny, ["ns"])
     store.merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
     path = store.table_path(tmp_path, "tiny")

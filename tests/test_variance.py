@@ -1,15 +1,19 @@
 """Shares of variance, and re-runs, on scores whose answer is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 from scipy import stats
 
 from study.analysis import statistics as st
+from study.analysis.statistics.samples import Array
 from study.errors import StudyError
 
 
-def factors(rng, n):
+def factors(rng: np.random.Generator, n: int) -> dict[str, NDArray[Any]]:
     return {
         "lr": rng.uniform(-5, -2, n),
         "beta1": rng.random(n),
@@ -17,7 +21,7 @@ def factors(rng, n):
     }
 
 
-def test_shares_sum_to_one_and_noise_has_none():
+def test_shares_sum_to_one_and_noise_has_none() -> None:
     rng, found = np.random.default_rng(0), []
     for _ in range(60):
         found.append(st.shares_of_variance(rng.normal(size=(5, 50)), factors(rng, 50)))
@@ -38,7 +42,7 @@ def test_shares_sum_to_one_and_noise_has_none():
     assert all(abs(share) < 0.02 for name, share in means.items() if name != "rest")
 
 
-def test_each_part_finds_what_was_put_into_it():
+def test_each_part_finds_what_was_put_into_it() -> None:
     rng, n, losses = np.random.default_rng(1), 400, np.linspace(-1, 1, 9)[:, None]
     known = factors(rng, n)
     lr = (known["lr"] - known["lr"].mean()) / known["lr"].std()
@@ -58,7 +62,7 @@ def test_each_part_finds_what_was_put_into_it():
     assert max(abs(found[name]) for name in ("beta1", "norm", "loss x lr", "loss x beta1")) < 0.02
 
 
-def test_one_factor_is_one_way_analysis_of_variance():
+def test_one_factor_is_one_way_analysis_of_variance() -> None:
     rng = np.random.default_rng(2)
     level = np.repeat(["a", "b", "c"], 20)
     y = rng.normal(size=(1, 60)) + (level == "a")
@@ -80,13 +84,13 @@ def test_one_factor_is_one_way_analysis_of_variance():
         (np.ones((2, 12)), "more settings are needed"),
     ],
 )
-def test_no_shares_without_enough_finite_scores(scores, message):
+def test_no_shares_without_enough_finite_scores(scores: Array, message: str) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(StudyError, match=message):
         st.shares_of_variance(scores, factors(rng, scores.shape[1]))
 
 
-def test_ratio_of_reruns_is_students():
+def test_ratio_of_reruns_is_students() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.lognormal(size=10), rng.lognormal(size=10)
     test = stats.ttest_rel(np.log(x), np.log(y)).confidence_interval(0.95)
@@ -99,7 +103,7 @@ def test_ratio_of_reruns_is_students():
         st.ratio_of_reruns([0.0, 1.0], [1.0, 2.0])
 
 
-def test_chance_to_be_first():
+def test_chance_to_be_first() -> None:
     equal = st.chance_to_be_first({"a": [1.0, 2, 3], "b": [1.0, 2, 3], "c": [9.0, 9, 9]})
     assert_allclose([equal["a"], equal["b"], equal["c"]], [0.5, 0.5, 0])
     rng = np.random.default_rng(4)

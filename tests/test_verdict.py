@@ -1,21 +1,29 @@
 """The verdict's numbers on tables whose answer is known, and the words made from them."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from numpy.typing import ArrayLike
 from test_plots import PAPER, evaluation, make
 from typer.testing import CliRunner
 
 from study import cli
 from study.analysis import scores, verdict
 from study.analysis import statistics as st
+from study.analysis.statistics.samples import Array
 from study.analysis.tables import Tables
 from study.analysis.verdict import against, agreement, interim, reruns, search, variance
 from study.errors import StudyError
 from study.settings import config
+
+Study = Callable[..., Tables]
+Fids = Mapping[str, ArrayLike]
 
 INF = np.inf
 SWEEP = """
@@ -33,12 +41,12 @@ evaluate_every = 1000
 PAIRED = 'draws = "shared"\nseed = "number"'
 
 
-def scored(fids, dataset="fashion_mnist", **more):
+def scored(fids: Fids, dataset: str = "fashion_mnist", **more: object) -> pd.DataFrame:
     """The scores of `table`."""
     return scores.search(table(fids, dataset, **more))
 
 
-def table(fids, dataset="fashion_mnist", **more):
+def table(fids: Fids, dataset: str = "fashion_mnist", **more: object) -> pd.DataFrame:
     """One evaluation a setting, {loss: scores in the order of their numbers}."""
     rows = [
         evaluation(loss, dataset, number, 1000, fid=fid, fid_train=fid, commit="0" * 12)
@@ -51,13 +59,15 @@ def table(fids, dataset="fashion_mnist", **more):
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """Makes the Tables of a search of the sweep "mini", whose TOML states so many settings."""
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path / "sweeps")
 
-    def make_tables(rows, trials=None, more="", **others):
+    def make_tables(
+        rows: pd.DataFrame, trials: int | None = None, more: str = "", **others: pd.DataFrame
+    ) -> Tables:
         stated = trials or rows["number"].nunique()
         (tmp_path / "sweeps" / "mini.toml").write_text(SWEEP.format(trials=stated, more=more))
         whole = rows.astype({"flops": "int64"})
@@ -69,17 +79,17 @@ def study(tmp_path, monkeypatch):
     return make_tables
 
 
-def compared(tables, reference="ns"):
+def compared(tables: Tables, reference: str = "ns") -> dict[str, Any]:
     """Loss -> the numbers of its comparison, of one data set."""
     panels = against.panels_of(scores.search(tables.search), config.load_sweep("mini"), reference)
     return {row["loss"]: row for panel in panels for row in against.comparisons(panel)}
 
 
-def said(tables):
+def said(tables: Tables) -> dict[str, str]:
     return {finding.question: finding.answer for finding in verdict.findings(tables)}
 
 
-def five_kinds(n=80):
+def five_kinds(n: int = 80) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     return {
         "ns": 40 + rng.normal(size=n),
@@ -93,7 +103,7 @@ def five_kinds(n=80):
 # Which losses beat the reference?
 
 
-def test_better_and_worse_and_at_which_budgets(study):
+def test_better_and_worse_and_at_which_budgets(study: Study) -> None:
     rows = compared(study(table(five_kinds())))
     at = {loss: (row["better_at"], row["worse_at"]) for loss, row in rows.items()}
     every = [1, 2, 5, 10]
@@ -108,7 +118,7 @@ def test_better_and_worse_and_at_which_budgets(study):
     }
 
 
-def test_the_numbers_are_those_of_the_rule(study):
+def test_the_numbers_are_those_of_the_rule(study: Study) -> None:
     fids = five_kinds()
     rows = compared(study(table(fids)))
     found = st.judge(fids["ns"], {n: fids[n] for n in fids if n != "ns"}, [1, 2, 5, 10])
@@ -121,7 +131,7 @@ def test_the_numbers_are_those_of_the_rule(study):
         assert row["n"] == 80
 
 
-def test_a_paired_sweep_is_judged_by_pairs(study):
+def test_a_paired_sweep_is_judged_by_pairs(study: Study) -> None:
     rng = np.random.default_rng(1)
     setting = rng.lognormal(3, 1, size=40)
     fids = {"ns": setting, "ls": setting * 0.97, "mm": setting * rng.lognormal(0, 0.1, size=40)}
@@ -137,7 +147,7 @@ def test_a_paired_sweep_is_judged_by_pairs(study):
     )
 
 
-def test_rows_in_another_order_say_the_same(study):
+def test_rows_in_another_order_say_the_same(study: Study) -> None:
     rows = table(five_kinds(24))
     first = verdict.as_json(study(rows))
     again = verdict.as_json(study(rows.sample(frac=1, random_state=3)))
@@ -146,7 +156,7 @@ def test_rows_in_another_order_say_the_same(study):
 
 
 @pytest.mark.parametrize("more", ["", PAIRED])
-def test_before_all_stated_settings_are_there_nobody_is_named(study, more):
+def test_before_all_stated_settings_are_there_nobody_is_named(study: Study, more: str) -> None:
     tables = study(table(five_kinds(40)), trials=80, more=more)
     (line,) = verdict.headline(tables)
     assert "nobody is named yet" in line
@@ -158,7 +168,7 @@ def test_before_all_stated_settings_are_there_nobody_is_named(study, more):
         assert row["missing"] == 40
 
 
-def test_one_loss_that_lacks_one_setting_holds_all_back(study):
+def test_one_loss_that_lacks_one_setting_holds_all_back(study: Study) -> None:
     rows = table(five_kinds(16))
     lacking = rows[~((rows["loss"] == "wgan") & (rows["number"] == 7))]
     (line,) = verdict.headline(study(lacking, more=PAIRED))
@@ -168,26 +178,26 @@ def test_one_loss_that_lacks_one_setting_holds_all_back(study):
     assert "MM GAN lacks 8" in verdict.headline(stated)[0]
 
 
-def test_settings_beyond_the_stated_ones_change_nothing(study):
+def test_settings_beyond_the_stated_ones_change_nothing(study: Study) -> None:
     fids = five_kinds(48)
     all_of_them = compared(study(table(fids), trials=40))
     first = compared(study(table({loss: fid[:40] for loss, fid in fids.items()}), trials=40))
     assert all_of_them == first
 
 
-def test_too_few_settings_for_any_budget(study):
+def test_too_few_settings_for_any_budget(study: Study) -> None:
     (line,) = verdict.headline(study(table(five_kinds(7))))
     assert "7 settings a loss are too few for any budget" in line
 
 
-def test_another_reference(study):
+def test_another_reference(study: Study) -> None:
     tables = study(table(five_kinds(16)))
     assert verdict.headline(tables, "ls")[1].startswith("Worse: MM GAN")
     with pytest.raises(StudyError, match=r"no rows of 'hinge'; the table has mm, ns, ls, wgan"):
         verdict.headline(tables, "hinge")
 
 
-def test_what_holds_at_any_look(study):
+def test_what_holds_at_any_look(study: Study) -> None:
     tables = study(table(five_kinds(40)), trials=80)
     panel = next(against.panels_of(scores.search(tables.search), config.load_sweep("mini"), "ns"))
     rows = {row["loss"]: row for row in interim.looks(panel)}
@@ -200,7 +210,7 @@ def test_what_holds_at_any_look(study):
     assert questions[:2] == ["Which losses beat NS GAN?", "What holds at any look?"]
 
 
-def test_a_gap_ends_what_an_interim_look_may_use(study):
+def test_a_gap_ends_what_an_interim_look_may_use(study: Study) -> None:
     rows = table({"ns": np.arange(20.0) + 5, "ls": np.arange(20.0) + 1})
     gap = rows[~((rows["loss"] == "ls") & (rows["number"] == 12))]
     panel = next(
@@ -212,13 +222,13 @@ def test_a_gap_ends_what_an_interim_look_may_use(study):
 # The other questions
 
 
-def test_runs_by_status():
+def test_runs_by_status() -> None:
     result = search.runs_by_status(scores.search(make(n=8)))
     assert result.loc["fashion_mnist", "mm"][["settings", "ok", "diverged"]].tolist() == [8, 6, 2]
     assert result.loc[("fashion_mnist", "ns"), "share"] == 0
 
 
-def test_runs_no_better_than_an_untrained_generator():
+def test_runs_no_better_than_an_untrained_generator() -> None:
     rows = scored({"ns": [70.0, 61.0, 56.0, 20.0, INF], "mm": [10.0, 20, 30, 40, 50]})
     start = pd.DataFrame(
         {
@@ -238,7 +248,7 @@ def test_runs_no_better_than_an_untrained_generator():
     assert search.untrained(rows, start.iloc[:0]) is None
 
 
-def test_defaults():
+def test_defaults() -> None:
     result = search.defaults_beside_search(
         scored({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]})
     )
@@ -246,7 +256,7 @@ def test_defaults():
     assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
 
 
-def at_length(loss, fids):
+def at_length(loss: str, fids: Sequence[float]) -> list[dict[str, Any]]:
     """One run of the defaults at full width, evaluated every 4,000 steps."""
     wide = {"sweep": "defaults", "width": 1.0, "num_images": 10_000}
     return [
@@ -255,7 +265,7 @@ def at_length(loss, fids):
     ]
 
 
-def test_the_defaults_at_full_length():
+def test_the_defaults_at_full_length() -> None:
     rows = scored({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
     runs = {"ns": [40.0, 10, 11], "ls": [12.0, 9, 8], "wgan": [44.0, 30, 22]}
     full = pd.DataFrame([row for loss, fids in runs.items() for row in at_length(loss, fids)])
@@ -273,7 +283,7 @@ def test_the_defaults_at_full_length():
     assert "Not trained so: MM GAN." in answer
 
 
-def test_a_default_that_diverged_at_full_length_has_no_fall():
+def test_a_default_that_diverged_at_full_length_has_no_fall() -> None:
     rows = scored({"ns": [60.0, 10], "mm": [50.0, 8]})
     full = pd.DataFrame(at_length("ns", [40.0, 10]) + at_length("mm", [20.0, np.inf]))
     full.loc[full["loss"] == "mm", "status"] = "diverged"
@@ -282,7 +292,7 @@ def test_a_default_that_diverged_at_full_length_has_no_fall():
     assert np.isnan(result.loc["mm", "fall"])
 
 
-def test_winners_at_the_edge_of_their_ranges(study):
+def test_winners_at_the_edge_of_their_ranges(study: Study) -> None:
     fids = {"ns": [3.0, 1, 2], "wgan": [1.0, 2, 3], "mm": [5.0, 4, 6]}
     rows = table(fids).assign(lr=1e-3, beta1=0.5)
     rows.loc[rows["loss"] == "ns", "lr"] = [1e-3, 0.0098, 1e-5]  # 0.9971 of three decades
@@ -298,7 +308,9 @@ def test_winners_at_the_edge_of_their_ranges(study):
         assert clause in answer
 
 
-def two_evaluations(loss, halves, ends):
+def two_evaluations(
+    loss: str, halves: Sequence[float], ends: Sequence[float]
+) -> list[dict[str, Any]]:
     return [
         evaluation(loss, "fashion_mnist", number, step, fid=fid)
         for number, both in enumerate(zip(halves, ends, strict=True))
@@ -306,7 +318,7 @@ def two_evaluations(loss, halves, ends):
     ]
 
 
-def test_what_stopping_the_worse_half_early_had_cost():
+def test_what_stopping_the_worse_half_early_had_cost() -> None:
     halves = [50.0, 40, 30, 20, 10, 51, 52, 53, 54, 55]
     ends = [45.0, 35, 25, 15, 9, 48, 47, 3, 50, 49]  # number 7 would have stopped at 53
     kept = [45.0, 35, 25, 15, 9, 48, 47, 46, 50, 49]
@@ -318,7 +330,7 @@ def test_what_stopping_the_worse_half_early_had_cost():
     assert search.stopping(table({"ns": [1.0] * 10})) is None  # nothing at half of the steps
 
 
-def test_noise_of_the_seed_and_of_the_setting():
+def test_noise_of_the_seed_and_of_the_setting() -> None:
     rows = scored({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
     again = table({"ns": [10.0, 11, 12, 13]}, sweep="seeds")
     result = reruns.noise(rows, again)
@@ -326,12 +338,12 @@ def test_noise_of_the_seed_and_of_the_setting():
     assert result.iloc[0].tolist() == [10, 4, 11.5, 1.2, 4]
 
 
-def with_seeds(fids):
+def with_seeds(fids: Fids) -> pd.DataFrame:
     rows = table(fids, sweep="seeds")
     return rows.assign(seed=rows["number"] + 1)
 
 
-def test_who_is_first_when_trained_again():
+def test_who_is_first_when_trained_again() -> None:
     again = with_seeds({"ns": [10.0, 12, 11, 13], "mm": [11.0, 12.5, 11.5, 14], "ls": [30.0] * 4})
     result = reruns.order_of_winners(again).loc["fashion_mnist"]
     assert result.index.tolist() == ["ns", "mm", "ls"]
@@ -343,7 +355,7 @@ def test_who_is_first_when_trained_again():
     assert "Not told from it: none" in answer
 
 
-def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study):
+def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study: Study) -> None:
     rng = np.random.default_rng(0)
     effect, fids = {"ns": 0.0, "mm": 0.5, "ls": -0.5}, {}
     lr = 10 ** rng.uniform(-5, -2, size=60)
@@ -365,7 +377,7 @@ def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study):
     assert "lr 8" in questions["What does the distance go back to?"]
 
 
-def test_agreement_with_the_paper():
+def test_agreement_with_the_paper() -> None:
     quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
     theirs = quartiles[quartiles["dataset"] == "fashion_mnist"].set_index("loss")
     same = {loss: [row["min"], row["min"] + 500] for loss, row in theirs.iterrows()}
@@ -376,7 +388,7 @@ def test_agreement_with_the_paper():
     assert_allclose(result.loc["fashion_mnist", "minimum"], [7, *st.spearman(range(7), range(7))])
 
 
-def test_agreement_of_the_re_runs_with_the_papers_table():
+def test_agreement_of_the_re_runs_with_the_papers_table() -> None:
     best = pd.read_csv(PAPER / "best_fid.csv")
     theirs = best[best["dataset"] == "fashion_mnist"].set_index("loss")["fid_mean"]
     again = with_seeds({loss: [-5 + fid, 30 - fid, 100.0] for loss, fid in theirs.items()})
@@ -385,7 +397,7 @@ def test_agreement_of_the_re_runs_with_the_papers_table():
     assert_allclose(row, [len(theirs), *st.spearman(medians, theirs)])
 
 
-def test_agreement_between_two_data_sets():
+def test_agreement_between_two_data_sets() -> None:
     rising = np.arange(6.0) + 1
     one = table({"ns": rising, "mm": rising, "vae": [1.0, 1, 1, 1, 1, 1]}, "mnist")
     other = table({"ns": 9 * rising, "mm": rising[::-1], "vae": rising}, "triangles")
@@ -398,14 +410,14 @@ def test_agreement_between_two_data_sets():
 
 
 @pytest.mark.parametrize(("settings", "early"), [(9, True), (10, False)])
-def test_words_on_two_data_sets_say_when_settings_are_too_few(settings, early):
+def test_words_on_two_data_sets_say_when_settings_are_too_few(settings: int, early: bool) -> None:
     both = [table({"ns": np.arange(1.0, settings + 1)}, name) for name in ("mnist", "triangles")]
     (finding,) = agreement.between_datasets(scores.search(pd.concat(both)))
     assert "1.00 in the median over losses." in finding.answer
     assert ("With 9 settings a loss that is too early to say." in finding.answer) == early
 
 
-def test_agreement_with_another_measure_of_the_same_images():
+def test_agreement_with_another_measure_of_the_same_images() -> None:
     fids = {"ns": [1.0, 2, 3], "mm": [4.0, 5, INF], "ls": [7.0, 8, 9]}
     rows = table(fids).assign(fid_second=lambda rows: 10 * rows["fid"], kid=np.nan)
     rows.loc[rows["loss"] == "ls", "fid_second"] = [0.1, 0.2, 0.3]
@@ -416,7 +428,7 @@ def test_agreement_with_another_measure_of_the_same_images():
     assert agreement.between_measures(table(fids)) is None
 
 
-def test_agreement_between_two_studies():
+def test_agreement_between_two_studies() -> None:
     one = scored({"ns": [1.0, 2, 3], "mm": [4.0, 5, 6], "ls": [7.0, 8, 9], "vae": [1.0, 1, 1]})
     other = table({"ns": [9.0, 8], "mm": [5.0, 6], "ls": [1.0, 2]}, sweep="other")
     finding = agreement.between_studies(one, {"other": other})
@@ -426,12 +438,12 @@ def test_agreement_between_two_studies():
     ]
 
 
-def test_flattery_takes_the_selected_run():
+def test_flattery_takes_the_selected_run() -> None:
     rows = table({"ns": [10.0, 20, 30]}).assign(fid_report=[12.0, 20, 33])
     assert_allclose(search.flattery_of_choice(rows).iloc[0], [10, 12, 1.2, 1.1])
 
 
-def test_words_hold_the_numbers(study):
+def test_words_hold_the_numbers(study: Study) -> None:
     rng = np.random.default_rng(0)
     fids = {"ns": 40 + rng.normal(size=12), "ls": 20 + rng.normal(size=12), "mm": [np.inf] * 12}
     rows = table(fids).assign(fid_report=lambda rows: rows["fid"])
@@ -448,11 +460,11 @@ def test_words_hold_the_numbers(study):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_settings_are_no_reason_to_fail(study, n):
+def test_few_settings_are_no_reason_to_fail(study: Study, n: int) -> None:
     assert len(said(study(make(("ns", "vae"), n=n)))) == 4
 
 
-def test_one_loss_alone_has_a_verdict_too(study):
+def test_one_loss_alone_has_a_verdict_too(study: Study) -> None:
     questions = said(study(make(("ns",), n=3)))
     assert "Which losses beat NS GAN?" not in questions
     assert "How many runs diverged?" in questions
@@ -465,7 +477,7 @@ def test_one_loss_alone_has_a_verdict_too(study):
         (pd.concat([make(n=2), make(("ns",), n=3, features="inception")]), "differ in features"),
     ],
 )
-def test_refused(study, rows, message):
+def test_refused(study: Study, rows: pd.DataFrame, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         list(verdict.findings(study(rows)))
 
@@ -473,7 +485,7 @@ def test_refused(study, rows, message):
 # For programs
 
 
-def test_json_is_strict_and_whole(study, monkeypatch):
+def test_json_is_strict_and_whole(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     fids = five_kinds(24) | {"began": np.array([INF] * 24)}
     tables = study(table(fids))
     monkeypatch.setattr("study.cli.results_folder", lambda: tables.results)
@@ -493,7 +505,9 @@ def test_json_is_strict_and_whole(study, monkeypatch):
     assert content["questions"][0]["question"] == "Which losses beat NS GAN?"
 
 
-def test_the_terminal_says_the_same_sentences(study, monkeypatch):
+def test_the_terminal_says_the_same_sentences(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tables = study(table(five_kinds(16)))
     monkeypatch.setattr("study.cli.results_folder", lambda: tables.results)
     result = CliRunner().invoke(cli.app, ["verdict"])
@@ -502,7 +516,7 @@ def test_the_terminal_says_the_same_sentences(study, monkeypatch):
         assert line in printed
 
 
-def test_no_figure_library_is_loaded():
+def test_no_figure_library_is_loaded() -> None:
     import subprocess
     import sys
 
@@ -515,7 +529,7 @@ def test_no_figure_library_is_loaded():
 
 
 @pytest.mark.filterwarnings("error")
-def test_one_setting_or_a_distance_of_0_is_no_nan():
+def test_one_setting_or_a_distance_of_0_is_no_nan() -> None:
     one = scores.search(make(("ns", "vae"), n=1))
     assert "nan" not in search.defaults(one).answer
     assert "of the searched settings" not in search.defaults(one).answer

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ CARRIED = {"sweeps": shipped.SWEEPS, "slurm": shipped.SLURM, "paper_results": sh
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content, built without the network from a copy of what it is made of."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
@@ -33,20 +34,20 @@ def installed(tmp_path_factory):
     return folder / "installed"
 
 
-def run(*command, **given):
+def run(*command: str | Path, **given: Any) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, **given)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def study(installed, empty, *words):
+def study(installed: Path, empty: Path, *words: str) -> str:
     """The command line of the installed program, in an empty folder."""
     here = {name: value for name, value in os.environ.items() if not name.startswith("STUDY_")}
     environment = here | {"PYTHONPATH": str(installed)}
     return run(sys.executable, "-m", "study", *words, cwd=empty, env=environment)
 
 
-def test_every_module_and_every_file_that_is_read_comes_along(installed):
+def test_every_module_and_every_file_that_is_read_comes_along(installed: Path) -> None:
     modules = {path.relative_to(ROOT) for path in (ROOT / "study").rglob("*.py")}
     there = {path.relative_to(installed) for path in installed.rglob("*.py")}
     assert there == modules
@@ -56,13 +57,13 @@ def test_every_module_and_every_file_that_is_read_comes_along(installed):
             assert copy.read_bytes() == path.read_bytes()
 
 
-def test_in_a_checkout_the_files_are_those_that_users_edit():
+def test_in_a_checkout_the_files_are_those_that_users_edit() -> None:
     assert ROOT / "sweeps" == shipped.SWEEPS
     assert ROOT / "slurm" == shipped.SLURM
     assert ROOT / "results/paper" == shipped.PAPER_RESULTS
 
 
-def test_it_plans_the_papers_settings_from_an_empty_folder(installed, tmp_path):
+def test_it_plans_the_papers_settings_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     words = "sweep --sweep quick --loss ns --loss began --trials 2 --device cpu --dry-run"
     said = study(installed, tmp_path, *words.split())
     assert "runs: 4 (4 to do), of which 4 would be trained" in said

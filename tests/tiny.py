@@ -5,6 +5,7 @@ jobs import it by its name, so this folder must be on their path.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def shrink_data() -> None:
     data.SETS["mnist"] = replace(data.SETS["mnist"], sizes=sizes, read=read)
 
 
-def train(folder, interrupted, require_held):
+def train(folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]) -> str:
     """The study's own loop, on tiny data."""
     shrink_data()
     return loop_train(folder, interrupted, require_held)

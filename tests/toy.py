@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from study import files
@@ -24,7 +25,7 @@ def plan(results: Path, **configs: dict) -> list[Path]:
     return folders
 
 
-def train(folder: Path, interrupted, require_held) -> str:
+def train(folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]) -> str:
     """Iterate the logistic map, a checkpoint a step; fail or die where the configuration says."""
     config = json.loads((folder / "config.json").read_text())
     state = files.read_json(folder / "checkpoint.json") or {"step": 0, "x": 0.5}
@@ -45,7 +46,7 @@ def train(folder: Path, interrupted, require_held) -> str:
     return "ok"
 
 
-def result(x: float, step: int = 20, **changes) -> dict:
+def result(x: float, step: int = 20, **changes: object) -> dict:
     """What result.json of a finished run says."""
     evaluation = {"step": step, "fid": x, "wall_s": 1.0}
     content = {"status": "ok", "config": "toy", "evaluations": [evaluation], "provenance": {}}
@@ -60,7 +61,9 @@ def expected(steps: int = 20) -> float:
     return x
 
 
-def drive(folders: list[Path], workers: int = 2, retries: int = 1, gpus=()) -> bool:
+def drive(
+    folders: list[Path], workers: int = 2, retries: int = 1, gpus: Sequence[str] = ()
+) -> bool:
     """Train with workers on this machine; whether nothing interrupted it."""
     with launch.Notice(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as notice:
         dispatcher = launch.Dispatcher(train, notice, workers, retries, gpus)
