@@ -1,11 +1,34 @@
 """python -m study COMMAND."""
 
+import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+VENV = Path(__file__).parent.parent / ".venv"
+"""Of a checkout: what `make` sets up."""
+
+
+def require_packages() -> None:
+    """Go on as the checkout's own Python where this one has not the packages."""
+    missing = [name for name in ("typer", "torch") if find_spec(name) is None]
+    if not missing:
+        return
+    python = VENV / "bin/python"
+    if python.exists() and sys.executable != str(python):
+        os.execv(python, [str(python), "-m", "study", *sys.argv[1:]])
+    print(
+        f"error: this Python ({sys.executable}) has no package '{missing[0]}'; in a checkout "
+        "`make losses` sets up .venv, and the same command then runs in it",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 def main() -> None:
     """Run the command line; Ctrl-C while it is being loaded, which takes a second, is silent."""
     try:
+        require_packages()
         from study.cli import main as command_line  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.exit(130)

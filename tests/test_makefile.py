@@ -67,6 +67,9 @@ def test_a_word_that_make_would_ignore_is_refused(target: str, word: str, answer
         ("fid A=x B=y", 'fid "x" "y"'),
         ("dashboard SWEEP=mini PORT=9 HOST=::", "dashboard --sweep mini --host :: --port 9"),
         ("dashboard", "dashboard"),
+        ("verdict FLAGS=--interim", "verdict --interim"),
+        ("status SWEEP=mini FLAGS=--json", "status --sweep mini --json"),
+        ("report FLAGS=--to=page", "report --to=page"),
     ],
 )
 def test_every_target_hands_on_what_it_is_given(words: str, command: str) -> None:
@@ -74,6 +77,23 @@ def test_every_target_hands_on_what_it_is_given(words: str, command: str) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     [line] = [line for line in done.stdout.splitlines() if line.startswith(".venv")]
     assert line.split() == [".venv/bin/python", "-m", "study", *command.split()]
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("figures LOSS=ns", "make figures takes no LOSS=; allowed: SWEEP FLAGS"),
+        ("verdict TRIALS=3 SWEEP=mini", "make verdict takes no TRIALS=; allowed: SWEEP FLAGS"),
+        ("fid A=a B=b SWEEP=mini", "make fid takes no SWEEP=; allowed: A B DEVICE FLAGS"),
+        ("clean FLAGS=--all", "make clean takes no FLAGS=; allowed: none"),
+        ("TRIALS=3", "make help takes no TRIALS=; allowed: none"),
+    ],
+)
+def test_a_word_that_the_target_would_ignore_is_refused(words: str, answer: str) -> None:
+    done = make(*words.split())
+    assert done.returncode == 2
+    assert answer in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("target", ["fid", "tensorboard"])

@@ -1,6 +1,8 @@
 """README's own lines: its snippet runs on the shipped table, its links lead somewhere."""
 
 import re
+import shlex
+import subprocess
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -77,16 +79,24 @@ def test_a_newcomer_is_not_kept_long() -> None:
     assert len(README.read_text().split()) <= 1300
 
 
-@pytest.mark.parametrize("path", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=str)
+PAGES = [
+    README,
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("CONTRIBUTING.md", "slurm/README.md", "sweeps/README.md")),
+]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_to_be_typed_exists(path: Path) -> None:
-    """Every make target and every command of `python -m study` that a page shows."""
+    """Every make command, with its words, and every command of `python -m study` on a page."""
     text = path.read_text()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     code = " ; ".join(
-        re.findall(r"`([^`]+)`", text) + re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+        re.findall(r"`([^`]+)`", text) + re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.S | re.M)
     )
-    for target in re.findall(r"(?:^|; |\n)make ([a-z]+)", code):
-        assert target in targets, target
+    for words in re.findall(r"(?:^|; |\n)make ([a-z][^;#`\n]*)", code):
+        command = ["make", "--dry-run", "--old-file=.venv/ready", *shlex.split(words)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"make {words}: {done.stderr}"
     commands = {
         command.name or command.callback.__name__ for command in cli.app.registered_commands
     }
