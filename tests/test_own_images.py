@@ -1,5 +1,6 @@
 """Anybody's folder of images as a data set, and the reader that it shares with `fid`."""
 
+import hashlib
 import json
 import struct
 import subprocess
@@ -62,6 +63,21 @@ def test_a_folder_is_a_data_set_afterwards(tmp_path):
     with pytest.raises(StudyError, match="'pets' has no classes"):
         data.labels("pets", "train")
     assert "sha256" in data.summary("pets")["verified"]
+
+
+def test_other_images_by_the_same_name_have_another_digest(tmp_path, monkeypatch):
+    """So that rows tell what they were trained on."""
+    add("pets", make(tmp_path / "a"))
+    digest = data.digest("pets")
+    sha256 = hashlib.sha256()
+    for split, n in (("train", 18), ("held_out", 2)):
+        sha256.update(f"({n}, 3, 16, 16)".encode() + data.load("pets", split).numpy().tobytes())
+    assert digest == sha256.hexdigest()[:16]
+    assert data.summary("pets")["digest"] == digest
+    picture(99).save(tmp_path / "a" / "000.png")
+    monkeypatch.setenv("STUDY_DATA", str(tmp_path / "elsewhere"))
+    add("pets", tmp_path / "a")
+    assert data.digest("pets") != digest
 
 
 def test_the_split_is_drawn_by_a_seed_from_all_of_the_folder(tmp_path):

@@ -648,6 +648,14 @@ DRAWS = {
         (pd.concat([make(n=2, definition=1), make(("wgan",), definition=2)]), "in definition"),
         (pd.concat([make(("mm",), n=3), make(("ns",), width=1.0)]), r"differ in width"),
         (pd.concat([make(n=3), make(n=3, sweep="narrow")]), r"differ in sweep \(mini, narrow\)"),
+        (
+            pd.concat([make(("vae",), features_digest="a"), make(("ns",), features_digest="b")]),
+            r"differ in features_digest \(a, b\)",
+        ),
+        (
+            pd.concat([make(("vae",), data_digest="a"), make(("ns",), data_digest="b")]),
+            r"differ in data_digest \(a, b\)",
+        ),
         (make(n=2, status="failed"), "status 'failed'"),
         (make(n=2, fid=np.nan, status="ok"), "no fid"),
     ],
@@ -656,6 +664,14 @@ def test_refused(draw, table, message):
     with pytest.raises(StudyError, match=message) as caught:
         draw(table)
     assert "\n" not in str(caught.value)
+
+
+def test_rows_of_before_a_digest_was_recorded_stay_comparable():
+    """And two data sets have each their own."""
+    known = make(("ns",), data_digest="a", features_digest="c")
+    other = make(("ns",), datasets=("mnist",), data_digest="b", features_digest="c")
+    table = pd.concat([make(("vae",)), known, other])
+    assert len(scores.checked(table)) == 24
 
 
 def test_refused_by_one_figure():

@@ -21,7 +21,7 @@ from study.datasets.base import DataSet, Images
 from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
-from study.measures import image_sets, neighbours, triangle_manifold
+from study.measures import at_best, image_sets, neighbours, triangle_manifold
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures.image_sets import open_set
@@ -561,8 +561,23 @@ def test_only_inceptions_distance_is_called_fid() -> None:
 
 def test_a_data_set_has_its_own_measure_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "f1" not in measure.diverged(CONFIG)
-    assert "f1" not in measure.at_best(None, CONFIG, torch.zeros(1, 64))
+    assert "f1" not in at_best.measure(at_best.Best(CONFIG, None, torch.zeros(1, 64)))
     monkeypatch.setattr(triangle_manifold, "of_generator", lambda generator, *_: {"f1": generator})
-    monkeypatch.setitem(data.SETS, "mnist", replace(toy_set(), measure="triangle_manifold"))
+    monkeypatch.setitem(data.SETS, "mnist", replace(toy_set(), measure="manifold"))
     assert measure.diverged(CONFIG)["f1"] == 0
-    assert measure.at_best(0.5, CONFIG, torch.zeros(1, 64))["f1"] == 0.5
+    assert at_best.measure(at_best.Best(CONFIG, 0.5, torch.zeros(1, 64)))["f1"] == 0.5
+
+
+def test_a_file_is_a_measure_and_every_measure_says_its_columns() -> None:
+    files = {path.stem for path in Path(at_best.__file__).parent.glob("*.py")}
+    assert (
+        set(at_best.names())
+        == files - {"__init__", "base"}
+        == {
+            *("kid_and_knn", "manifold", "second_distance"),
+        }
+    )
+    assert {set_.measure for set_ in data.SETS.values()} - {None} <= {*at_best.names()}
+    said = [column.name for column in at_best.COLUMNS]
+    assert len(said) == len(set(said)) == 9
+    assert [column.diverged for column in at_best.COLUMNS].count(None) == 0

@@ -360,11 +360,12 @@ def test_setting_zero_tells_what_an_untrained_generator_comes_to(tmp_path):
     assert row["fid"] != first["evaluations"][0]["fid"]
 
 
-def test_rows_name_the_weights_they_were_measured_with(tmp_path):
+def test_rows_name_the_images_and_the_weights_they_were_measured_with(tmp_path):
     plan(tmp_path, "ns", d_steps=2)
     train.train(tmp_path)
     found = json.loads((tmp_path / "result.json").read_text())["provenance"]
     assert found["features_digest"] == features.load("random").digest[:16]
+    assert found["data_digest"] == data.digest("fashion_mnist")
 
 
 def test_provenance_is_that_of_the_code_that_was_loaded(tmp_path, monkeypatch):

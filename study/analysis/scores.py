@@ -143,8 +143,8 @@ def search(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
 
 
 def one(runs: pd.DataFrame, column: str) -> None:
-    """StudyError where a column has more than one value."""
-    values = sorted(runs[column].unique().tolist(), key=str)
+    """StudyError where a column has more than one value; rows of before there was it have none."""
+    values = sorted(runs[column].dropna().unique().tolist(), key=str)
     if len(values) > 1:
         raise StudyError(
             f"rows that differ in {column} ({', '.join(map(str, values))}) in one figure; keep "
@@ -153,9 +153,12 @@ def one(runs: pd.DataFrame, column: str) -> None:
 
 
 def alike(runs: pd.DataFrame) -> None:
-    """StudyError where the rows hold more than one kind of distance."""
-    for column in [*DISTANCE, *({"definition"} & set(runs))]:
+    """StudyError where the rows hold more than one kind of distance, or images of two kinds."""
+    for column in DISTANCE + [name for name in ("definition", "features_digest") if name in runs]:
         one(runs, column)
+    if "data_digest" in runs:
+        for _, same_set in runs.groupby("dataset"):
+            one(same_set, "data_digest")
 
 
 def comparable(runs: pd.DataFrame) -> bool:

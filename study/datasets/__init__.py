@@ -7,11 +7,15 @@ where it can be had, checked, and put there whole (written aside, then renamed),
 processes may start at once. No file is used before its hash is verified.
 """
 
+import hashlib
 import importlib
 import pkgutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from study.datasets import folder as own
 from study.datasets._files import NotHere, nothing_fetched
@@ -26,6 +30,7 @@ __all__ = [
     "DataSet",
     "NotHere",
     "data_folder",
+    "digest",
     "find",
     "image_shape",
     "labels",
@@ -112,6 +117,24 @@ def labels(name: str, split: str, folder: Path | None = None) -> "Tensor":
     return torch.from_numpy(read(split, folder))
 
 
+def digest(name: str, folder: Path | None = None) -> str:
+    """16 hex digits of a hash of the images that are trained on and of the held-out ones.
+
+    StudyErrors as of `load`.
+    """
+    return _digest(name, folder or data_folder())
+
+
+@lru_cache(maxsize=1)
+def _digest(name: str, folder: Path) -> str:
+    sha256 = hashlib.sha256()
+    for split in ("train", "held_out"):
+        images, _ = _read(name, split, folder)
+        sha256.update(str(images.shape).encode())
+        sha256.update(np.ascontiguousarray(images).data)
+    return sha256.hexdigest()[:16]
+
+
 def summary(name: str, folder: Path | None = None) -> dict[str, str]:
     """What there is of a data set, each part loaded and so verified: label -> text, for print."""
     folder = folder or data_folder()
@@ -120,6 +143,7 @@ def summary(name: str, folder: Path | None = None) -> dict[str, str]:
     for split in data_set.sizes:
         images, source = _read(name, split, folder)
         lines[split] = f"{len(images):,} images, mean {images.mean():.2f} of 255, from {source}"
+    lines["digest"] = digest(name, folder)
     return lines | {"verified": data_set.verified, "source": data_set.source}
 
 

@@ -26,7 +26,7 @@ class DataSet:
     verified: str  # what is checked whenever it is read
     source: str
     labels: Callable[[str, Path], NDArray[np.uint8]] | None = None  # (part, data folder) -> (N,)
-    measure: str | None = None  # a module of study/measures: what is measured on this set alone
+    measure: str | None = None  # a file of study/measures/at_best that measures on this set alone
 
 
 def data_folder() -> Path:

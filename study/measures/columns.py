@@ -1,4 +1,4 @@
-"""The columns that an evaluation adds to a run's row. Imports nothing, so that tables read fast."""
+"""The columns that every evaluation adds to a run's row. No torch: tables read fast."""
 
 import math
 
@@ -34,47 +34,6 @@ DISTANCES = (
         math.inf,
     ),
 )
-SECOND = (
-    Column(
-        "fid_second",
-        "float64",
-        "at the run's best evaluation: Fréchet distance of the same images in `second_features`",
-        math.inf,
-    ),
-    Column(
-        "kid",
-        "float64",
-        "there: the unbiased kernel distance in `features`, cubic polynomial kernel, all images at "
-        "once; about 0 or more",
-        math.inf,
-    ),
-    Column("knn_precision", "float64", "there: in [0, 1], k-NN precision (k = 3) in `features`", 0),
-    Column("knn_recall", "float64", "there: in [0, 1], k-NN recall (k = 3) in `features`", 0),
-)
-MANIFOLD = (
-    Column("f1", "float64", "triangles, at the best evaluation: in [0, 1], F1 of the next two", 0),
-    Column(
-        "manifold_precision",
-        "float64",
-        "share of generated images within 0.75 of the manifold (study/measures/"
-        "triangle_manifold.py), in [0, 1]",
-        0,
-    ),
-    Column(
-        "manifold_recall",
-        "float64",
-        "share of held-out images within 0.75 of what the generator can make, in [0, 1]",
-        0,
-    ),
-    Column(
-        "precision_distance",
-        "float64",
-        "median distance that the precision counts, squared pixels in [0, 1]²",
-        math.inf,
-    ),
-    Column("recall_distance", "float64", "median distance that the recall counts", math.inf),
-)
-MEASURED = (*COSTS, *DISTANCES, *SECOND, *MANIFOLD)
 
 
 def diverged(*groups: tuple[Column, ...]) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""What is measured on a generator: distances to held-out and to training images, samples; once a
-run KID, precision and recall; and on triangles precision and recall of the manifold."""
+"""What every evaluation measures on a generator: distances to held-out and to training images.
 
-import importlib
+And its samples; what is measured once a run stands in `at_best`.
+"""
+
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from study import datasets as data
 from study import features
 from study.errors import StudyError
 from study.losses import load
-from study.measures import columns, neighbours
+from study.measures import at_best, columns
 from study.measures import frechet as fid
 from study.settings.config import RunConfig
 from study.training.networks import Generator
@@ -76,8 +76,9 @@ def real_statistics(
 
 
 def digests(config: RunConfig) -> dict[str, str]:
-    """Which weights and recipes the run measures with, 16 hex digits an extractor."""
-    found = {"features_digest": extractor_of(config.features, config.device).digest[:16]}
+    """Which images the run learns from, and the weights and recipes that it measures with."""
+    found = {"data_digest": data.digest(config.dataset)}
+    found["features_digest"] = extractor_of(config.features, config.device).digest[:16]
     if config.second_features is not None:
         second = extractor_of(config.second_features, config.device)
         found["second_features_digest"] = second.digest[:16]
@@ -90,56 +91,13 @@ def extractor_of(name: str, device: str) -> features.Extractor:
     return features.load(name, device)
 
 
-def at_best(generator: Generator, config: RunConfig, z: Tensor) -> dict[str, float]:
-    """What is measured once a run, of the generator of its least distance in evaluation mode.
-
-    What its data set alone has (triangles: precision, recall and F1). With a second extractor the
-    Fréchet distance `fid_second` in its features and, in the first one's, KID and k-NN precision
-    and recall: each of the images of z (N, 64) beside as many held-out ones, those of `fid`.
-    """
-    found: dict[str, float] = {}
-    if own := own_measure(config.dataset):
-        found |= own.of_generator(generator, load(config.loss).prior, config.device)
-    if config.second_features is not None:
-        images = torch.cat(list(generate(generator, z)))
-        second = extractor_of(config.second_features, config.device)
-        real = real_statistics(config.dataset, "held_out", 0, config.num_images, second)
-        moments = fid.Moments(second.dim)
-        moments.update(second(images))
-        found["fid_second"] = fid.distance_to(real, moments)
-        first = extractor_of(config.features, config.device)
-        there = neighbours_of(config.dataset, config.num_images, config.features, config.device)
-        found |= neighbours.kid_and_precision_recall(there, first(images))
-    return found
-
-
-@lru_cache(maxsize=1)
-def neighbours_of(
-    dataset: str, num_images: int, features_name: str, device: str
-) -> neighbours.RealNeighbours:
-    """What KID, precision and recall need of the held-out images; kept for the next run."""
-    images = data.load(dataset, "held_out")[:num_images]
-    return neighbours.real_neighbours(extractor_of(features_name, device)(images))
-
-
 def diverged(config: RunConfig) -> dict[str, float]:
     """What is measured of a generator that is not finite: no distance is small enough."""
     taken = distances(config.dataset, config.num_images)
     found = columns.diverged(tuple(each for each in columns.DISTANCES if each.name in taken))
-    if own := own_measure(config.dataset):
-        found |= columns.diverged(own.COLUMNS)
-    if config.second_features is not None:
-        found |= columns.diverged(columns.SECOND)
+    for module in at_best.wanted(config):
+        found |= columns.diverged(module.COLUMNS)
     return found
-
-
-def own_measure(dataset: str) -> Any:
-    """The module of this folder that measures on this data set alone, where the set names one.
-
-    It has `of_generator(generator, prior, device)`, and its COLUMNS.
-    """
-    name = data.find(dataset).measure
-    return importlib.import_module(f"study.measures.{name}") if name else None
 
 
 def best_generator(folder: Path, config: RunConfig) -> Generator:

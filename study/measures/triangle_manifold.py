@@ -19,7 +19,6 @@ from torch import Tensor
 
 from study import datasets
 from study.errors import StudyError
-from study.measures import columns
 from study.measures.triangle_distance import (
     DELTA,
     NEIGHBOURS,
@@ -47,8 +46,6 @@ RECIPE = {
     "recall_starts": f"{Z_STARTS} neighbours",
     "recall_z": "kept in [-1, 1] for the uniform prior, free for the normal one",
 }
-
-COLUMNS = columns.MANIFOLD
 
 FRESH_Z = 8192
 Z_CHUNK = 256

@@ -26,7 +26,7 @@ from pandas.api.types import (
 
 from study import files
 from study.errors import StudyError
-from study.measures.columns import MEASURED
+from study.measures import at_best, columns
 from study.runs.folder import DONE, folders_of, read_result
 from study.settings.columns import Column
 from study.settings.config import NAME, NAME_RULE, config_columns, read_config
@@ -42,6 +42,7 @@ RECORDED = (
     Column("processor", "str", "the GPU, or the CPU with the instruction set that torch used"),
     Column("torch", "str", "its version"),
     Column("commit", "str", "of the code as the worker loaded it (+ where it was changed)"),
+    Column("data_digest", "str", "of the images trained on and held out, 16 hex digits"),
     Column("features_digest", "str", "of the extractor's weights and recipe, 16 hex digits"),
     Column("second_features_digest", "str", "likewise of `second_features`"),
     Column(
@@ -51,6 +52,7 @@ RECORDED = (
         "`cuda_graph` apart",
     ),
 )
+MEASURED = (*columns.COSTS, *columns.DISTANCES, *at_best.COLUMNS)
 DECLARED = {column.name: column for column in (*config_columns(), *MEASURED, *RECORDED)}
 # The order in which a new table has them; a loss's own hyperparameters follow the shared ones.
 BEFORE_OWN = [

@@ -20,6 +20,7 @@ from torch.utils.tensorboard.summary import hparams
 from study import datasets as data
 from study import files
 from study.losses import load
+from study.measures import at_best
 from study.measures import of_a_generator as measure
 from study.measures.of_a_generator import best_generator
 from study.settings.config import RunConfig
@@ -87,9 +88,10 @@ def finish(
         evaluations.append(diverged)
         write_records(folder, evaluations, curves)
         files.log(folder, f"diverged at step {state['step']}: {reason}")
-    elif measure.own_measure(config.dataset) or config.second_features:
+    elif at_best.wanted(config):
         best = min(evaluations, key=lambda row: row["fid"])
-        best |= measure.at_best(best_generator(folder, config), config, evaluation_z(config))
+        generator = best_generator(folder, config)
+        best |= at_best.measure(at_best.Best(config, generator, evaluation_z(config)))
         require_held()
         write_records(folder, evaluations, curves)
     require_held()
