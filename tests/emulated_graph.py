@@ -23,12 +23,14 @@ def memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The operations done while it is entered; the old values of what they wrote to."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.operations, self.before, self.made = [], [], set()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: list[tuple[Any, ...]] = []
+        self.before: list[tuple[Tensor, Tensor]] = []
+        self.made: set[int] = set()
 
     def __torch_dispatch__(
         self,

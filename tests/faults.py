@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
@@ -58,11 +59,11 @@ class Sweep:
 
     def __init__(self, root: Path, trials: int) -> None:
         self.results, self.trials, self.log = root / "results", trials, root / "log.txt"
-        self.processes: list[tuple[str, multiprocessing.Process]] = []
+        self.processes: list[tuple[str, BaseProcess]] = []
         self.troubles: list[Callable[[], None]] = []
         self.stopped: list[tuple[float, int]] = []
 
-    def start(self, kind: str, target: Callable[[], None]) -> multiprocessing.Process:
+    def start(self, kind: str, target: Callable[[], None]) -> BaseProcess:
         """Fork a process that writes to the log, in a process group of its own."""
 
         def main() -> None:
@@ -120,7 +121,7 @@ class Sweep:
             self.drive()
 
         def elsewhere() -> None:
-            files.machine = claim.machine = lambda: "elsewhere"  # type: ignore[assignment]
+            files.machine = claim.machine = lambda: "elsewhere"  # type: ignore[assignment,attr-defined]
             files.machine_key.cache_clear()
             self.drive()
 
@@ -305,7 +306,7 @@ def main() -> None:
         config.SWEEPS_FOLDER = Path(os.environ["STUDY_SWEEPS"])
         launch.SPAWN = FORK  # type: ignore[assignment]
         tiny.shrink_data()
-        files.STALE_AFTER_S = claim.STALE_AFTER_S = STALE_AFTER_S
+        files.STALE_AFTER_S = claim.STALE_AFTER_S = STALE_AFTER_S  # type: ignore[attr-defined]
         claim.HEARTBEAT_S = HEARTBEAT_S
         victim = Sweep(Path(folder) / "disturbed", options.trials)
         victim.results.mkdir(parents=True)

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from there import there
 from typer.testing import CliRunner
 
 from study import cli
 from study.check import again
+from study.check.disk import scratch
 from study.errors import StudyError
 from study.files import write_json
 from study.runs import table as store
@@ -48,7 +50,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepConfig:
 
 
 def trained_here(config: RunConfig, results: Path, train: Callable[[Path], object]) -> pd.DataFrame:
-    with again.scratch(results) as root:
+    with scratch(results) as root:
         folder = root / "runs" / config.path
         write_json(folder / "config.json", config.model_dump())
         train(folder)
@@ -85,12 +87,12 @@ def test_a_digit_that_differs_is_told_beside_another_seed(
 ) -> None:
     changed = table.copy()
     where = changed.index[changed["loss"] == "ns"][0]
-    change = {"g_steps": lambda x: x + 1}.get(column, lambda x: np.nextafter(x, 0))
-    changed.loc[where, column] = change(changed.loc[where, column])
+    value = changed.loc[where, column]
+    changed.loc[where, column] = value + 1 if column == "g_steps" else np.nextafter(value, 0)
     found = {each.is_equal: each for each in verify(changed, tmp_path)}
     assert again.differing(found[False].recorded, found[False].found) == [column]
     assert found[False].is_off
-    assert again.score(found[False].other_seed) != again.score(found[False].found)
+    assert again.score(there(found[False].other_seed)) != again.score(found[False].found)
     line = again.line(found[False])
     assert "where the table has" in line
     assert "with seed 1 it is" in line
@@ -174,7 +176,7 @@ def test_the_command_refuses_what_is_no_table(tmp_path: Path) -> None:
 def test_the_command_trains_a_row_in_a_worker(table: pd.DataFrame, tmp_path: Path) -> None:
     folders = {"STUDY_SWEEPS": "sweeps", "STUDY_RESULTS": "elsewhere", "STUDY_DATA": "data"}
     environment = os.environ | {name: str(tmp_path / path) for name, path in folders.items()}
-    command = [sys.executable, "-m", "study", "verify", tmp_path / "results/few.parquet"]
+    command = [sys.executable, "-m", "study", "verify", str(tmp_path / "results/few.parquet")]
     done = subprocess.run(
         [*command, "--rows", "1", "--device", "cpu"],
         env=environment, cwd=ROOT, capture_output=True, text=True, check=False,

@@ -2,9 +2,9 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import queue
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -26,9 +26,10 @@ from study.check.rows import Check, Machine, NotTried, Off, Row, chosen, require
 from study.errors import StudyError
 from study.features import Extractor
 from study.losses.base import GANLoss, Players
+from study.measures import frechet
 from study.runs.resources import RESOURCES_FOLDER, read_resources
 from study.settings.config import RunConfig
-from study.training import cuda_graph
+from study.training import cuda_graph, loop, players
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_a_resumed_run_that_is_not_equal_is_off(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint loses the last bit of one weight."""
-    plain = training.train
+    plain = loop.train
 
     def forgetful(folder: Path, *given: Any) -> str:
         path = folder / "checkpoint.pt"
@@ -278,7 +279,7 @@ def test_a_graphs_step_is_the_plain_one(
 ) -> None:
     name = f"CUDA graph, {loss}"
     assert rows(training.CHECKS, machine, name)[name].status == "ok"
-    build = training.build
+    build = players.build
 
     def counts_in_python(wanted: RunConfig, *given: Any) -> tuple[GANLoss, Players]:
         return build(wanted.model_copy(update={"cuda_graph": False}), *given)
@@ -338,7 +339,7 @@ def test_a_wrong_extractor_is_off(machine: Machine, monkeypatch: pytest.MonkeyPa
 
     def other(name: str, device: str) -> Extractor:
         extractor = plain(name, device)
-        extractor.network[0].weight[0] *= 2
+        next(extractor.network.parameters())[0] *= 2
         return extractor
 
     monkeypatch.setattr(features, "load", other)
@@ -350,7 +351,7 @@ def test_a_wrong_extractor_is_off(machine: Machine, monkeypatch: pytest.MonkeyPa
 def test_the_distance_is_torch_fidelitys(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     check = Check("distances", "x", lambda m: distances.beside_torch_fidelity("random", m))
     assert row_of(check, machine).status == "ok"
-    plain = distances.frechet_distance
+    plain = frechet.frechet_distance
     monkeypatch.setattr(distances, "frechet_distance", lambda *given: 1.001 * plain(*given))
     assert row_of(check, machine).status == "off"
 
@@ -398,10 +399,11 @@ def test_speed_is_measured_where_there_are_cores(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "SECONDS", 0.01)
-    found = queue.Queue()
+    found: queue.Queue[tuple[float, int]] = queue.Queue()
     wanted = speed.paper_run("cpu", False)
     assert (wanted.width, wanted.loss, wanted.d_steps) == (1.0, "ns", 15625)
-    speed.measure(wanted.model_copy(update={"width": 1 / 16}), threading.Barrier(1), found)
+    barrier = multiprocessing.Barrier(1)
+    speed.measure(wanted.model_copy(update={"width": 1 / 16}), barrier, found)
     rate, memory = found.get()
     assert rate > 0
     assert memory > 0.05

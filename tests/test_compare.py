@@ -1,13 +1,13 @@
 """`study compare`: the verdict's rule on tables from anywhere."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import ArrayLike
 from typer.testing import CliRunner
 
 from study import cli
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 MINI = str(ROOT / "results/mini.parquet")
 
 
-def table(loss: str, fid: ArrayLike, **more: object) -> pd.DataFrame:
+def table(loss: str, fid: Sequence[float] | Array, **more: object) -> pd.DataFrame:
     return pd.DataFrame({"loss": loss, "number": range(len(fid)), "fid": fid} | more)
 
 

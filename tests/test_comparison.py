@@ -1,6 +1,6 @@
 """Tests of two losses against enumeration, SciPy and published algorithms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import combinations, product
 from math import comb
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
-from test_statistics import SAMPLES, chance, minima
+from test_statistics import SAMPLES, Scores, chance, minima
 
 from study.analysis import statistics as st
 from study.errors import StudyError
@@ -22,11 +22,11 @@ PAIRED = {
 }
 
 
-def common_subsets(x: Sequence[float], y: Sequence[float], k: int) -> float:
+def common_subsets(x: Scores, y: Scores, k: int) -> float:
     """P(best of X < best of Y), ties at half, over all subsets of k settings."""
     rows = [list(rows) for rows in combinations(range(len(x)), k)]
     best = np.array([[np.array(x)[r].min(), np.array(y)[r].min()] for r in rows])
-    return np.mean((best[:, 0] < best[:, 1]) + 0.5 * (best[:, 0] == best[:, 1]))
+    return float(np.mean((best[:, 0] < best[:, 1]) + 0.5 * (best[:, 0] == best[:, 1])))
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])

@@ -3,14 +3,16 @@
 A few hundred samples in every run; the full counts are marked slow and print what they find.
 """
 
+from collections.abc import Callable
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 from study.analysis import scores
@@ -28,7 +30,8 @@ def shipped(loss: str) -> Array:
     """Sorted log scores of a loss on Fashion-MNIST in the shipped table."""
     runs = scores.search(pd.read_parquet(MINI))
     own = runs[(runs["dataset"] == "fashion_mnist") & (runs["loss"] == loss)]
-    return np.log(np.sort(own["fid"].to_numpy()))
+    found: Array = np.log(np.sort(own["fid"].to_numpy()))
+    return found
 
 
 def quantiles(name: str, u: Array, infinite: float = 0.0) -> Array:
@@ -49,7 +52,7 @@ GRID = (np.arange(200_000) + 0.5) / 200_000
 
 @cache
 def true_mean(name: str, k: int) -> float:
-    return np.mean(quantiles(name, GRID) * k * (1 - GRID) ** (k - 1))
+    return float(np.mean(quantiles(name, GRID) * k * (1 - GRID) ** (k - 1)))
 
 
 FACTORS = (1, 1.2, 0.8)  # of the scores of three losses that are ranked
@@ -61,7 +64,7 @@ def true_ranks(name: str, infinite: float) -> Array:
     return st.expected_ranks([f * quantiles(name, thin, infinite) for f in FACTORS], BUDGETS)
 
 
-def holds(estimate: st.Estimate, truth: ArrayLike) -> NDArray[np.bool_]:
+def holds(estimate: st.Estimate, truth: float | Array) -> NDArray[np.bool_]:
     assert (estimate.low <= estimate.value).all()
     assert (estimate.value <= estimate.high).all()
     return (estimate.low <= truth) & (truth <= estimate.high)
@@ -89,7 +92,7 @@ def ratio_of_bests(
     z = rng.normal(size=(3, n))
     u, v = stats.norm.cdf((z[:2] + z[2]) / 2**0.5 if paired else z[:2])
     x, y = quantiles(name, u, infinite), quantiles(other, v, infinite)
-    truth = [true_mean(name, k) / true_mean(other, k) for k in BUDGETS]
+    truth = np.array([true_mean(name, k) / true_mean(other, k) for k in BUDGETS])
     seed = int(rng.integers(2**31))
     estimate = st.ratio_interval(x, y, BUDGETS, paired, draws=500, seed=seed)
     return holds(estimate, truth) | (infinite > 0)  # the ratio of infinite means is none
@@ -104,7 +107,8 @@ def paired_ratio_of_bests(
 def ranks(rng: np.random.Generator, name: str, n: int, infinite: float) -> Array:
     fids = [factor * quantiles(name, rng.random(n), infinite) for factor in FACTORS]
     estimate = st.rank_interval(fids, BUDGETS, rng=rng, draws=500)
-    return holds(estimate, true_ranks(name, infinite)).mean(axis=0)
+    share: Array = holds(estimate, true_ranks(name, infinite)).mean(axis=0)
+    return share
 
 
 def reported_at_best(
@@ -125,7 +129,8 @@ def true_reported(name: str, infinite: float) -> Array:
     return np.quantile(best * noise, 0.5, axis=1, method="inverted_cdf")
 
 
-KINDS = {
+Interval = Callable[[np.random.Generator, str, int, float], NDArray[Any]]
+KINDS: dict[str, tuple[Interval, float]] = {
     "median of the best": (median_of_best, 0.95),
     "mean of the best": (mean_of_best, 0.92),
     "ratio of bests": (ratio_of_bests, 0.93),
@@ -138,7 +143,9 @@ KINDS = {
 
 def coverage(kind: str, name: str, n: int, infinite: float, samples: int) -> Array:
     rng = np.random.default_rng([n, int(10 * infinite), *name.encode()])
-    return np.mean([KINDS[kind][0](rng, name, n, infinite) for _ in range(samples)], axis=0)
+    interval = KINDS[kind][0]
+    share: Array = np.mean([interval(rng, name, n, infinite) for _ in range(samples)], axis=0)
+    return share
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -200,9 +207,9 @@ NOISES = {
 @pytest.mark.parametrize("noise", NOISES)
 def test_coverage_of_a_ratio_of_reruns(noise: str) -> None:
     """Ten seeds, whose luck the two losses share to a half."""
-    rng, held = np.random.default_rng(1), 0
+    rng, held = np.random.default_rng(1), 0.0
     for _ in range(2000):
         luck, one, other = (0.1 * NOISES[noise](rng, 10) for _ in range(3))
         x, y = 13.2 * np.exp(luck + one), 12.8 * np.exp(luck + other)
-        held += holds(st.ratio_of_reruns(x, y), 13.2 / 12.8)
+        held += holds(st.ratio_of_reruns(x, y), 13.2 / 12.8).mean()
     assert held / 2000 >= 0.95 - 3 * 0.005

@@ -1,12 +1,14 @@
 """The driver's loop over a scheduler that does as it is told."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 import toy
+from there import there
 
+from study import files
 from study.errors import StudyError
 from study.runs import driver
 from study.runs.claim import last_claim
@@ -17,8 +19,8 @@ from study.settings.config import RunConfig
 
 CONFIG = RunConfig(
     sweep="sweep", loss="loss", dataset="data", number=0, seed=0, lr=1e-3, beta1=0.5, disc_iters=1,
-    batch_norm=True, d_steps=2, evaluate_every=1, width=0.25, bn_decay=0.9, features="random",
-    num_images=10,
+    normalisation="batch", batch_norm=True, d_steps=2, evaluate_every=1, width=0.25, bn_decay=0.9,
+    features="random", num_images=10,
 )  # fmt: skip
 
 
@@ -29,7 +31,10 @@ class Puppet:
 
     def __init__(self, work: Callable[[Path], object], silences: Iterable[bool] = ()) -> None:
         self.work, self.silences = work, list(silences)
-        self.sent, self.there, self.pauses, self.cancelled = [], [], [], 0
+        self.sent: list[list[str]] = []
+        self.there: list[Path] = []
+        self.pauses: list[float] = []
+        self.cancelled = 0
 
     def submit(self, folders: Sequence[Path]) -> None:
         self.sent.append([folder.name for folder in folders])
@@ -44,6 +49,9 @@ class Puppet:
         self.cancelled += 1
         self.there = []
         return 0
+
+    def describe(self, count: int) -> Iterator[str]:
+        yield f"{count} runs"
 
     def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -67,8 +75,8 @@ def finish(folder: Path) -> None:
     mine = take(folder, retries=9)
     hash_ = next(c.hash for c in [CONFIG.model_copy(update={"number": i}) for i in range(9)]
                  if "abcdefghi"[c.number] == folder.name)  # fmt: skip
-    toy.files.write_json(folder / "result.json", toy.result(1.0, config=hash_))
-    mine.end("finished")
+    files.write_json(folder / "result.json", toy.result(1.0, config=hash_))
+    there(mine).end("finished")
 
 
 def die(folder: Path) -> None:
@@ -76,7 +84,7 @@ def die(folder: Path) -> None:
 
 
 def fail(folder: Path) -> None:
-    take(folder, retries=9).end("failed", "no")
+    there(take(folder, retries=9)).end("failed", "no")
 
 
 def go(found: Progress, puppet: Puppet, retries: int = 1, max_failures: int = 9) -> None:
@@ -145,20 +153,20 @@ def test_runs_that_others_have_at_work_are_waited_for_and_taken_over_when_lost(
     tmp_path: Path,
 ) -> None:
     found = runs(tmp_path, "a")
-    mine = take(found.folders[0])
+    mine = there(take(found.folders[0]))
     looks = []
 
     def show(progress: Progress) -> None:
         looks.append(progress.states[0])
         if len(looks) == 3:
             path = mine.path
-            toy.files.write_json(path, toy.files.read_json(path) | {"pid": 2**22 - 1})
+            files.write_json(path, there(files.read_json(path)) | {"pid": 2**22 - 1})
 
     puppet = Puppet(finish)
     drive(found, puppet, show, retries=1, max_failures=9)
     assert looks[:4] == ["running", "running", "running", "lost"]
     assert puppet.sent == [["a"]]
-    assert last_claim(found.folders[0]).number == 2
+    assert there(last_claim(found.folders[0])).number == 2
 
 
 def test_one_error_of_the_disk_keeps_the_state_last_seen(
@@ -173,13 +181,13 @@ def test_one_error_of_the_disk_keeps_the_state_last_seen(
             raise OSError(116, "Stale file handle", str(path))
         return read(path)
 
-    read = toy.files.read_bytes
-    monkeypatch.setattr(toy.files, "read_bytes", stale)
+    read = files.read_bytes
+    monkeypatch.setattr(files, "read_bytes", stale)
     later = found.now()
     assert later.states == ["failed", "to do"]
     assert set(later.unread) == {found.folders[0]}
     assert later.open(retries=9) == [found.folders[1]]
-    monkeypatch.setattr(toy.files, "read_bytes", read)
+    monkeypatch.setattr(files, "read_bytes", read)
     assert later.now().unread == {}
     assert later.now().open(retries=9) == found.folders
 
@@ -192,7 +200,7 @@ def test_a_lasting_error_of_the_disk_is_one_line(
     def stale(path: Path) -> NoReturn:
         raise OSError(116, "Stale file handle", str(path))
 
-    monkeypatch.setattr(toy.files, "read_bytes", stale)
+    monkeypatch.setattr(files, "read_bytes", stale)
     first = found.now()
     first.unread[found.folders[0]] -= 121
     with pytest.raises(StudyError, match=r"/a cannot be read: \[Errno 116\] Stale file handle"):

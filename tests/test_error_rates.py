@@ -35,7 +35,7 @@ def somebody_named(fids: Array, paired: bool, draws: int = 20_000) -> bool:
     n = fids.shape[1]
     budgets = [k for k in BUDGETS if st.judged(k, n)]
     p = [st.told_apart(fid, fids[0], budgets, paired, draws).p_any for fid in fids[1:]]
-    return st.holm(p).min() <= 0.05
+    return bool(st.holm(p).min() <= 0.05)
 
 
 def somebody_named_at_any_look(fids: Array) -> bool:

@@ -45,7 +45,7 @@ def tear(path: Path) -> None:
 
 
 def test_the_sweep_survives_random_kills_and_torn_files() -> None:
-    command = [sys.executable, HERE / "faults.py", "--kills", "20", "--trials", "2", "--seed", "1"]
+    command = [sys.executable, f"{HERE}/faults.py", "--kills", "20", "--trials", "2", "--seed", "1"]
     done = subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"},

@@ -37,7 +37,8 @@ def as_packaged(name: str, x: Tensor) -> Tensor:
     network = EfficientNet.from_name(f"efficientnet-{name}", image_size=x.shape[-1])
     network.load_state_dict(torch.load(PACKAGES[name]))
     with torch.inference_mode():
-        return network.eval().extract_features((x * 255 - 127) / 128).mean((2, 3))
+        maps: Tensor = network.eval().extract_features((x * 255 - 127) / 128)
+        return maps.mean((2, 3))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
 from test_plots import make
+from there import there
 from typer.testing import CliRunner
 
 from study.analysis import examples, figures, report, scores, verdict
@@ -199,7 +200,7 @@ def test_the_report_is_one_page_with_everything_in_it(
     few(monkeypatch)
     tables = read_tables(one_set, "mini")
     text = report.page(tables)
-    ElementTree.fromstring(re.search(r"<svg.*?</svg>", text, re.DOTALL)[0])
+    ElementTree.fromstring(there(re.search(r"<svg.*?</svg>", text, re.DOTALL))[0])
     assert text.count("<svg ") == text.count("<figure>") == len(figures.of(tables.frames())) == 2
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
     assert not re.findall(r'(?:src|href)="(?![#d])', text)
@@ -223,7 +224,8 @@ class Elements(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags, self.attributes = set(), set()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -241,7 +243,7 @@ def test_every_name_in_the_report_is_text(one_set: Path, monkeypatch: pytest.Mon
     found = Elements(text)
     assert "b" not in found.tags
     assert not {name for name in found.attributes if name.startswith("on")}
-    ElementTree.fromstring(re.search(r"<svg.*?</svg>", text, re.DOTALL)[0])
+    ElementTree.fromstring(there(re.search(r"<svg.*?</svg>", text, re.DOTALL))[0])
     table = pd.DataFrame({bad: [bad]}, index=pd.Index([bad], name=bad))
     assert report._html(table, bad).count(html.escape(bad)) == 5
     assert bad not in report._html(table, bad)
@@ -286,7 +288,8 @@ def config(number: int) -> RunConfig:
     settings = {"lr": 1e-4, "beta1": 0.5, "disc_iters": 1, "batch_norm": True, "d_steps": 2000}
     recipe = {"evaluate_every": 1000, "width": 0.25, "bn_decay": 0.99, "features": "lite0"}
     which = {"sweep": "mini", "loss": "ns", "dataset": "noise", "number": number, "seed": 0}
-    return RunConfig(**which, **settings, **recipe, num_images=5000)
+    values: dict[str, Any] = {**which, **settings, **recipe, "num_images": 5000}
+    return RunConfig(**values)
 
 
 def test_examples_are_the_best_runs_and_a_collapsed_one(tmp_path: Path) -> None:
@@ -336,10 +339,11 @@ def test_common_settings_end_where_a_loss_lacks_one() -> None:
 # Notebooks
 
 
-def run(path: Path) -> list[tuple[Any, object, str]]:
+def run(path: Path) -> list[tuple[Any, Any, str]]:
     """The value of each code cell's last line, and what it prints; in this process, at once."""
-    names, found = {}, []
-    for cell in nbformat.read(path, as_version=4).cells:
+    names: dict[str, Any] = {}
+    found = []
+    for cell in nbformat.read(path, as_version=4).cells:  # type: ignore[no-untyped-call]
         if cell.cell_type != "code":
             continue
         *lines, last = ast.parse(cell.source.removeprefix("%matplotlib inline\n")).body
@@ -349,7 +353,8 @@ def run(path: Path) -> list[tuple[Any, object, str]]:
             if isinstance(last, ast.Expr):
                 value = eval(compile(ast.Expression(last.value), path.name, "eval"), names)
             else:
-                value = exec(compile(ast.Module([last], []), path.name, "exec"), names)
+                value = None
+                exec(compile(ast.Module([last], []), path.name, "exec"), names)
         found.append((cell, value, printed.getvalue()))
     return found
 
@@ -377,7 +382,7 @@ def test_notebooks_run_where_they_lie_and_hold_what_they_show(
 
 def test_one_notebook_runs_in_jupyter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STUDY_RESULTS", raising=False)
-    notebook = nbformat.read(ROOT / "analysis" / "seeds.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "analysis" / "seeds.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"][:2]
     where = {"metadata": {"path": str(ROOT / "analysis")}}
     done = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()

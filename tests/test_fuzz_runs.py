@@ -6,6 +6,7 @@ every JSON type in every place. None may raise anything but a StudyError or an O
 
 import contextlib
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from study.runs.sweep import plan
 from study.settings import config as configs
 from study.settings.config import load_sweep, load_sweeps, read_config
 
-JUNK = [
+JUNK: list[Any] = [
     None,
     True,
     -1,
@@ -129,10 +130,14 @@ def test_no_file_of_a_run_can_crash_a_reader(
     whole = written(folder)
     content = json.loads(whole[folder / name])
     for number in range(150):
-        broken = torn(whole[folder / name], rng) if number % 2 else json.dumps(bent(content, rng))
+        broken = (
+            torn(whole[folder / name], rng)
+            if number % 2
+            else json.dumps(bent(content, rng)).encode()
+        )
         if name != "result.json":  # a run that is done is not looked at any further
             (folder / "result.json").unlink(missing_ok=True)
-        (folder / name).write_bytes(broken if number % 2 else broken.encode())
+        (folder / name).write_bytes(broken)
         for read in readers(results, folder, everything=number % 6 == 0):
             tolerate(read)
         if number % 10 == 0:  # what a worker and a driver do
@@ -181,7 +186,7 @@ def test_tables_with_other_columns_are_read_or_refused(root: Path) -> None:  # n
     table = store.collect(results, "tiny")
     path = store.table_path(results, "tiny")
     for _ in range(150):
-        name = rng.choice(list(table))
+        name = str(rng.choice(list(table)))
         changed = rng.choice(
             [
                 table.drop(columns=name),
@@ -232,8 +237,10 @@ def test_no_order_can_crash_a_reader(tmp_path: Path) -> None:
     orders.write_order(tmp_path, order)
     whole = (tmp_path / "order.json").read_bytes()
     for number in range(600):
-        broken = torn(whole, rng) if number % 2 else json.dumps(bent(json.loads(whole), rng))
-        (tmp_path / "order.json").write_bytes(broken if number % 2 else broken.encode())
+        broken = (
+            torn(whole, rng) if number % 2 else json.dumps(bent(json.loads(whole), rng)).encode()
+        )
+        (tmp_path / "order.json").write_bytes(broken)
         tolerate(lambda: orders.read_order(tmp_path))
         orders.warnings(tmp_path.parent)
 
@@ -262,7 +269,7 @@ def test_something_else_in_a_files_place(
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
-        files.os.mkfifo(path)
+        os.mkfifo(path)
     elif kind == "forbidden":
         path.write_text("{}")
         path.chmod(0)

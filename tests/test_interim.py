@@ -5,6 +5,7 @@ from math import comb
 
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import ArrayLike
 
 from study.analysis import statistics as st
 
@@ -47,7 +48,11 @@ def test_eight_blocks_of_eight_by_hand() -> None:
 
 def test_looks_allow_for_budgets_and_losses() -> None:
     reference = np.arange(40.0) + 100
-    others = {"better": np.arange(40.0), "alike": reference[::-1].copy(), "none": []}
+    others: dict[str, ArrayLike] = {
+        "better": np.arange(40.0),
+        "alike": reference[::-1].copy(),
+        "none": [],
+    }
     found = st.looks(reference, others, (1, 5))
     assert_array_equal(found["better"].blocks, [40, 8])
     assert_array_equal(found["better"].wins, [40, 8])

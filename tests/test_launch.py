@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 import toy
+from there import there
 
 from study import files
 from study.errors import StudyError
@@ -46,16 +47,20 @@ def log(folder: Path) -> str:
     return (folder / "log.txt").read_text()
 
 
+def claim_of(folder: Path) -> dict[str, Any]:
+    return there(files.read_json(there(last_claim(folder)).path))
+
+
 def error(folder: Path) -> str:
-    return files.read_json(last_claim(folder).path)["error"]
+    return str(claim_of(folder)["error"])
 
 
 def start_driver(
-    results: Path, environment: Iterable[tuple[str, str]] = (), **options: Any
-) -> subprocess.Popen[bytes]:
+    results: Path, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[Any]:
     return subprocess.Popen(
         [sys.executable, HERE / "toy.py", results, "2"],
-        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"} | dict(environment),
+        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"} | dict(environment or {}),
         start_new_session=True,
         **options,
     )
@@ -73,18 +78,18 @@ def test_one_run_that_raises_and_one_that_kills_its_process_harm_no_other(tmp_pa
     assert toy.drive(folders, workers=2, retries=1)
     assert states(folders) == ["ok", "failed", "failed", "ok", "ok"]
     assert numbers([folders[0], *folders[3:]]) == [toy.expected()] * 3
-    assert [last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
+    assert [there(last_claim(folder)).number for folder in folders] == [1, 2, 2, 1, 1]
     assert error(folders[1]) == "ValueError: no such thing"
     assert "Traceback" in log(folders[1])
     assert error(folders[2]) == "its process ended by SIGKILL (out of memory?)"
     assert not toy.drive(folders) or states(folders)[1:3] == ["failed", "failed"]
-    assert [last_claim(folder).number for folder in folders] == [1, 2, 2, 1, 1]
+    assert [there(last_claim(folder)).number for folder in folders] == [1, 2, 2, 1, 1]
 
 
 def test_a_worker_whose_run_failed_makes_room_for_a_new_process(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={}, b={"raises": "no"}, c={}, d={})
     assert toy.drive(folders, workers=1, retries=0)
-    a, b, c, d = (files.read_json(last_claim(folder).path)["pid"] for folder in folders)
+    a, b, c, d = (claim_of(folder)["pid"] for folder in folders)
     assert (a == b, b == c, c == d) == (True, False, True)
 
 
@@ -93,7 +98,7 @@ def test_forgiven_runs_have_all_their_chances_again(tmp_path: Path) -> None:
     toy.drive([folder], retries=1)
     forgive(folder)
     toy.drive([folder], retries=2)
-    assert last_claim(folder).number == 5
+    assert there(last_claim(folder)).number == 5
     forgive(folder)
     toy.plan(tmp_path, a={})
     toy.drive([folder])
@@ -128,15 +133,15 @@ def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path: Path) -> None:
     [folder] = toy.plan(tmp_path, a={})
 
     def taken_over() -> bool:
-        claim = last_claim(folder)
+        claim = there(last_claim(folder))
         if at_step(folder, 3) and claim.number == 1:
             (folder / "claim.2.json").write_text("{}")
         return False
 
     launch.attempt(folder, toy.train, taken_over, retries=0)
-    assert files.read_json(folder / "checkpoint.json")["step"] == 3
+    assert there(files.read_json(folder / "checkpoint.json"))["step"] == 3
     assert not (folder / "result.json").exists()
-    assert files.read_json(folder / "claim.1.json")["state"] == "running"
+    assert there(files.read_json(folder / "claim.1.json"))["state"] == "running"
     assert (folder / "claim.2.json").read_text() == "{}"
     assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
 
@@ -167,7 +172,7 @@ def test_a_driver_that_is_stopped_leaves_everything_to_go_on_with(
     folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={"steps": 150})
     driver = start_driver(tmp_path, stderr=subprocess.PIPE, text=True)
     until(lambda: at_step(folders[0], 5) and at_step(folders[1], 5))
-    workers = [files.read_json(folder / "claim.1.json")["pid"] for folder in folders[:2]]
+    workers = [there(files.read_json(folder / "claim.1.json"))["pid"] for folder in folders[:2]]
     if number == signal.SIGINT:
         os.killpg(driver.pid, number)
     else:
@@ -186,12 +191,12 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path: Path) -> None
     folders = toy.plan(tmp_path, a={"steps": 150}, b={"steps": 150}, c={})
     driver = start_driver(tmp_path)
     until(lambda: at_step(folders[0], 5))
-    os.kill(files.read_json(folders[0] / "claim.1.json")["pid"], signal.SIGKILL)
+    os.kill(there(files.read_json(folders[0] / "claim.1.json"))["pid"], signal.SIGKILL)
     assert driver.wait(timeout=30) == 0
     assert numbers(folders) == [toy.expected(150), toy.expected(150), toy.expected()]
-    assert last_claim(folders[0]).number == 2
+    assert there(last_claim(folders[0])).number == 2
     assert "attempt 1 failed: its process ended by SIGKILL" in log(folders[0])
-    assert [last_claim(folder).number for folder in folders[1:]] == [1, 1]
+    assert [there(last_claim(folder)).number for folder in folders[1:]] == [1, 1]
 
 
 def test_a_job_takes_its_run_back_from_a_process_that_outlived_it(tmp_path: Path) -> None:
@@ -233,6 +238,7 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
         folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]
     ) -> str:
         files.write_atomically(folder / "checkpoint.pt", lambda path: path.write_bytes(bytes(9999)))
+        return "ok"
 
     limit_file_size(4096)  # the claim fits, the checkpoint does not
     launch.attempt(folders[0], train, lambda: False, retries=0)
@@ -291,8 +297,9 @@ def unborn() -> NoReturn:
 def test_workers_that_die_before_they_take_a_run_stop_the_sweep(tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, a={}, b={})
     match = r"^3 workers ended with exit status 1 before they took a run: ImportError: libcudart"
+    train: Any = Unborn()
     with launch.Notice() as notice, pytest.raises(StudyError, match=match):
-        launch.Dispatcher(Unborn(), notice, 2, 1).carry(folders, lambda: None)
+        launch.Dispatcher(train, notice, 2, 1).carry(folders, lambda: None)
     assert states(folders) == ["to do"] * 2
 
 
@@ -342,7 +349,7 @@ def test_a_run_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(steps, "WRITE_EVERY_S", 0.0)
     launch.attempt(folder, toy.train, lambda: at_step(folder, 5), retries=0)
     assert steps.reached(folder).step == 5
-    assert steps.reached(folder).rate > 1
+    assert there(steps.reached(folder).rate) > 1
 
     def goes_on(
         folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]
@@ -355,6 +362,6 @@ def test_a_run_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     answers = iter([False, True])
     launch.attempt(folder, goes_on, lambda: next(answers), retries=0)
     assert steps.reached(folder).step == 42
-    assert last_claim(folder).read().state == "released"
+    assert there(last_claim(folder)).read().state == "released"
     (folder / "progress.json").write_text("[")
     assert steps.reached(folder) == (0, None)

@@ -1,5 +1,7 @@
 """Distance to the manifold of triangles; precision, recall and F1 with known answers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from study.errors import StudyError
 from study.measures import triangle_distance
 from study.measures import triangle_manifold as manifold
 from study.training.networks import Prior
+
+jacobian_of: Callable[..., Tensor] = torch.autograd.functional.jacobian
 
 
 def pictures(vertices: np.ndarray) -> Tensor:
@@ -60,9 +64,7 @@ def test_corners_are_the_data_sets_and_their_derivative_is_autograds() -> None:
     draws = torch.from_numpy(np.random.default_rng(5).random((4, 4)))
     vertices, derivative = triangle_distance.corners(draws)
     np.testing.assert_allclose(vertices, hold_out(4), atol=1e-12)
-    expected = torch.autograd.functional.jacobian(
-        lambda d: triangle_distance.corners(d)[0].sum(0), draws
-    )
+    expected = jacobian_of(lambda d: triangle_distance.corners(d)[0].sum(0), draws)
     torch.testing.assert_close(derivative, expected.movedim(2, 0))
 
 
@@ -75,7 +77,7 @@ def test_linearised_distance_has_autograds_gradient_and_gauss_newtons_curvature(
 
     gap, gradient, curvature = triangle_distance._linearise(draws, targets)
     torch.testing.assert_close(gap, residual(draws).square().sum(1))
-    jacobian = torch.autograd.functional.jacobian(lambda d: residual(d).sum(0), draws).movedim(1, 0)
+    jacobian = jacobian_of(lambda d: residual(d).sum(0), draws).movedim(1, 0)
     torch.testing.assert_close(gradient, torch.einsum("npk,np->nk", jacobian, residual(draws)))
     torch.testing.assert_close(curvature, jacobian.mT @ jacobian)
 
@@ -97,7 +99,10 @@ def brute_force(image: Tensor) -> float:
 
 
 def squared_distance(image: Tensor, draws: Tensor) -> Tensor:
-    parts = [triangle_distance.draw(triangle_distance.corners(part)[0]) for part in draws.split(64)]
+    parts = [
+        triangle_distance.draw(triangle_distance.corners(part)[0])
+        for part in torch.split(draws, 64)
+    ]
     return (torch.cat(parts) - image).square().sum((1, 2, 3))
 
 
@@ -174,14 +179,15 @@ class Span(nn.Module):
         super().__init__()
         rng = torch.Generator().manual_seed(1)
         self.lengths = torch.logspace(-1, 0.7, 64)
-        self.directions = torch.linalg.qr(torch.randn(784, 64, generator=rng))[0]
+        self.directions: Tensor = torch.linalg.qr(torch.randn(784, 64, generator=rng))[0]
 
     def forward(self, z: Tensor) -> Tensor:
         return 0.5 + ((z * self.lengths) @ self.directions.T).view(-1, 1, 28, 28) / 8
 
     def nearest(self, images: Tensor, bound: float) -> Tensor:
         z = 8 * ((images - 0.5).flatten(1) @ self.directions) / self.lengths
-        return (self(z.clamp(-bound, bound)) - images).square().sum((1, 2, 3))
+        drawn: Tensor = self(z.clamp(-bound, bound))
+        return (drawn - images).square().sum((1, 2, 3))
 
 
 @pytest.mark.parametrize(("prior", "bound"), [("uniform", 1.0), ("normal", torch.inf)])

@@ -1,7 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
@@ -21,19 +25,20 @@ def draw(rng: np.random.Generator, n: int, dim: int, shift: float = 0.0) -> Arra
     return np.maximum(rng.standard_normal((n, dim)) @ mix + shift, 0)
 
 
-def measured(real: Array, fake: Array, k: int = 3) -> tuple[float, float, float]:
+def measured(real: Tensor, fake: Tensor, k: int = 3) -> dict[str, float]:
     return neighbours.kid_and_precision_recall(neighbours.real_neighbours(real, k), fake)
 
 
-def plain_kid(real: Array, fake: Array) -> float:
+def plain_kid(real: NDArray[Any] | Tensor, fake: NDArray[Any] | Tensor) -> float:
     """KID by its definition, in float64."""
     x, y = (np.asarray(features, np.float64) for features in (real, fake))
 
     def kernel(u: Array, v: Array) -> Array:
-        return (u @ v.T / u.shape[1] + 1) ** 3
+        cubed: Array = (u @ v.T / u.shape[1] + 1) ** 3
+        return cubed
 
     within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
-    return sum(within) - 2 * kernel(x, y).mean()
+    return float(sum(within) - 2 * kernel(x, y).mean())
 
 
 def test_kid_by_hand() -> None:
@@ -103,8 +108,8 @@ def test_kid_of_sets_that_hardly_differ(rng: np.random.Generator) -> None:
     """What float32 rounds of a great kernel does not reach the small difference."""
     real, fake = draw(rng, 1500, 40), draw(rng, 1500, 40, 0.01)
     expected = plain_kid(real.astype(np.float32), fake.astype(np.float32))
-    found = measured(*(torch.from_numpy(x).float() for x in (real, fake)))
-    kernel = np.mean((real @ real.T / 40 + 1) ** 3)
+    found = measured(torch.from_numpy(real).float(), torch.from_numpy(fake).float())
+    kernel = float(np.mean((real @ real.T / 40 + 1) ** 3))
     assert abs(expected) < 1e-2 * kernel
     assert found["kid"] == pytest.approx(expected, abs=1e-8 * kernel)
 

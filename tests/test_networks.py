@@ -91,7 +91,7 @@ def test_initial_values() -> None:
     assert D.fc3.weight.abs().max() > 0.06
     assert D.fc3.weight.std().item() == pytest.approx(0.02, rel=0.01)
     assert D.fc3.bias.abs().max() == 0
-    assert (D.bn2.weight == 1).all()
+    assert D.get_parameter("bn2.weight").eq(1).all()
     again = Discriminator((1, 28, 28), True)
     initialise(again, torch.Generator().manual_seed(0))
     assert torch.equal(D.fc3.weight, again.fc3.weight)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from there import there
 
 import study
 
@@ -27,7 +28,7 @@ def parsed(name: str) -> Any:
 
 
 def test_one_version() -> None:
-    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.M)
+    newest = there(re.search(r"^## (\S+)", read("CHANGELOG.md"), re.M))
     assert newest[1] == study.__version__
     assert parsed("CITATION.cff")["version"] == study.__version__
     project = tomllib.loads(read("pyproject.toml"))
@@ -57,7 +58,7 @@ def test_the_workflow_is_the_script() -> None:
 def test_the_hooks_are_the_tools_of_make_lint() -> None:
     (repository,) = parsed(".pre-commit-config.yaml")["repos"]
     entries = [hook["entry"].split(" --")[0] for hook in repository["hooks"]]
-    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", read("Makefile"), re.M)[1]
+    lint = there(re.search(r"^lint:.*\n((?:\t.*\n)+)", read("Makefile"), re.M))[1]
     assert len(entries) == len(lint.splitlines())
     for entry in entries:
         tool = entry.removesuffix(" check")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from test_plots import make
+from there import there
 
 from study import cli
 from study.analysis import findings, scores, verdict
@@ -56,13 +57,14 @@ def test_the_table_and_its_heading_hold_the_shipped_numbers() -> None:
     tables = read_tables(ROOT / "results", "mini")
     assert findings.main_table_in_markdown(tables, "fashion_mnist") in README.read_text()
     runs = scores.search(tables.search).groupby("dataset")["number"].agg(["nunique", "size"])
+    counts = runs.to_dict("index")
     said = " ".join(README.read_text().split())
     for count in (
-        f"all {runs.loc['fashion_mnist', 'nunique']} of the paper's wide settings",
-        f"on Fashion-MNIST ({runs.loc['fashion_mnist', 'size']} runs)",
+        f"all {counts['fashion_mnist']['nunique']} of the paper's wide settings",
+        f"on Fashion-MNIST ({counts['fashion_mnist']['size']} runs)",
         f"({len(tables.seeds['config'].unique())} runs)",
-        f"the first {runs.loc['triangles', 'nunique']} on triangles "
-        f"({runs.loc['triangles', 'size']} runs)",
+        f"the first {counts['triangles']['nunique']} on triangles "
+        f"({counts['triangles']['size']} runs)",
     ):
         assert count in said
     for sentence in verdict.headline(tables)[:3]:
@@ -97,8 +99,8 @@ def test_what_is_to_be_typed_exists(path: Path) -> None:
         command = ["make", "--dry-run", "--old-file=.venv/ready", *shlex.split(words)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"make {words}: {done.stderr}"
-    commands = {
-        command.name or command.callback.__name__ for command in cli.app.registered_commands
+    commands: set[str | None] = {
+        command.name or there(command.callback).__name__ for command in cli.app.registered_commands
     }
     commands |= {group.name for group in cli.app.registered_groups}
     for command in re.findall(r"python -m study ([a-z]+)", code):

@@ -54,7 +54,7 @@ def test_a_whole_checkpoint_that_cannot_be_read_now_is_never_discarded(
 
     monkeypatch.setattr(torch, "load", fail)
     with pytest.raises(type(error)):
-        checkpoint.restore(tmp_path, CONFIG, None, None)
+        checkpoint.restore(tmp_path, CONFIG, None, None)  # type: ignore[arg-type]
     assert path.read_bytes() == whole
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
 
@@ -66,6 +66,6 @@ def test_only_what_is_no_checkpoint_is_set_aside_and_the_log_says_so(
     path = tmp_path / "checkpoint.pt"
     torch.save({"config": "x"}, path)
     path.write_bytes(path.read_bytes()[:size])
-    assert checkpoint.restore(tmp_path, CONFIG, None, None)["step"] == 0
+    assert checkpoint.restore(tmp_path, CONFIG, None, None)["step"] == 0  # type: ignore[arg-type]
     assert (tmp_path / "checkpoint.pt.unreadable").stat().st_size == size
     assert "checkpoint.pt is no checkpoint" in (tmp_path / "log.txt").read_text()

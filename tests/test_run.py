@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 import toy
+from there import there
 
 from study import files
 from study.errors import StudyError
@@ -42,23 +43,23 @@ def claim_of(folder: Path, number: int = 1, age_s: float = 0.0, **content: objec
     return Claim(folder, number)
 
 
-def here(pid: int, started: str) -> dict[str, Any]:
+def here(pid: int, started: str | None) -> dict[str, Any]:
     return {"machine": files.machine(), "pid": pid, "started": started}
 
 
 def test_states_follow_the_files(folder: Path) -> None:
     assert state_of(folder / "nowhere") == "to do"
     assert state_of(folder) == "to do"
-    mine = take(folder)
+    mine = there(take(folder))
     assert state_of(folder) == "running"
     mine.end("released")
     assert state_of(folder) == "to do"
-    again = take(folder)
+    again = there(take(folder))
     assert again.number == 2
     again.end("failed", "ValueError: no")
     assert state_of(folder) == "failed"
     assert take(folder) is None
-    assert take(folder, retries=1).number == 3
+    assert there(take(folder, retries=1)).number == 3
     files.write_json(folder / "result.json", toy.result(1.0, status="diverged"))
     assert state_of(folder) == "diverged"
     assert take(folder, retries=9) is None
@@ -75,7 +76,7 @@ def test_elsewhere_the_heartbeat_tells(folder: Path, age_s: float, state: str) -
 def test_a_heartbeat_far_in_the_future_is_dead(folder: Path) -> None:
     claim_of(folder, age_s=-3600)  # the clock was set back by an hour
     assert state_of(folder) == "lost"
-    assert take(folder, retries=1).number == 2
+    assert there(take(folder, retries=1)).number == 2
 
 
 def test_a_live_worker_is_not_lost_when_its_clock_is_set_back(
@@ -108,7 +109,7 @@ def test_a_job_put_back_into_the_queue_takes_its_own_run_again(
     assert take(folder) is None
     monkeypatch.setenv("STUDY_JOB_START", "1")
     assert state_of(folder) == "lost"
-    assert take(folder, retries=0).number == 2  # no failure of the run
+    assert there(take(folder, retries=0)).number == 2  # no failure of the run
     assert failures(folder) == 1  # the new attempt alone, were it to die
     monkeypatch.setenv("STUDY_JOB", "8")
     assert state_of(folder) == "running"  # another job's process, still alive
@@ -127,7 +128,7 @@ def test_deaths_and_failures_count_and_are_forgiven(folder: Path) -> None:
     forgive(folder)
     assert failures(folder) == 0
     assert is_open(folder)
-    assert files.read_json(folder / "claim.3.json")["error"] == "ValueError: no"
+    assert there(files.read_json(folder / "claim.3.json"))["error"] == "ValueError: no"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "o', "{}", '{"status": "no"}'])
@@ -146,14 +147,14 @@ def test_a_claim_that_cannot_be_read_dies_with_its_heartbeat(folder: Path, conte
     assert state_of(folder) == "running"
     os.utime(folder / "claim.1.json", (time.time() - 1000,) * 2)
     assert state_of(folder) == "lost"
-    assert take(folder, retries=1).number == 2
+    assert there(take(folder, retries=1)).number == 2
     assert "claim.1.json cannot be read" in (folder / "log.txt").read_text()
 
 
 def test_an_attempt_that_was_taken_over_knows_it(folder: Path) -> None:
     old = claim_of(folder, age_s=1000)
     old.require_held()
-    new = take(folder, retries=1)
+    new = there(take(folder, retries=1))
     new.require_held()
     with pytest.raises(TakenOver, match="attempt 1"):
         old.require_held()
@@ -297,7 +298,7 @@ def test_an_old_start_never_takes_the_run_back(
     claim_of(folder, 1, job="7", job_start="1", state="released", **own)
     assert take(folder, retries=9) is None
     monkeypatch.setenv("STUDY_JOB_START", "2")
-    assert take(folder, retries=9).number == 2
+    assert there(take(folder, retries=9)).number == 2
     assert Claim(folder, 2).read().job_start == 2
 
 
@@ -305,13 +306,13 @@ def test_starts_are_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("STUDY_JOB", "7")
     monkeypatch.setenv("STUDY_JOB_START", "10")
     claim_of(folder, job="7", job_start="9")
-    assert take(folder).number == 2
+    assert there(take(folder)).number == 2
 
 
 def test_a_claim_says_who_holds_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_JOB", "7_2")
-    mine = take(folder)
-    content = files.read_json(mine.path)
+    mine = there(take(folder))
+    content = there(files.read_json(mine.path))
     assert content.pop("since")[:2] == "20"
     assert content == {
         "state": "running", "host": socket.gethostname(), "machine": files.machine(),

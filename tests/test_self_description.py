@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -50,7 +51,7 @@ class FourKinds(ns.Loss):
 @pytest.fixture
 def four_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The loss as a file of study/losses, a search of six settings, and re-runs of its best."""
-    module = types.ModuleType("study.losses.four_kinds")
+    module: Any = types.ModuleType("study.losses.four_kinds")
     module.Loss = FourKinds
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(losses, "names", lambda: ["four_kinds", "ns"])
@@ -103,7 +104,8 @@ def test_own_values_of_every_kind_travel_everywhere(
     assert [config.own for config in again] == [best.own] * 6
     kinds_of = [type(value) for value in again[0].own.values()]
     assert kinds_of == [float, int, str, bool]
-    assert FourKinds(**again[0].own).given == tuple(best.own.values())
+    own: dict[str, Any] = again[0].own
+    assert FourKinds(**own).given == tuple(best.own.values())
 
     # Terminal, tables and figures show it.
     terminal.report(plan, back, four_kinds)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import tiny
 import toy
+from there import there
 
 from study import files
 from study.errors import StudyError
@@ -151,7 +152,7 @@ def test_a_warning_longer_than_a_jobs_life_is_said(tmp_path: Path, text: str, wa
     warning = resources(tmp_path, text).warning
     assert (warning is not None) == warned
     if warned:
-        assert "goes back into the queue with no step done" in warning
+        assert "goes back into the queue with no step done" in there(warning)
 
 
 def test_a_missing_resource_file_is_named() -> None:
@@ -250,8 +251,12 @@ def test_each_order_is_read_once(
 ) -> None:
     submit(tmp_path, some_runs(tmp_path, 24), runs_per_job=8)
     reads = []
-    read_order = orders.read_order
-    monkeypatch.setattr(slurm, "read_order", lambda path: reads.append(path) or read_order(path))
+
+    def read_order(path: Path) -> orders.Order:
+        reads.append(path)
+        return orders.read_order(path)
+
+    monkeypatch.setattr(slurm, "read_order", read_order)
     jobs = jobs_of(tmp_path)
     for _ in range(3):
         assert len(jobs.queued()) == 24
@@ -289,7 +294,7 @@ def test_submitting_is_one_block_for_all_drivers(pretended: Path, tmp_path: Path
         "jobs_of(Path(sys.argv[1])).submit([Path(each) for each in sys.argv[2:]])"
     )
     environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"}
-    command = [sys.executable, "-c", code, tmp_path, *folders]
+    command: list[str | Path] = [sys.executable, "-c", code, tmp_path, *folders]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
         until(lambda: list((tmp_path / "jobs").glob("study-*/order.json")))
         assert set(jobs_of(tmp_path).queued()) == set(folders)
@@ -348,7 +353,7 @@ def test_jobs_that_took_a_run_are_not_complained_of(
     submit(tmp_path, folders)
     for task in range(3):
         (order_of(tmp_path) / f"7_{task}_0_log.out").write_text("")
-    take(folders[2]).end("released")
+    there(take(folders[2])).end("released")
     empty_queue(pretended)
     jobs_of(tmp_path).report_former()
     assert capsys.readouterr().err == ""
@@ -518,8 +523,8 @@ def test_arrays_longer_than_the_limit_and_a_run_that_raises(empty: None, tmp_pat
     assert states(folders) == ["failed" if name == "003" else "ok" for name in names]
     others = [folder for folder in folders if folder.name != "003"]
     assert numbers(others) == [toy.expected()] * 25
-    assert [last_claim(folder).number for folder in others] == [1] * 25
-    assert last_claim(folders[3]).number == 2
+    assert [there(last_claim(folder)).number for folder in others] == [1] * 25
+    assert there(last_claim(folders[3])).number == 2
     assert silent(tmp_path) == 0
 
 
@@ -530,10 +535,10 @@ def test_jobs_killed_from_outside_are_noticed_and_processes_killed_are_replaced(
     folders = toy.plan(tmp_path, a={"steps": 9000}, b={"steps": 300}, c={"dies": True}, d={})
     one, _ = submit(tmp_path, folders, runs_per_job=2, runs_at_once=2, max_jobs=2)
     until(lambda: at_step(folders[0], 2) and at_step(folders[1], 2) and at_step(folders[3], 20))
-    os.kill(files.read_json(folders[1] / "claim.1.json")["pid"], signal.SIGKILL)
+    os.kill(there(files.read_json(folders[1] / "claim.1.json"))["pid"], signal.SIGKILL)
     until(lambda: states(folders) == ["running", "ok", "failed", "ok"])
     assert numbers([folders[1], folders[3]]) == [toy.expected(300), toy.expected()]
-    assert last_claim(folders[2]).number == 2
+    assert there(last_claim(folders[2])).number == 2
     shell("scancel", "--signal=KILL", "--full", one)
     until(lambda: states(folders)[0] == "lost")
     until(lambda: not slurm.queue())
@@ -567,7 +572,7 @@ def test_a_warned_job_checkpoints_goes_back_into_the_queue_and_goes_on(
     until(lambda: not slurm.queue())
     assert states(folders) == ["ok"] * 3
     assert numbers(folders[:2]) == [toy.expected(400)] * 2
-    second = files.read_json(folders[0] / "claim.2.json")
+    second = there(files.read_json(folders[0] / "claim.2.json"))
     assert (second["job"], second["job_start"]) == (job, "1")
     assert "from step 0 " not in log(folders[0]).split("attempt 2 starts")[1]
 
@@ -585,8 +590,8 @@ def test_a_node_that_goes_down_costs_its_runs_nothing(empty: None, tmp_path: Pat
     start_now(job)
     until(lambda: not slurm.queue())
     assert numbers([folder]) == [toy.expected(600)]
-    assert files.read_json(folder / "claim.1.json")["state"] == "released"
-    assert files.read_json(folder / "claim.2.json")["job_start"] == "1"
+    assert there(files.read_json(folder / "claim.1.json"))["state"] == "released"
+    assert there(files.read_json(folder / "claim.2.json"))["job_start"] == "1"
     assert "from step 0 " not in log(folder).split("attempt 2 starts")[1]
 
 
@@ -635,11 +640,14 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
     tables = []
     for name in ("slurm", "local"):
         environment = tiny.environment(tmp_path / name, trials=3, steps=40, every=20)
-        command = [sys.executable, HERE / "tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu"]
+        command = [sys.executable, f"{HERE}/tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu"]
         if name == "slurm":
             command += ["--cluster", "slurm"]
             first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-            assert first.stdout.readline() == ("3 runs submitted in 2 jobs; 0 were in the queue\n")
+            assert (
+                there(first.stdout).readline()
+                == "3 runs submitted in 2 jobs; 0 were in the queue\n"
+            )
             first.kill()
             first.wait()
             command += ["--wait"]
@@ -651,7 +659,8 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
             assert "3 runs are in the queue already\n" in text
         tables.append(pd.read_parquet(tmp_path / name / "results/tiny.parquet"))
     assert len(tables[0]) == 6
-    pd.testing.assert_frame_equal(*(table.drop(columns="wall_s") for table in tables))
+    one, other = (table.drop(columns="wall_s") for table in tables)
+    pd.testing.assert_frame_equal(one, other)
 
 
 @pytest.mark.slurm
@@ -662,9 +671,9 @@ def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(
     broken = tmp_path / "broken.toml"
     broken.write_text(ONE_MACHINE.with_suffix(".toml").read_text() +
                       '\nslurm_setup = ["echo no such module >&2", "exit 3"]\n')  # fmt: skip
-    command = [sys.executable, HERE / "tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu"]
+    command = [sys.executable, f"{HERE}/tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu"]
     done = subprocess.run(
-        [*command, "--cluster", "slurm", "--resources", broken, "--wait"],
+        [*command, "--cluster", "slurm", "--resources", str(broken), "--wait"],
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 2
@@ -675,11 +684,11 @@ def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(
 @pytest.mark.slurm
 def test_cancel_ends_a_waiting_driver_too(empty: None, tmp_path: Path) -> None:
     environment = tiny.environment(tmp_path, trials=2, steps=40_000, every=40_000)
-    command = [sys.executable, HERE / "tiny.py"]
+    command = [sys.executable, f"{HERE}/tiny.py"]
     options = ["--sweep", "tiny", "--device", "cpu", "--cluster", "slurm", "--wait"]
     waiting = subprocess.Popen([*command, "sweep", *options], env=environment, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-    assert waiting.stdout.readline() == "2 runs submitted in 1 jobs; 0 were in the queue\n"
+    assert there(waiting.stdout).readline() == "2 runs submitted in 1 jobs; 0 were in the queue\n"
     cancel = [*command, "cancel", "--sweep", "tiny"]
     said = subprocess.run(cancel, env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "tiny: 1 jobs cancelled\n"

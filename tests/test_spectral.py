@@ -1,6 +1,7 @@
 """Spectral normalisation of D: exact singular values, penalties, clip, seeds."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_the_largest_singular_value_of_every_matrix_is_one(
 
 def test_a_forward_is_one_power_iteration() -> None:
     D = normalised()
-    layer = D.fc3
+    layer: Any = D.fc3
     original = layer.parametrizations.weight.original.detach()
     v = layer.parametrizations.weight[0]._v.clone()
     D(torch.rand(2, *SHAPE))
@@ -90,7 +91,8 @@ def test_second_derivatives_of_penalties_go_through_the_division(
     D = normalised(width=1 / 32).double()
     D.eval()
     x = torch.rand(3, *SHAPE, dtype=torch.float64)
-    layer = D.fc3.parametrizations.weight.original
+    fc3: Any = D.fc3
+    layer: Tensor = fc3.parametrizations.weight.original
     value = penalty(D, x)
     (gradient,) = torch.autograd.grad(value, layer)
     step = 1e-5

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from study.analysis.statistics.samples import Array
 from study.errors import StudyError
 
 INF = np.inf
+Scores = Sequence[float] | Array
+
 SAMPLES = {
     "plain": [3.0, 1.0, 2.0, 10.0, 7.0, 5.0],
     "ties": [2.0, 2.0, 1.0, 1.0, 1.0, 4.0],
@@ -24,15 +27,15 @@ SAMPLES = {
 BOTH = [(name, k) for name, x in SAMPLES.items() for k in range(1, len(x) + 1)]
 
 
-def minima(x: Sequence[float], k: int) -> Array:
+def minima(x: Scores, k: int) -> Array:
     """The minimum of every subset of k."""
     return np.array([min(subset) for subset in combinations(x, k)])
 
 
-def chance(xs: Sequence[float], ys: Sequence[float]) -> float:
+def chance(xs: Scores, ys: Scores) -> float:
     """P(one of xs is below one of ys), ties counting half, over all pairs."""
     a, b = np.array(xs)[:, None], np.array(ys)[None]
-    return np.mean((a < b) + 0.5 * (a == b))
+    return float(np.mean((a < b) + 0.5 * (a == b)))
 
 
 @pytest.mark.parametrize(("name", "k"), BOTH)
@@ -129,13 +132,16 @@ def test_no_value_lies_outside_its_interval(name: str) -> None:
     k = np.arange(1, len(x) + 1)
     y = x[::-1] + np.where(np.arange(len(x)) % 3, 0, 5.0)
     for level in (0.5, 0.95):
-        options = {"rng": 1, "draws": 200, "level": level}
+        options: dict[str, Any] = {"rng": 1, "draws": 200, "level": level}
         estimates = [
             st.expected_min_interval(x, k, **options),
             st.quantile_at_min_interval(x, y, k, 0.5, **options),
             st.rank_interval([x, y], k, **options),
             *(st.min_quantile_interval(x, k, q, level=level) for q in (0, 0.1, 0.5, 0.9, 1)),
-            *(st.ratio_interval(x, y, k, paired, draws=200, level=level) for paired in (0, 1)),
+            *(
+                st.ratio_interval(x, y, k, paired, draws=200, level=level)
+                for paired in (False, True)
+            ),
         ]
         for value, low, high in estimates:
             assert not np.isnan([value, low, high]).any()
@@ -157,9 +163,9 @@ def test_quantile_interval_is_the_binomials(n: int, k: int, q: float) -> None:
 
 def test_quantile_interval_at_one_setting_is_that_of_scipy() -> None:
     x = np.random.default_rng(3).normal(size=35)
-    test = stats.quantile_test(x, q=0, p=0.3).confidence_interval(0.95)
+    test: Any = stats.quantile_test(x, q=0, p=0.3).confidence_interval(0.95)
     got = st.min_quantile_interval(x, 1, 0.3)
-    assert_allclose([got.low, got.high], [test.low, test.high])
+    assert_allclose(np.array([got.low, got.high]), np.array([test.low, test.high]))
 
 
 def test_ranks_are_over_all_triples_of_subsets() -> None:
@@ -229,7 +235,8 @@ def test_spearman_is_scipys() -> None:
     agreed, half_a_swap = st.spearman(range(7), range(7)), 1 - 6 / (7 * 48)
     z, error = np.arctanh(half_a_swap), np.sqrt((1 + half_a_swap**2 / 2) / 4)
     assert_allclose(agreed, [1, np.tanh(z - error * stats.norm.ppf(0.975)), 1])
-    assert_allclose(st.spearman(range(7), range(7, 0, -1)), [-1, -1, -agreed.low])
+    turned = st.spearman(range(7), range(7, 0, -1))
+    assert_allclose(turned, np.array([-1, -1, -agreed.low]))
 
 
 @pytest.mark.parametrize(
@@ -268,8 +275,8 @@ def test_quantile_at_min_against_enumeration() -> None:
         for q in (0.1, 0.5, 0.9, 1.0):
             expected = np.quantile(picked, q, method="inverted_cdf")
             assert st.quantile_at_min(fid, value, k, q) == expected
-    k = np.arange(1, 7)
-    assert_allclose(st.quantile_at_min(fid, fid, k, 0.5), st.min_quantile(fid, k, 0.5))
+    budgets = np.arange(1, 7)
+    assert_allclose(st.quantile_at_min(fid, fid, budgets, 0.5), st.min_quantile(fid, budgets, 0.5))
     with pytest.raises(StudyError, match="one number each"):
         st.quantile_at_min(fid, value[:3], 1, 0.5)
 

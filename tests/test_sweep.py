@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from there import there
 from typer.testing import CliRunner
 
 from study import files
@@ -175,7 +176,7 @@ def test_paired_runs_begin_with_the_same_weights() -> None:
     assert len(plan) == 14 * 80
     assert all(config.seed == config.number for config in plan)
     for number in range(0, 80, 9):
-        weights: dict[str, set[str]] = {}
+        weights: dict[str, set[int]] = {}
         for config in plan[14 * number : 14 * (number + 1)]:
             assert config.number == number
             small = config.model_copy(update={"width": 1 / 32})
@@ -239,8 +240,8 @@ def test_hash_covers_the_numbers_and_not_the_machine(tiny: SweepConfig) -> None:
     assert (
         one.hash == one.model_copy(update={"device": "cuda", "threads": 8, "cuda_graph": True}).hash
     )
-    changed = [{"lr": 1e-3}, {"seed": 1}, {"width": 0.5}, {"features": "lite0"}, {"definition": 9}]
-    hashes = {one.model_copy(update=change).hash for change in changed}
+    changed = {"lr": 1e-3, "seed": 1, "width": 0.5, "features": "lite0", "definition": 9}
+    hashes = {one.model_copy(update={name: value}).hash for name, value in changed.items()}
     assert len(hashes | {one.hash}) == 6
 
 
@@ -263,7 +264,7 @@ def test_collect_makes_one_typed_sorted_table(tiny: SweepConfig, tmp_path: Path)
     plan = sweep.plan(tiny, ["wgan", "ns"])
     folders = [finish(tmp_path, c, [9.0, 7.0 + c.number]) for c in plan[:4]]
     folders.append(finish(tmp_path, plan[4], [8.0, math.inf], "diverged"))
-    table = store.merge(tmp_path, "tiny", reversed(folders))
+    table = store.merge(tmp_path, "tiny", folders[::-1])
     assert len(table) == 10
     order = [*store.BEFORE_OWN, *store.AFTER_OWN]
     assert [name for name in table if name in order] == order
@@ -298,7 +299,7 @@ def test_the_table_stands_for_runs_whose_folders_are_gone(
 def test_a_changed_sweep_is_refused(tiny: SweepConfig, tmp_path: Path) -> None:
     plan = sweep.plan(tiny, ["ns"])
     begun = prepare(plan, tmp_path).folders[1]
-    take(begun).end("released")
+    there(take(begun)).end("released")
     changed = sweep.plan(tiny.model_copy(update={"width": 0.5}), ["ns"])
     before = {path: path.read_bytes() for path in tmp_path.rglob("config.json")}
     with pytest.raises(StudyError, match=r"was planned with width 0.0625, the sweep now says 0.5"):

@@ -14,7 +14,8 @@ def draw(n: int, seed: int = 1) -> np.ndarray:
 
 def shoelace_px2(vertices: np.ndarray) -> np.ndarray:
     x, y = vertices[..., 0], vertices[..., 1]
-    return 0.5 * np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1))
+    area: np.ndarray = 0.5 * np.abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1))
+    return area
 
 
 def circumcentres(vertices: np.ndarray) -> np.ndarray:

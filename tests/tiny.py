@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from study.training.loop import train as loop_train
+from study.training.records import Outcome
 
 SWEEP = """
 title = "tiny"
@@ -55,7 +56,9 @@ def shrink_data() -> None:
     data.SETS["mnist"] = replace(data.SETS["mnist"], sizes=sizes, read=read)
 
 
-def train(folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]) -> str:
+def train(
+    folder: Path, interrupted: Callable[[], bool], require_held: Callable[[], None]
+) -> Outcome:
     """The study's own loop, on tiny data."""
     shrink_data()
     return loop_train(folder, interrupted, require_held)
@@ -67,7 +70,7 @@ def main() -> None:
     from study.training import loop
 
     shrink_data()
-    loop.train = train
+    loop.train = train  # type: ignore[assignment]
     commands.main()
 
 

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from study import files
 from study.runs import workers as launch
 
 
-def plan(results: Path, **configs: dict) -> list[Path]:
+def plan(results: Path, **configs: dict[str, Any]) -> list[Path]:
     """Make a run folder for each name, with the configuration given."""
     folders = []
     for name, config in configs.items():
@@ -46,7 +47,7 @@ def train(folder: Path, interrupted: Callable[[], bool], require_held: Callable[
     return "ok"
 
 
-def result(x: float, step: int = 20, **changes: object) -> dict:
+def result(x: float, step: int = 20, **changes: object) -> dict[str, Any]:
     """What result.json of a finished run says."""
     evaluation = {"step": step, "fid": x, "wall_s": 1.0}
     content = {"status": "ok", "config": "toy", "evaluations": [evaluation], "provenance": {}}
