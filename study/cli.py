@@ -201,9 +201,7 @@ def open_dashboard(
         raise StudyError(
             f"no rows in {table_path(results, sweep)}; `make sweep SWEEP={sweep}` trains some"
         )
-    path = dashboard.record(results, config, table)
-    print(f"http://{host}:{port}/ shows {path}; Ctrl-C ends it", flush=True)
-    dashboard.serve(path, host, port)
+    dashboard.serve(dashboard.record(results, config, table), host, port)
 
 
 @app.command("fid")

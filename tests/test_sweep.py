@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,22 @@ def test_optuna_storage_can_be_rebuilt(tiny: SweepConfig, tmp_path: Path) -> Non
     assert study.best_trial.params["lr"] == plan[0].lr
     assert study.best_trial.params["clip"] == plan[0].own["clip"]
     assert study.best_trial.intermediate_values == {10: 9.0, 20: 7.0}
+    assert study.metric_names == ["Fréchet distance (random features)"]
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_a_port_that_is_taken_is_one_line(
+    host: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StudyError) as refused:
+            dashboard.serve(tmp_path / "log", host, port)
+    assert capsys.readouterr().out.startswith(f"http://{shown}:{port}/ shows ")
+    assert str(refused.value).startswith(
+        f"cannot listen on {shown}:{port} (Address already in use); --host and --port "
+    )
 
 
 def test_unreadable_configurations_are_named(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """A sweep's table as an Optuna storage, for optuna-dashboard."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import optuna
 import pandas as pd
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
@@ -42,6 +44,9 @@ def add_trials(path: Path, sweep: SweepConfig, table: pd.DataFrame) -> None:
         study = optuna.create_study(
             storage=storage, study_name=f"{sweep.name}/{loss}/{dataset}", load_if_exists=True
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # on every use of metrics' names
+            study.set_metric_names([f"Fréchet distance ({rows['features'].iloc[0]} features)"])
         known = {trial.user_attrs["config"] for trial in study.get_trials(deepcopy=False)}
         for config, evaluations in rows.groupby("config", sort=False):
             if config not in known:
@@ -75,4 +80,12 @@ def serve(path: Path, host: str, port: int) -> None:
         raise StudyError(
             "optuna-dashboard is not installed: pip install optuna-dashboard"
         ) from error
-    run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+    name = f"[{host}]" if ":" in host else host
+    print(f"http://{name}:{port}/ shows {path}; Ctrl-C ends it", flush=True)
+    try:
+        run_server(JournalStorage(JournalFileBackend(str(path))), host=host, port=port)
+    except OSError as error:
+        raise StudyError(
+            f"cannot listen on {name}:{port} ({error.strerror}); --host and --port (of make, HOST= "
+            "and PORT=) name another address"
+        ) from error
