@@ -6,6 +6,9 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,32 +27,32 @@ from study.settings import config
 
 
 @pytest.fixture(autouse=True)
-def data_folder(tmp_path, monkeypatch):
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(own, "LEAST", {"train": 4, "held_out": 2})
     return tmp_path / "data"
 
 
-def picture(seed=0, width=40, height=24, channels=3):
+def picture(seed: int = 0, width: int = 40, height: int = 24, channels: int = 3) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
     return Image.fromarray(pixels.squeeze())
 
 
-def make(folder, n=20, **more):
+def make(folder: Path, n: int = 20, **more: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(n):
         picture(seed, **more).save(folder / f"{seed:03d}.png")
     return folder
 
 
-def add(name, source, size=16, **more):
+def add(name: str, source: Path, size: int = 16, **more: Any) -> Any:
     return own.add(name, source, data.data_folder(), size=size, **more)
 
 
 # --- A folder becomes a data set
 
 
-def test_a_folder_is_a_data_set_afterwards(tmp_path):
+def test_a_folder_is_a_data_set_afterwards(tmp_path: Path) -> None:
     added = add("pets", make(tmp_path / "a"))
     assert added.sizes == {"held_out": 2, "train": 18}
     assert "pets" in data.names()
@@ -65,7 +68,9 @@ def test_a_folder_is_a_data_set_afterwards(tmp_path):
     assert "sha256" in data.summary("pets")["verified"]
 
 
-def test_other_images_by_the_same_name_have_another_digest(tmp_path, monkeypatch):
+def test_other_images_by_the_same_name_have_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So that rows tell what they were trained on."""
     add("pets", make(tmp_path / "a"))
     digest = data.digest("pets")
@@ -80,7 +85,7 @@ def test_other_images_by_the_same_name_have_another_digest(tmp_path, monkeypatch
     assert data.digest("pets") != digest
 
 
-def test_the_split_is_drawn_by_a_seed_from_all_of_the_folder(tmp_path):
+def test_the_split_is_drawn_by_a_seed_from_all_of_the_folder(tmp_path: Path) -> None:
     source = make(tmp_path / "a", 40)
     for name in ("one", "two"):
         add(name, source, held_out=10)
@@ -94,7 +99,7 @@ def test_the_split_is_drawn_by_a_seed_from_all_of_the_folder(tmp_path):
     assert data.sizes("one") == (30, 10)
 
 
-def test_subfolders_are_classes(tmp_path):
+def test_subfolders_are_classes(tmp_path: Path) -> None:
     for place, name in enumerate(("cat", "dog")):
         for seed in range(8):
             folder = tmp_path / "a" / name / "deeper"
@@ -106,7 +111,7 @@ def test_subfolders_are_classes(tmp_path):
         assert data.labels("pets", split).tolist() == is_dog.long().tolist()
 
 
-def test_images_beside_the_subfolders_leave_no_classes(tmp_path):
+def test_images_beside_the_subfolders_leave_no_classes(tmp_path: Path) -> None:
     make(tmp_path / "a", 3)
     for name in ("cat", "dog"):
         make(tmp_path / "a" / name, 5)
@@ -117,7 +122,7 @@ def test_images_beside_the_subfolders_leave_no_classes(tmp_path):
 
 
 @pytest.mark.parametrize("as_what", ["L", "RGB"])
-def test_grey_images_make_a_grey_data_set_whatever_their_mode(tmp_path, as_what):
+def test_grey_images_make_a_grey_data_set_whatever_their_mode(tmp_path: Path, as_what: str) -> None:
     (tmp_path / "a").mkdir()
     for seed in range(9):
         picture(seed, channels=1).convert(as_what).save(tmp_path / f"a/{seed}.png")
@@ -129,7 +134,7 @@ def test_grey_images_make_a_grey_data_set_whatever_their_mode(tmp_path, as_what)
     assert data.load("colour", "train").shape[1:] == (3, 16, 16)
 
 
-def test_repeated_images_are_counted(tmp_path):
+def test_repeated_images_are_counted(tmp_path: Path) -> None:
     source = make(tmp_path / "a", 10)
     for path in list(source.iterdir()):
         (source / f"again-{path.name}").write_bytes(path.read_bytes())
@@ -141,7 +146,7 @@ def test_repeated_images_are_counted(tmp_path):
     assert any(line.startswith("10 images equal another one") for line in own.report("x", added))
 
 
-def test_every_sweep_takes_it(tmp_path, monkeypatch):
+def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path)
     tiny = config.load_sweep("tiny")
@@ -160,7 +165,7 @@ def test_every_sweep_takes_it(tmp_path, monkeypatch):
     assert scores.dataset_title("pets") == "pets"
 
 
-def test_fitting_names_only(tmp_path):
+def test_fitting_names_only(tmp_path: Path) -> None:
     source = make(tmp_path / "a")
     add("pets", source)
     for name, message in (
@@ -178,13 +183,13 @@ def test_fitting_names_only(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 4, 30, 132, -8])
-def test_fitting_sizes_only(tmp_path, size):
+def test_fitting_sizes_only(tmp_path: Path, size: int) -> None:
     with pytest.raises(StudyError, match=f"size = {size}: allowed are multiples of 4 from 8 to"):
         add("pets", make(tmp_path / "a", 9), size=size)
 
 
 @pytest.mark.parametrize("size", own.SIZES_PX)
-def test_networks_draw_every_size(size):
+def test_networks_draw_every_size(size: int) -> None:
     from study.training.networks import Discriminator, Generator
 
     generator = Generator((1, size, size), 1 / 64)
@@ -194,12 +199,12 @@ def test_networks_draw_every_size(size):
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan"), float("inf")])
-def test_fitting_shares_only(tmp_path, share):
+def test_fitting_shares_only(tmp_path: Path, share: float) -> None:
     with pytest.raises(StudyError, match=r"held-out = .*: allowed are a share between 0 and 1"):
         add("pets", make(tmp_path / "a", 9), held_out=share)
 
 
-def test_too_few_images(tmp_path):
+def test_too_few_images(tmp_path: Path) -> None:
     message = "5 images, 2 of them held out; at least 4 to train on and 2 held-out"
     with pytest.raises(StudyError, match=message):
         add("pets", make(tmp_path / "a", 5), held_out=2)
@@ -209,7 +214,7 @@ def test_too_few_images(tmp_path):
             add("pets", tmp_path / nothing)
 
 
-def test_nothing_is_left_where_an_image_cannot_be_read(tmp_path, data_folder):
+def test_nothing_is_left_where_an_image_cannot_be_read(tmp_path: Path, data_folder: Path) -> None:
     source = make(tmp_path / "a", 12)
     (source / "005.png").write_bytes((source / "005.png").read_bytes()[:200])
     with pytest.raises(StudyError, match=r"005.png: cannot be read as an image .*--skip-bad"):
@@ -222,7 +227,7 @@ def test_nothing_is_left_where_an_image_cannot_be_read(tmp_path, data_folder):
     assert json.loads((data_folder / "own/pets/data_set.json").read_text())["left_out"] == 1
 
 
-def test_too_many_bad_images(tmp_path):
+def test_too_many_bad_images(tmp_path: Path) -> None:
     source = make(tmp_path / "a", 8)
     for path in sorted(source.iterdir())[:5]:
         path.write_text("no image")
@@ -231,7 +236,7 @@ def test_too_many_bad_images(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["pixel", "torn", "gone", "sidecar", "empty sidecar"])
-def test_damage_is_told_in_one_line(tmp_path, data_folder, damage):
+def test_damage_is_told_in_one_line(tmp_path: Path, data_folder: Path, damage: str) -> None:
     add("pets", make(tmp_path / "a"))
     array, sidecar = data_folder / "own/pets/train.npy", data_folder / "own/pets/data_set.json"
     if damage == "pixel":
@@ -247,7 +252,7 @@ def test_damage_is_told_in_one_line(tmp_path, data_folder, damage):
     assert "\n" not in str(error.value)
 
 
-def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
+def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path: Path) -> None:
     source = make(tmp_path / "a")
     (source / "labels.csv").write_text("")
     (source / "README").write_text("")
@@ -258,7 +263,7 @@ def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
     assert sum(added.sizes.values()) == 20
 
 
-def test_the_progress_goes_to_the_end(tmp_path):
+def test_the_progress_goes_to_the_end(tmp_path: Path) -> None:
     steps = []
     add("pets", make(tmp_path / "a"), progress=lambda done, of: steps.append((done, of)))
     assert steps == [(done, 20) for done in range(1, 21)]
@@ -267,7 +272,7 @@ def test_the_progress_goes_to_the_end(tmp_path):
 # --- The reader
 
 
-def test_the_central_square_is_scaled():
+def test_the_central_square_is_scaled() -> None:
     wide = Image.new("RGB", (60, 20), "red")
     wide.paste("blue", (20, 0, 40, 20))
     assert (images._fitted(wide, 8).pixels == (0, 0, 255)).all()
@@ -275,7 +280,7 @@ def test_the_central_square_is_scaled():
     assert (images._fitted(tall, 8).pixels == (0, 0, 255)).all()
 
 
-def test_scaling_has_no_aliases(tmp_path):
+def test_scaling_has_no_aliases(tmp_path: Path) -> None:
     """Stripes finer than the new pixels become their mean, a ramp stays one."""
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
     assert np.ptp(images._fitted(Image.fromarray(stripes), 8).pixels[:, 1:-1]) <= 8
@@ -285,7 +290,7 @@ def test_scaling_has_no_aliases(tmp_path):
     np.testing.assert_allclose(found[:, 1:-1], expected[:, 1:-1], atol=1)
 
 
-def test_an_image_of_that_size_stays_as_it_is(tmp_path):
+def test_an_image_of_that_size_stays_as_it_is(tmp_path: Path) -> None:
     picture(width=16, height=16).save(tmp_path / "a.png")
     assert np.array_equal(images.fitted(tmp_path / "a.png", 16).pixels, picture(0, 16, 16))
 
@@ -293,7 +298,7 @@ def test_an_image_of_that_size_stays_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     "suffix", ["png", "bmp", "gif", "ppm", "tiff", "webp", "tga", "jp2", "qoi"]
 )
-def test_formats(tmp_path, suffix):
+def test_formats(tmp_path: Path, suffix: str) -> None:
     grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
     grey = grey.quantize(256) if suffix == "gif" else grey
     options = {"lossless": True} if suffix == "webp" else {}
@@ -303,7 +308,7 @@ def test_formats(tmp_path, suffix):
         assert np.array_equal(found.pixels[..., 0].ravel(), np.arange(256))
 
 
-def test_jpegs_are_near_and_large_ones_the_same_at_a_fraction(tmp_path):
+def test_jpegs_are_near_and_large_ones_the_same_at_a_fraction(tmp_path: Path) -> None:
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     large = Image.fromarray(ramp).resize((2048, 2048))
     large.save(tmp_path / "a.jpg", quality=95)
@@ -312,7 +317,7 @@ def test_jpegs_are_near_and_large_ones_the_same_at_a_fraction(tmp_path):
     np.testing.assert_allclose(found[:, 1:-1], expected[:, 1:-1], atol=3)
 
 
-def test_exif_orientation_is_heeded(tmp_path):
+def test_exif_orientation_is_heeded(tmp_path: Path) -> None:
     upright = picture(width=12, height=8)
     exif = Image.Exif()
     exif[images.ORIENTATION] = 6  # to be turned right by 90 degrees
@@ -322,7 +327,7 @@ def test_exif_orientation_is_heeded(tmp_path):
     assert found.notes == (images.TURNED,)
 
 
-def transparent():
+def transparent() -> Iterator[tuple[str, Image.Image, dict[str, Any]]]:
     """Name -> an image whose left half is transparent, its right half black."""
     rgba = Image.new("RGBA", (16, 16), (0, 0, 0, 255))
     rgba.paste((9, 99, 199, 0), (0, 0, 8, 16))
@@ -338,7 +343,9 @@ def transparent():
 
 
 @pytest.mark.parametrize(("name", "image", "options"), [*transparent()])
-def test_transparency_is_laid_on_white_or_refused(tmp_path, name, image, options):
+def test_transparency_is_laid_on_white_or_refused(
+    tmp_path: Path, name: str, image: Image.Image, options: dict[str, Any]
+) -> None:
     image.save(tmp_path / name, **options)
     found = images.fitted(tmp_path / name, 16)
     assert found.notes == (images.TRANSPARENT,)
@@ -348,14 +355,14 @@ def test_transparency_is_laid_on_white_or_refused(tmp_path, name, image, options
         images.read(tmp_path / name)
 
 
-def test_an_opaque_alpha_channel_says_nothing(tmp_path):
+def test_an_opaque_alpha_channel_says_nothing(tmp_path: Path) -> None:
     picture(width=16, height=16).convert("RGBA").save(tmp_path / "a.png")
     found = images.fitted(tmp_path / "a.png", 16)
     assert found.notes == ()
     assert np.array_equal(found.pixels, picture(0, 16, 16))
 
 
-def test_sixteen_bits_become_eight(tmp_path):
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     values = (257 * np.arange(256)).astype(np.uint16).reshape(16, 16)
     for name in ("a.png", "a.tif", "a.pgm"):
         Image.fromarray(values).save(tmp_path / name)
@@ -367,7 +374,7 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a.webp", "a.png"])
-def test_the_first_of_several_frames_or_none(tmp_path, name):
+def test_the_first_of_several_frames_or_none(tmp_path: Path, name: str) -> None:
     frames = [picture(seed, 16, 16).quantize(64) for seed in range(3)]
     frames = frames if name == "a.gif" else [frame.convert("RGB") for frame in frames]
     options = {"lossless": True} if name == "a.webp" else {}
@@ -379,22 +386,22 @@ def test_the_first_of_several_frames_or_none(tmp_path, name):
         images.read(tmp_path / name)
 
 
-def test_small_images_are_scaled_up_and_counted(tmp_path):
+def test_small_images_are_scaled_up_and_counted(tmp_path: Path) -> None:
     Image.new("RGB", (5, 9), "red").save(tmp_path / "a.png")
     found = images.fitted(tmp_path / "a.png", 8)
     assert found.notes == (images.SMALL,)
     assert (found.pixels == (255, 0, 0)).all()
 
 
-def png_with_two_megabytes_of_text(path):
+def png_with_two_megabytes_of_text(path: Path) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "a" * 2_000_000, zip=True)
     picture().save(path, pnginfo=text)
 
 
-def png_that_claims(width, height):
-    def write(path):
-        def chunk(kind, content):
+def png_that_claims(width: int, height: int) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        def chunk(kind: bytes, content: bytes) -> bytes:
             whole = kind + content
             return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
 
@@ -405,20 +412,20 @@ def png_that_claims(width, height):
     return write
 
 
-def torn(path):
+def torn(path: Path) -> None:
     picture().save(path)
     path.write_bytes(path.read_bytes()[:-400])
 
 
-def other_files_content(path):
+def other_files_content(path: Path) -> None:
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
 
 
-def cmyk_floats(path):
+def cmyk_floats(path: Path) -> None:
     Image.fromarray(np.zeros((9, 9), np.float32)).save(path, "TIFF")
 
 
-def negative_tag(path):
+def negative_tag(path: Path) -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     picture().save(path, "TIFF", tiffinfo=tags)
     path.write_bytes(path.read_bytes().replace(b"\x00\x01\x04\x00", b"\x00\x01\xff\x00", 1))
@@ -440,7 +447,9 @@ BAD = {
 
 @pytest.mark.parametrize("reader", [images.read, lambda path: images.fitted(path, 16)])
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_files_are_named_in_one_line(tmp_path, kind, reader):
+def test_bad_files_are_named_in_one_line(
+    tmp_path: Path, kind: str, reader: Callable[[Path], object]
+) -> None:
     write, message = BAD[kind]
     write(tmp_path / "a.png")
     with pytest.raises(StudyError, match=f"a.png: .*{message}") as error:
@@ -448,7 +457,7 @@ def test_bad_files_are_named_in_one_line(tmp_path, kind, reader):
     assert "\n" not in str(error.value)
 
 
-def test_pillows_warning_is_not_shown(tmp_path):
+def test_pillows_warning_is_not_shown(tmp_path: Path) -> None:
     png_that_claims(10_000, 10_000)(tmp_path / "a.png")
     ask = f"from study.datasets import images; images.read(images.Path({str(tmp_path)!r}, 'a.png'))"
     printed = subprocess.run(
@@ -461,14 +470,18 @@ def test_pillows_warning_is_not_shown(tmp_path):
 # --- The command
 
 
-def call(monkeypatch, capsys, *arguments):
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[Any, Any]:
     monkeypatch.setattr(sys, "argv", ["study", "data", *arguments])
     with pytest.raises(SystemExit) as exit_:
         commands.main()
     return exit_.value.code, capsys.readouterr()
 
 
-def test_the_command_adds_lists_and_describes(tmp_path, monkeypatch, capsys):
+def test_the_command_adds_lists_and_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = str(make(tmp_path / "a"))
     code, printed = call(monkeypatch, capsys, "add", "pets", source, "--size", "8")
     assert (code, printed.err) == (0, "")
@@ -493,7 +506,13 @@ def test_the_command_adds_lists_and_describes(tmp_path, monkeypatch, capsys):
         (("add", "more", "nowhere"), "nowhere: no such folder"),
     ],
 )
-def test_the_command_ends_with_2_on_bad_input(tmp_path, monkeypatch, capsys, words, message):
+def test_the_command_ends_with_2_on_bad_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
     add("pets", make(tmp_path / "a"))
     code, printed = call(monkeypatch, capsys, *words)
     assert code == 2

@@ -1,12 +1,16 @@
 """Figures on synthetic tables: what is plotted equals the statistics; unlike rows are refused."""
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -32,6 +36,7 @@ from study.analysis.figures.seeds import seeds
 from study.analysis.figures.settings import hyperparameters
 from study.analysis.figures.train_held_out import train_vs_held_out
 from study.analysis.figures.wins import win_matrix
+from study.analysis.statistics.samples import Array
 from study.errors import StudyError
 from study.settings.space import described
 
@@ -40,7 +45,7 @@ PAPER = Path(__file__).parent.parent / "results" / "paper"
 SCALE = {"mm": 60, "ns": 35, "wgan": 45, "vae": 70, "hinge": 40}
 
 
-def evaluation(loss, dataset, number, step, **more):
+def evaluation(loss: str, dataset: str, number: int, step: int, **more: Any) -> dict[str, Any]:
     """One row of a table, as a run of the mini sweep would give it."""
     return {
         "sweep": "mini",
@@ -70,7 +75,13 @@ def evaluation(loss, dataset, number, step, **more):
     } | more
 
 
-def make(losses=("vae", "ns", "mm"), datasets=("fashion_mnist",), n=8, seed=0, **more):
+def make(
+    losses: Sequence[str] = ("vae", "ns", "mm"),
+    datasets: Sequence[str] = ("fashion_mnist",),
+    n: int = 8,
+    seed: int = 0,
+    **more: Any,
+) -> pd.DataFrame:
     """A table of n settings a loss, two evaluations each, the last settings of mm diverged."""
     rng, rows = np.random.default_rng(seed), []
     for dataset in datasets:
@@ -89,21 +100,21 @@ def make(losses=("vae", "ns", "mm"), datasets=("fashion_mnist",), n=8, seed=0, *
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
 
 
-def line(axes, label):
+def line(axes: Axes, label: str) -> Array:
     """The data of the line with this legend entry."""
     return next(entry.get_xydata().T for entry in axes.lines if entry.get_label() == label)
 
 
-def own(axes):
+def own(axes: Axes) -> Array:
     """The data of a small panel's own line, which lies above the other losses'."""
     return next(entry.get_xydata().T for entry in axes.lines if entry.get_zorder() == 3)
 
 
-def caption(figure):
+def caption(figure: Figure) -> str:
     return " ".join(figure.get_supxlabel().split())
 
 
-def scored(table, loss):
+def scored(table: pd.DataFrame, loss: str) -> Array:
     runs = scores.of_runs(table)
     return runs.loc[runs["loss"] == loss, "fid"].to_numpy()
 
@@ -111,7 +122,7 @@ def scored(table, loss):
 # The table
 
 
-def test_scores_are_the_least_of_a_run_and_infinite_where_it_diverged():
+def test_scores_are_the_least_of_a_run_and_infinite_where_it_diverged() -> None:
     table = make()
     runs = scores.of_runs(table)
     assert runs["loss"].drop_duplicates().tolist() == ["mm", "ns", "vae"]
@@ -122,7 +133,7 @@ def test_scores_are_the_least_of_a_run_and_infinite_where_it_diverged():
     assert runs["status"].value_counts().to_dict() == {"ok": 22, "diverged": 2}
 
 
-def test_scores_keep_the_best_evaluation_but_the_whole_cost():
+def test_scores_keep_the_best_evaluation_but_the_whole_cost() -> None:
     rows = [
         evaluation("ns", "mnist", 0, step, fid=fid, fid_train=fid - 1)
         for step, fid in ((1000, 7.0), (2000, 5.0), (3000, 6.0))
@@ -145,7 +156,9 @@ class Loss(ns.Loss):
 """
 
 
-def test_losses_have_one_order_and_different_looks(tmp_path, monkeypatch):
+def test_losses_have_one_order_and_different_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twenty losses, of which no two share a colour and a marker; titles come from the classes."""
     table = pd.DataFrame({"loss": ["zeta", "vae", "hinge", "wgan", "mm", "ns"]})
     assert scores.losses(table) == ["mm", "ns", "wgan", "vae", "hinge", "zeta"]
@@ -167,24 +180,24 @@ def test_losses_have_one_order_and_different_looks(tmp_path, monkeypatch):
     assert len(first_twenty) == 20
 
 
-def test_an_unknown_loss_looks_unlike_those_that_are_there():
+def test_an_unknown_loss_looks_unlike_those_that_are_there() -> None:
     looks = [style.style_of(name) for name in [*losses.names(), "gone"]]
     assert style.style_of("gone") == style.style_of("gone")
     assert all(look != looks[-1] for look in looks[:-1])
 
 
-def test_labels_are_kept_apart_in_their_order():
+def test_labels_are_kept_apart_in_their_order() -> None:
     assert_allclose(_apart(np.array([0.5, 0.1, 0.9]), 0.1), [0.5, 0.1, 0.9])
     assert_allclose(_apart(np.array([0.5, 0.5, 0.52]), 0.1), [0.40667, 0.50667, 0.60667], atol=1e-4)
     assert_allclose(_apart(np.array([0.0, 0.0, 0.5]), 0.1), [0.05, 0.15, 0.6], atol=1e-9)
 
 
-def test_only_inception_is_called_fid():
+def test_only_inception_is_called_fid() -> None:
     assert scores.distance_name("lite0") == "Fréchet distance (lite0 features)"
     assert "FID on 5,000" in caption(budget_curves(make(("ns",), features="inception")))
 
 
-def test_svg_is_in_hundredths_and_its_ids_do_not_hang_on_digits(tmp_path):
+def test_svg_is_in_hundredths_and_its_ids_do_not_hang_on_digits(tmp_path: Path) -> None:
     table = make(("ns", "vae"), n=8)
     nearly = table.assign(fid=table["fid"] * (1 + 1e-12))
     for name, rows in (("a", table), ("b", nearly)):
@@ -202,7 +215,7 @@ def test_svg_is_in_hundredths_and_its_ids_do_not_hang_on_digits(tmp_path):
     assert len(inline) < len(text)
 
 
-def test_same_table_same_bytes(tmp_path):
+def test_same_table_same_bytes(tmp_path: Path) -> None:
     pages = []
     for name, order in (("a", 1), ("b", 2)):
         table = make(n=4).sample(frac=1, random_state=order)
@@ -213,7 +226,7 @@ def test_same_table_same_bytes(tmp_path):
     assert pages[0][1].startswith(b"\x89PNG")
 
 
-def test_what_was_drawn_here_and_is_stale_goes_and_nothing_else(tmp_path):
+def test_what_was_drawn_here_and_is_stale_goes_and_nothing_else(tmp_path: Path) -> None:
     (kept, *_), (stale, *_) = (
         style.save(performance_profiles(make(("ns",), n=2)), tmp_path / name)
         for name in ("new", "old")
@@ -230,7 +243,7 @@ def test_what_was_drawn_here_and_is_stale_goes_and_nothing_else(tmp_path):
 # Budget
 
 
-def test_budget_curve_is_the_median_of_the_minimum_up_to_half_of_the_settings():
+def test_budget_curve_is_the_median_of_the_minimum_up_to_half_of_the_settings() -> None:
     table = make(n=24)
     figure = budget_curves(table)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["MM GAN", "NS GAN", "VAE"]
@@ -248,7 +261,7 @@ def test_budget_curve_is_the_median_of_the_minimum_up_to_half_of_the_settings():
     assert len(greys) == 2
 
 
-def test_an_infinite_part_of_a_curve_is_not_drawn_and_said():
+def test_an_infinite_part_of_a_curve_is_not_drawn_and_said() -> None:
     table = pd.concat([make(("ns", "mm"), n=2), make(("vae",), n=1)])  # mm: all diverged
     figure = budget_curves(table)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -257,7 +270,7 @@ def test_an_infinite_part_of_a_curve_is_not_drawn_and_said():
     assert scores.best_settings(table).index.get_level_values("loss").tolist() == ["ns", "vae"]
 
 
-def test_mean_and_where_single_searches_end():
+def test_mean_and_where_single_searches_end() -> None:
     table = make(n=16)
     axes = budget_means(table).axes[1]
     k, value = own(axes)
@@ -268,7 +281,7 @@ def test_mean_and_where_single_searches_end():
     assert_allclose([min(at_three), max(at_three)], expected)
 
 
-def test_papers_curve_only_beside_comparable_rows():
+def test_papers_curve_only_beside_comparable_rows() -> None:
     paper = pd.read_csv(PAPER / "budget_curve.csv")
     theirs = paper[(paper["loss"] == "ns") & (paper["dataset"] == "fashion_mnist")]
     same = make(("ns",), features="inception", num_images=10_000, width=1.0)
@@ -282,7 +295,7 @@ def test_papers_curve_only_beside_comparable_rows():
         assert "digitised" not in caption(figure)
 
 
-def test_cost_on_the_x_axis_is_the_mean_cost_times_k():
+def test_cost_on_the_x_axis_is_the_mean_cost_times_k() -> None:
     axes = budget_costs(make(("ns",), n=8)).axes[0]
     assert_allclose(axes.lines[0].get_xdata(), 2e12 * np.arange(1, 5))
     assert axes.get_xlabel() == "cost in FLOPs"
@@ -290,7 +303,7 @@ def test_cost_on_the_x_axis_is_the_mean_cost_times_k():
         budget_costs(make(), cost="euros")
 
 
-def test_selected_on_some_images_reported_on_others():
+def test_selected_on_some_images_reported_on_others() -> None:
     table = make(("ns", "mm"), n=12)
     table["fid_report"] = 100 - table["fid"]
     runs = scores.of_runs(table, "fid_report")
@@ -313,13 +326,13 @@ def test_selected_on_some_images_reported_on_others():
         scores.of_runs(table, "fid_train")
 
 
-def test_the_budget_axis_ends_at_a_tick():
+def test_the_budget_axis_ends_at_a_tick() -> None:
     for n, ticks in ((1, [1]), (8, [1, 2, 4]), (12, [1, 2, 6]), (20, [1, 2, 5, 10])):
         axes = budget_curves(make(("ns",), n=n)).axes[0]
         assert [int(tick) for tick in axes.get_xticks()] == ticks
 
 
-def test_rank_curves_and_win_matrix_show_the_statistics():
+def test_rank_curves_and_win_matrix_show_the_statistics() -> None:
     table = make(n=6)
     fids = [scored(table, loss) for loss in ("mm", "ns", "vae")]
     k, value = own(rank_curves(table).axes[2])
@@ -334,7 +347,7 @@ def test_rank_curves_and_win_matrix_show_the_statistics():
     assert titles == ["1 setting each", "2 settings each", "5 settings each"]
 
 
-def test_f1_curves():
+def test_f1_curves() -> None:
     table = make(("ns", "mm"), n=12, dataset="triangles")
     rng = np.random.default_rng(0)
     table[list(scores.F1)] = rng.random((len(table), 3))
@@ -356,7 +369,7 @@ def test_f1_curves():
 # Settings
 
 
-def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels():
+def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels() -> None:
     table, again = make(n=12), make(("ns", "vae"), n=5, seed=4, sweep="mini_seeds")
     recipe = {"dataset": "fashion_mnist", "features": "lite0", "num_images": 5000, "width": 0.25}
     untrained = pd.DataFrame([recipe | {"fid": 63.0}, recipe | {"width": 1.0, "fid": 9.0}])
@@ -381,14 +394,14 @@ def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels():
     assert_allclose(ns.get_ydata(), st.expected_min(scored(table, "ns"), np.arange(1, 7)))
 
 
-def test_performance_profiles_end_at_the_share_that_is_ok():
+def test_performance_profiles_end_at_the_share_that_is_ok() -> None:
     table = make(n=8)
     tau, share = own(performance_profiles(table).axes[0])
     assert_allclose(share, st.performance_profile(scored(table, "mm"), tau))
     assert (share[0], share[-1]) == (0, 0.75)
 
 
-def test_distributions_show_quartiles_defaults_and_what_came_to_nothing():
+def test_distributions_show_quartiles_defaults_and_what_came_to_nothing() -> None:
     table = make(n=8)
     axes = distributions(table, NONE).axes[0]
     medians = [
@@ -412,14 +425,14 @@ def test_distributions_show_quartiles_defaults_and_what_came_to_nothing():
     assert f"{(every >= 50).mean():.0%} of the settings" in figure.get_suptitle()
 
 
-def test_a_box_with_infinite_quartile_ends_at_the_edge():
+def test_a_box_with_infinite_quartile_ends_at_the_edge() -> None:
     table = make(("mm",), n=5)  # two of five diverged: the upper quartile is infinite
     axes = distributions(table, NONE).axes[0]
     edge = max(patch.get_path().vertices[:, 0].max() for patch in axes.patches)
     assert_allclose(edge, axes.get_xlim()[1])
 
 
-def test_seeds_and_narrow_against_wide():
+def test_seeds_and_narrow_against_wide() -> None:
     setting = {"lr": 1e-3, "beta1": 0.5, "disc_iters": 1, "batch_norm": True}
     again = make(("ns", "mm"), **setting, sweep="seeds")
     search = make(("ns", "mm"), seed=5)
@@ -434,7 +447,7 @@ def test_seeds_and_narrow_against_wide():
     assert "mini and narrow: 4 to 8 settings" in caption(both)
 
 
-def test_distance_along_one_run_a_loss():
+def test_distance_along_one_run_a_loss() -> None:
     table = make(n=1)
     figure = along_training(table)
     rows = table[table["loss"] == "ns"].sort_values("step")
@@ -445,7 +458,7 @@ def test_distance_along_one_run_a_loss():
         along_training(make(n=2))
 
 
-def test_hyperparameters_a_panel_each_and_the_interaction():
+def test_hyperparameters_a_panel_each_and_the_interaction() -> None:
     figure = hyperparameters(make(("wgan",)))
     labels = [axes.get_xlabel() for axes in figure.axes]
     names = ["lr", "beta1", "disc_iters", "batch_norm", "clip", "lr"]
@@ -456,7 +469,7 @@ def test_hyperparameters_a_panel_each_and_the_interaction():
     assert_allclose(crosses[0], [diverged.get_ylim()[1]] * 2)
 
 
-def test_hyperparameters_of_every_kind_have_a_panel():
+def test_hyperparameters_of_every_kind_have_a_panel() -> None:
     """A float, a whole number, a text and a yes or no that only this loss has."""
     table = make(("ns",), n=6)
     number = table["number"]
@@ -471,7 +484,7 @@ def test_hyperparameters_of_every_kind_have_a_panel():
     assert "batch norm in D" not in [axes.get_xlabel() for axes in figure.axes]
 
 
-def test_a_log_axis_shows_a_power_of_ten():
+def test_a_log_axis_shows_a_power_of_ten() -> None:
     table = make(("ns",), n=4)
     table["lr"] = 2e-5 + 1e-5 * table["number"]
     panels = [a for a in hyperparameters(table).axes if "learning" in a.get_xlabel()]
@@ -482,7 +495,7 @@ def test_a_log_axis_shows_a_power_of_ten():
         assert high > 1e-4
 
 
-def test_train_over_held_out():
+def test_train_over_held_out() -> None:
     table = make(("ns", "mm"))
     runs = scores.of_runs(table)
     ok = runs[(runs["loss"] == "mm") & (runs["status"] == "ok")]
@@ -494,7 +507,7 @@ def test_train_over_held_out():
 # Tables
 
 
-def test_best_table_beside_the_papers():
+def test_best_table_beside_the_papers() -> None:
     table, paper = make(n=5), pd.read_csv(PAPER / "best_fid.csv")
     again = make(n=3, seed=9, sweep="seeds")
     result = scores.best_table(table, again, paper)
@@ -510,7 +523,7 @@ def test_best_table_beside_the_papers():
     assert np.isnan(mm["reseeded_std"])
 
 
-def test_best_settings():
+def test_best_settings() -> None:
     table = make(("wgan", "mm"), ("mnist", "fashion_mnist"))
     result = scores.best_settings(table)
     assert result.columns[0] == "Fréchet distance (lite0 features)"
@@ -524,7 +537,7 @@ def test_best_settings():
 # Single runs
 
 
-def test_training_curves_show_what_was_recorded():
+def test_training_curves_show_what_was_recorded() -> None:
     step = np.arange(10, 50, 10)
     good = pd.DataFrame(
         {
@@ -547,7 +560,7 @@ def test_training_curves_show_what_was_recorded():
     assert not figure.axes[2].lines
 
 
-def test_sample_grids(tmp_path):
+def test_sample_grids(tmp_path: Path) -> None:
     path = tmp_path / "grid.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(path)
     figure = sample_grids({"NS GAN": path, "VAE": path})
@@ -560,7 +573,7 @@ def test_sample_grids(tmp_path):
 # What all figures share
 
 
-def test_caption_says_what_was_measured_and_the_title_what_came_out():
+def test_caption_says_what_was_measured_and_the_title_what_came_out() -> None:
     figure = budget_curves(make())
     text = caption(figure)
     for part in (
@@ -578,7 +591,7 @@ def test_caption_says_what_was_measured_and_the_title_what_came_out():
     assert "mini: 1 to 8 settings a loss" in caption(budget_curves(uneven))
 
 
-def zero(table):
+def zero(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(fid=table["fid"].where(table["number"] != 1, 0.0), fid_train=0.0)
 
 
@@ -598,7 +611,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("name", HARD)
-def test_hard_tables_give_a_figure_or_a_line(name):
+def test_hard_tables_give_a_figure_or_a_line(name: str) -> None:
     table = HARD[name].assign(fid_report=lambda rows: rows["fid"])
     for label, make_figure in figures.of({"search": table, "seeds": table, "full": table}).items():
         try:
@@ -611,14 +624,14 @@ def test_hard_tables_give_a_figure_or_a_line(name):
 
 @pytest.mark.parametrize("kind", ["headline", "budget_flops", "settings", "seeds"])
 @pytest.mark.filterwarnings("error")
-def test_a_distance_of_0_has_a_place_in_the_layout(kind):
+def test_a_distance_of_0_has_a_place_in_the_layout(kind: str) -> None:
     table = make(("ns",), n=6)
     table = table.assign(fid=table["fid"].where(table["number"] != 0, 0.0))
     for _, make_figure in figures.of_kind(kind, {"search": table}):
         make_figure().draw_without_rendering()
 
 
-def test_figures_of_a_table_without_rows_or_columns_are_none():
+def test_figures_of_a_table_without_rows_or_columns_are_none() -> None:
     assert figures.of({"search": NONE}) == {}
     names = figures.of({"search": make(n=2).drop(columns=["fid_train", "flops"])})
     assert not {name for name in names if "train_held_out" in name or "flops" in name}
@@ -660,13 +673,13 @@ DRAWS = {
         (make(n=2, fid=np.nan, status="ok"), "no fid"),
     ],
 )
-def test_refused(draw, table, message):
+def test_refused(draw: Callable[[pd.DataFrame], object], table: pd.DataFrame, message: str) -> None:
     with pytest.raises(StudyError, match=message) as caught:
         draw(table)
     assert "\n" not in str(caught.value)
 
 
-def test_rows_of_before_a_digest_was_recorded_stay_comparable():
+def test_rows_of_before_a_digest_was_recorded_stay_comparable() -> None:
     """And two data sets have each their own."""
     known = make(("ns",), data_digest="a", features_digest="c")
     other = make(("ns",), datasets=("mnist",), data_digest="b", features_digest="c")
@@ -674,7 +687,7 @@ def test_rows_of_before_a_digest_was_recorded_stay_comparable():
     assert len(scores.checked(table)) == 24
 
 
-def test_refused_by_one_figure():
+def test_refused_by_one_figure() -> None:
     two = make(datasets=("mnist", "celeba"), n=3)
     for draw in (budget_curves, win_matrix, hyperparameters):
         with pytest.raises(StudyError, match=r"differ in dataset"):

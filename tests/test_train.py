@@ -8,12 +8,16 @@ import os
 import platform
 import sys
 import types
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import emulated_graph
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from study import datasets as data
 from study import features, files
@@ -23,7 +27,7 @@ from study.losses import load, names
 from study.measures import of_a_generator as measure
 from study.runs.folder import read_result, state_of
 from study.settings import config as config_module
-from study.settings.config import RunConfig
+from study.settings.config import Normalisation, Precision, RunConfig
 from study.settings.space import SHARED
 from study.training import cuda_graph, flops, records
 from study.training import loop as train
@@ -35,10 +39,10 @@ SPECTRAL = {"normalisation": "spectral", "batch_norm": False}
 
 
 @pytest.fixture(autouse=True)
-def small_data(monkeypatch, tmp_path):
+def small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """200 training and 100 held-out images of noise under the name of Fashion-MNIST."""
 
-    def images(name, split, folder=None):
+    def images(name: str, split: str, folder: Path | None = None) -> Tensor:
         generator = torch.Generator().manual_seed({"train": 0, "held_out": 1}[split])
         count = {"train": 200, "held_out": 100}[split]
         return torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8, generator=generator)
@@ -53,7 +57,7 @@ def small_data(monkeypatch, tmp_path):
     measure.evaluator.cache_clear()
 
 
-def plan(folder, loss="ns", **changes):
+def plan(folder: Path, loss: str = "ns", **changes: Any) -> RunConfig:
     """Write a tiny run's configuration into `folder`."""
     defaults = dict(load(loss).defaults)
     own = {name: defaults.pop(name) for name in set(defaults) - SHARED_NAMES}
@@ -78,7 +82,7 @@ def plan(folder, loss="ns", **changes):
     return config
 
 
-def numbers(folder):
+def numbers(folder: Path) -> tuple[str, list[dict[str, Any]], pd.DataFrame]:
     """Everything of a run's result but the seconds."""
     result = json.loads((folder / "result.json").read_text())
     for row in result["evaluations"]:
@@ -87,7 +91,7 @@ def numbers(folder):
     return result["status"], result["evaluations"], curves
 
 
-def stop_after(steps):
+def stop_after(steps: int) -> Callable[[], bool]:
     """An `interrupted` that becomes true at its so-manieth call."""
     calls = iter(range(10**9))
     return lambda: next(calls) >= steps
@@ -105,7 +109,9 @@ def stop_after(steps):
         ("rp", True, SPECTRAL),
     ],
 )
-def test_an_interrupted_run_ends_with_the_same_numbers(loss, graph, changes, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_numbers(
+    loss: str, graph: bool, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cuda_graph, "record", emulated_graph.record)
     monkeypatch.setattr(cuda_graph, "aside", lambda work: work())
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -125,7 +131,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(loss, graph, changes, tmp
     assert not (whole / "checkpoint.pt").exists()
 
 
-def test_bf16_shows_g_the_weights_of_d_after_its_update(tmp_path):
+def test_bf16_shows_g_the_weights_of_d_after_its_update(tmp_path: Path) -> None:
     """Autocast keeps the weights that it has cast, unless told otherwise."""
     config = plan(tmp_path, "ns", precision="bf16", lr=0.5)
     loss, players = train.build(config, (1, 28, 28), torch.device("cpu"))
@@ -140,7 +146,9 @@ def test_bf16_shows_g_the_weights_of_d_after_its_update(tmp_path):
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True)])
-def test_a_gpu_is_told_to_repeat_itself(precision, tf32, tmp_path, monkeypatch):
+def test_a_gpu_is_told_to_repeat_itself(
+    precision: Precision, tf32: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     plan(tmp_path, "ns", precision=precision)
@@ -172,7 +180,7 @@ class Mallinfo2(ctypes.Structure):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_large_blocks_come_from_memory_that_is_kept():
+def test_large_blocks_come_from_memory_that_is_kept() -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]
@@ -187,7 +195,7 @@ def test_large_blocks_come_from_memory_that_is_kept():
         libc.free(block)
 
 
-def test_files_and_costs_of_a_run(tmp_path):
+def test_files_and_costs_of_a_run(tmp_path: Path) -> None:
     config = plan(tmp_path, "wgan", disc_iters=5)
     train.train(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -210,7 +218,7 @@ def test_files_and_costs_of_a_run(tmp_path):
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
-def test_the_best_evaluations_generator_is_kept(tmp_path):
+def test_the_best_evaluations_generator_is_kept(tmp_path: Path) -> None:
     config = plan(tmp_path, "ns", d_steps=60, evaluate_every=20)
     train.train(tmp_path)
     _, rows, _ = numbers(tmp_path)
@@ -220,7 +228,7 @@ def test_the_best_evaluations_generator_is_kept(tmp_path):
     assert again["fid"] == min(row["fid"] for row in rows)
 
 
-def test_divergence_is_a_result(tmp_path):
+def test_divergence_is_a_result(tmp_path: Path) -> None:
     plan(tmp_path, "wgan_gp", lr=1e30, own={"lambda_gp": 1e30})
     assert train.train(tmp_path) == "diverged"
     status, rows, _ = numbers(tmp_path)
@@ -229,7 +237,7 @@ def test_divergence_is_a_result(tmp_path):
     assert state_of(tmp_path) == "diverged"
 
 
-def test_every_json_reader_can_read_a_diverged_run(tmp_path):
+def test_every_json_reader_can_read_a_diverged_run(tmp_path: Path) -> None:
     """JSON has no infinity: it is null, beside the status; as a result it is infinite again."""
     plan(tmp_path, "wgan_gp", lr=1e30, own={"lambda_gp": 1e30})
     train.train(tmp_path)
@@ -249,14 +257,14 @@ def test_every_json_reader_can_read_a_diverged_run(tmp_path):
     assert read_result(tmp_path)["evaluations"][-1] == last
 
 
-def test_seed_changes_the_weights_and_nothing_changes_the_data(tmp_path):
+def test_seed_changes_the_weights_and_nothing_changes_the_data(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     plan(one, seed=0), plan(other, seed=1)
     train.train(one), train.train(other)
     assert numbers(one)[1][0]["fid"] != numbers(other)[1][0]["fid"]
 
 
-def test_a_checkpoint_that_cannot_be_read_starts_the_run_anew(tmp_path):
+def test_a_checkpoint_that_cannot_be_read_starts_the_run_anew(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     plan(whole), plan(tmp_path)
     train.train(whole)
@@ -268,7 +276,7 @@ def test_a_checkpoint_that_cannot_be_read_starts_the_run_anew(tmp_path):
     assert (tmp_path / "checkpoint.pt.unreadable").read_bytes() == b"torn"
 
 
-def test_batches_show_every_image_once_an_epoch():
+def test_batches_show_every_image_once_an_epoch() -> None:
     images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)
     shown = torch.cat([batch(images, step).mul(255).round().flatten() for step in range(25)])
     for epoch in range(8):  # 25 batches of 64 are 8 epochs of 200, without a gap between them
@@ -276,7 +284,7 @@ def test_batches_show_every_image_once_an_epoch():
     assert shown[:200].tolist() != shown[200:400].tolist()
 
 
-def test_flops_of_the_generator_by_hand(tmp_path):
+def test_flops_of_the_generator_by_hand(tmp_path: Path) -> None:
     """mm: D's step is one G forward, two D forwards and backwards; G's one D and G more."""
     config = plan(tmp_path, "mm", width=1.0)
     d_flops, g_flops = count_flops(config, (1, 28, 28))
@@ -294,14 +302,16 @@ def test_flops_of_the_generator_by_hand(tmp_path):
 @pytest.mark.parametrize(
     "name", ["best.pt", "metrics.jsonl", "curves.parquet", "checkpoint.pt", "result.json"]
 )
-def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
+def test_a_full_disk_loses_nothing_but_time(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, full = tmp_path / "whole", tmp_path / "full"
     plan(whole), plan(full)
     train.train(whole)
     write_whole = files.write_atomically
 
-    def write_half(path, write):
-        def fill(temporary):
+    def write_half(path: Path, write: Callable[[Path], object]) -> None:
+        def fill(temporary: Path) -> None:
             write(temporary)
             if path.name == name:
                 temporary.write_bytes(temporary.read_bytes()[:100])
@@ -319,12 +329,14 @@ def test_a_full_disk_loses_nothing_but_time(name, tmp_path, monkeypatch):
     assert numbers(full)[:2] == numbers(whole)[:2]
 
 
-def test_provenance_names_the_instruction_set(tmp_path):
+def test_provenance_names_the_instruction_set(tmp_path: Path) -> None:
     named = train.provenance(plan(tmp_path, "ns"))["processor"]
     assert named == f"{records.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(tmp_path, monkeypatch):
+def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     second = types.ModuleType("study.features.second")
     second.extractor = lambda device: replace(random_features.extractor(device), name="second")
     monkeypatch.setitem(sys.modules, second.__name__, second)
@@ -345,7 +357,7 @@ def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(tmp_path, monke
     assert infinite["knn_recall"] == 0
 
 
-def test_setting_zero_tells_what_an_untrained_generator_comes_to(tmp_path):
+def test_setting_zero_tells_what_an_untrained_generator_comes_to(tmp_path: Path) -> None:
     config = plan(tmp_path / "0", "ns")
     plan(tmp_path / "1", "ns", number=1)
     for name in "01":
@@ -360,7 +372,7 @@ def test_setting_zero_tells_what_an_untrained_generator_comes_to(tmp_path):
     assert row["fid"] != first["evaluations"][0]["fid"]
 
 
-def test_rows_name_the_images_and_the_weights_they_were_measured_with(tmp_path):
+def test_rows_name_the_images_and_the_weights_they_were_measured_with(tmp_path: Path) -> None:
     plan(tmp_path, "ns", d_steps=2)
     train.train(tmp_path)
     found = json.loads((tmp_path / "result.json").read_text())["provenance"]
@@ -368,12 +380,14 @@ def test_rows_name_the_images_and_the_weights_they_were_measured_with(tmp_path):
     assert found["data_digest"] == data.digest("fashion_mnist")
 
 
-def test_provenance_is_that_of_the_code_that_was_loaded(tmp_path, monkeypatch):
+def test_provenance_is_that_of_the_code_that_was_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A commit made while a run trains is none of its own."""
     monkeypatch.setattr(files, "commit", lambda: "loaded")
     plan(tmp_path, "ns", d_steps=2)
 
-    def interrupted():
+    def interrupted() -> bool:
         monkeypatch.setattr(files, "commit", lambda: "later")
         return False
 
@@ -382,7 +396,9 @@ def test_provenance_is_that_of_the_code_that_was_loaded(tmp_path, monkeypatch):
     assert result["provenance"]["commit"] == "loaded"
 
 
-def test_avx2_has_to_be_set_before_torch_is_loaded(tmp_path, monkeypatch):
+def test_avx2_has_to_be_set_before_torch_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan(tmp_path, "ns", arithmetic="avx2")
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
@@ -394,7 +410,9 @@ def test_avx2_has_to_be_set_before_torch_is_loaded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("normalisation", ["none", "batch", "spectral"])
 @pytest.mark.parametrize("loss", names())
-def test_narrow_networks_tell_the_flops_of_wide_ones(loss, normalisation, tmp_path):
+def test_narrow_networks_tell_the_flops_of_wide_ones(
+    loss: str, normalisation: Normalisation, tmp_path: Path
+) -> None:
     changes = {"normalisation": normalisation, "batch_norm": normalisation == "batch"}
     shape = (3, 16, 16) if loss in ("began", "wgan_gp") else (1, 28, 28)
     for width in (0.25, 13 / 64):
