@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", and how it names what is near."""
+"""The one exception that means "the user can mend this", and how errors are put in words."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
@@ -21,3 +21,8 @@ def meant(word: str, known: Iterable[str]) -> str:
     by_small = {each.lower(): each for each in known}
     close = get_close_matches(word.lower(), by_small, n=1)
     return f" did you mean '{by_small[close[0]]}'?" if close else ""
+
+
+def in_a_line(error: BaseException) -> str:
+    """The kind of an error and its message."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

@@ -20,7 +20,8 @@ import numpy as np
 from study.datasets import folder as own
 from study.datasets._files import NotHere, nothing_fetched
 from study.datasets.base import DataSet, Images, data_folder
-from study.errors import StudyError, meant
+from study.errors import StudyError, in_a_line, meant
+from study.settings.config import say_once
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,20 +45,41 @@ __all__ = [
 ]
 
 _NO_SETS = {"base", "folder", "images"}
-SETS: dict[str, DataSet] = {
-    module.name: importlib.import_module(f"study.datasets.{module.name}").DATA_SET
-    for module in pkgutil.iter_modules(__path__)
-    if module.name not in _NO_SETS and not module.name.startswith("_")
-}
+SETS: dict[str, DataSet] = {}
+BROKEN: dict[str, str] = {}
+"""File of this folder -> why no data set can be had from it."""
+
+
+def register(name: str) -> None:
+    """Take the data set of a file of this folder; whatever it raises is that file's alone."""
+    try:
+        found = importlib.import_module(f"study.datasets.{name}").DATA_SET
+        if not isinstance(found, DataSet):
+            raise TypeError("DATA_SET is no study.datasets.base.DataSet")
+        SETS[name] = found
+    except (Exception, SystemExit) as error:
+        BROKEN[name] = f"study/datasets/{name}.py: {in_a_line(error)}"
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name not in _NO_SETS and not _module.name.startswith("_"):
+        register(_module.name)
 
 
 def names() -> list[str]:
-    """The names of all data sets: those of this folder, sorted, then the user's own (`folder`)."""
+    """The names of all data sets: those of this folder, sorted, then the user's own (`folder`).
+
+    A file without one is named on stderr and left out.
+    """
+    for problem in BROKEN.values():
+        say_once(f"{problem}; it is left out")
     return [*sorted(SETS), *own.names(data_folder())]
 
 
 def find(name: str, folder: Path | None = None) -> DataSet:
-    """The data set of that name; an unknown name is a StudyError."""
+    """The data set of that name; an unknown name, or a file that holds none, is a StudyError."""
+    if name in BROKEN:
+        raise StudyError(BROKEN[name])
     found = SETS.get(name) or own.find(name, folder or data_folder())
     if found is None:
         allowed = ", ".join(names())

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 
-from study.errors import StudyError, meant
+from study.errors import StudyError, in_a_line, meant
 from study.features.base import Extractor
 from study.features.inception import WEIGHTS_URL, weights_path
 
@@ -32,8 +32,11 @@ def load(name: str, device: str = "cpu", *, any_weights: bool = False) -> Extrac
     if name not in names():
         allowed = ", ".join(names())
         raise StudyError(f"unknown features '{name}';{meant(name, names())} allowed: {allowed}")
-    module = importlib.import_module(f"study.features.{name}")
-    extractor = cast(Extractor, module.extractor(torch.device(device)))
+    try:
+        make = importlib.import_module(f"study.features.{name}").extractor
+    except (Exception, SystemExit) as error:  # whatever a half-written file raises
+        raise StudyError(f"study/features/{name}.py: {in_a_line(error)}") from error
+    extractor = cast(Extractor, make(torch.device(device)))
     if extractor.name != name and not any_weights:
         raise StudyError(
             f"the weights of '{name}' are not the known ones, and would measure something else: "

@@ -3,20 +3,23 @@
 import importlib
 import inspect
 import pkgutil
-import sys
+import re
+from collections.abc import Mapping
 from typing import cast
 
-from study.errors import StudyError, unknown
+from study.errors import StudyError, in_a_line, unknown
 from study.losses.base import GANLoss
+from study.settings.config import NAME, NAME_RULE, say_once
+from study.settings.hyperparameters import SHARED
 
-SAID: set[str] = set()
-"""What has been said on stderr, not to be said again."""
+STATED = {"title": str, "source": str, "defaults": Mapping, "space": Mapping}
+"""What a loss says of itself, with its type."""
 
 
 def names() -> list[str]:
     """The names of all losses, sorted: the files of this folder.
 
-    One that cannot be loaded, or has no class Loss, is named on stderr and left out.
+    One that cannot be loaded, or is no loss, is named on stderr and left out.
     """
     found = []
     for name in file_names():
@@ -24,46 +27,62 @@ def names() -> list[str]:
             class_in(name)
             found.append(name)
         except StudyError as error:
-            if str(error) not in SAID:
-                SAID.add(str(error))
-                print(f"{error}; it is left out", file=sys.stderr)
+            say_once(f"{error}; it is left out")
     return found
 
 
 def file_names() -> list[str]:
-    """The files of this folder that should each hold a loss, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    """The files of this folder that should each hold a loss, sorted; a helper's begins with _."""
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in modules if name != "base" and not name.startswith("_"))
 
 
 def class_in(name: str) -> type[GANLoss]:
-    """The class Loss of a file of this folder; StudyError where it cannot be had."""
+    """The class Loss of a file of this folder; StudyError where it cannot be had, or is no loss."""
     try:
-        return cast(type[GANLoss], importlib.import_module(f"study.losses.{name}").Loss)
+        loss = importlib.import_module(f"study.losses.{name}").Loss
     except AttributeError as error:
-        raise StudyError(f"study/losses/{name}.py: no loss: {error}") from error
-    except Exception as error:  # whatever half-written code raises
-        raise StudyError(f"study/losses/{name}.py: {type(error).__name__}: {error}") from error
+        raise StudyError(
+            f"study/losses/{name}.py: no loss: {error} (a helper's name begins with _)"
+        ) from error
+    except (Exception, SystemExit) as error:  # whatever half-written code raises
+        raise StudyError(f"study/losses/{name}.py: {in_a_line(error)}") from error
+    require_contract(name, loss)
+    return cast(type[GANLoss], loss)
 
 
 def load(name: str) -> type[GANLoss]:
-    """The class of a loss by its name; StudyError on an unknown one."""
-    if name not in names():
-        if name in file_names():
-            class_in(name)  # says what is wrong with it
+    """The class of a loss by its name; StudyError on an unknown one, or one that is no loss."""
+    if name not in names() and name not in file_names():
         raise unknown("loss", name, names(), "study/losses has")
-    loss = class_in(name)
-    require_contract(name, loss)
-    return loss
+    return class_in(name)
 
 
-def require_contract(name: str, loss: type[GANLoss]) -> None:
-    """StudyError where `g_loss` does not take what the class says that it sees."""
+def require_contract(name: str, loss: object) -> None:
+    """StudyError where a file's Loss lacks what every loss states."""
+    problem = wrong_with(name, loss)
+    if problem is not None:
+        raise StudyError(f"study/losses/{name}.py: {problem}")
+
+
+def wrong_with(name: str, loss: object) -> str | None:
+    """What a file's Loss lacks of what every loss states; None where nothing is missing."""
+    if not re.fullmatch(NAME, name):
+        return NAME_RULE
+    if not (isinstance(loss, type) and issubclass(loss, GANLoss)):
+        return "Loss is no subclass of study.losses.base.GANLoss"
+    for attribute, kind in STATED.items():
+        if not isinstance(getattr(loss, attribute, None), kind):
+            return f"Loss does not state its {attribute}"
+    for shared in SHARED:
+        if shared.name not in loss.defaults:
+            return f"its defaults have no {shared.name}"
     inputs = ["d_fake", "d_real"] if loss.g_sees_real else ["d_fake"]
     try:
         inspect.signature(loss.g_loss).bind(None, *inputs)
     except TypeError as error:
-        raise StudyError(
-            f"study/losses/{name}.py: g_loss must take ({', '.join(inputs)}), since g_sees_real is "
-            f"{loss.g_sees_real} ({error}); state g_sees_real = {not loss.g_sees_real}, or change "
-            "what it takes"
-        ) from None
+        return (
+            f"g_loss must take ({', '.join(inputs)}), since g_sees_real is {loss.g_sees_real} "
+            f"({error}); state g_sees_real = {not loss.g_sees_real}, or change what it takes"
+        )
+    return None
