@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+PASSING = (errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EINTR)
+SECOND_LOOK_S = 0.1
 STALE_AFTER_S = 120.0
 CLOCK_CHECK_S = 5.0
 KEPT = (
@@ -159,7 +161,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; OSError where it is a link, or no file."""
+    """The content of a file; OSError where it is a link, or no file.
+
+    What a file server says once and not again (a stale handle) is no error.
+    """
+    try:
+        return read_once(path)
+    except OSError as error:
+        if error.errno not in PASSING:
+            raise
+        time.sleep(SECOND_LOOK_S)
+        return read_once(path)
+
+
+def read_once(path: Path) -> bytes:
+    """The content of a file, asked for once."""
     with open(path, "rb", opener=open_no_link) as file:
         return file.read()
 

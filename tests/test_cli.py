@@ -435,6 +435,79 @@ def test_an_error_of_the_disk_at_the_table_keeps_it(
     assert store.table_path(results, "tiny").read_bytes() == before
 
 
+def untrained_too(folder: Path, fid: float) -> None:
+    """Has a finished run say what its generator came to before any training."""
+    result = files.read_json(folder / "result.json") or {}
+    row = {"sweep": "tiny", "loss": "ns", "dataset": "mnist", "fid": fid}
+    files.write_json(folder / "result.json", result | {"untrained": row})
+
+
+def test_a_stale_folder_gives_neither_rows_nor_an_untrained_generators_distance(
+    root: Path,
+) -> None:
+    results = root / "results"
+    config = plan(load_sweep("tiny"))[0]
+    untrained_too(finished(results, config.model_copy(update={"definition": 2}), [5.0]), 50.0)
+    store.collect(results, "tiny")
+    untrained_too(finished(results, config, [1.0]), 10.0)
+    assert store.collect(results, "tiny")["fid"].tolist() == [5.0]
+    path = results / "untrained.parquet"
+    assert pd.read_parquet(path)["fid"].tolist() == [50.0]
+    untrained_too(finished(results, config.model_copy(update={"definition": 3}), [2.0]), 20.0)
+    assert store.collect(results, "tiny")["fid"].tolist() == [2.0]
+    assert pd.read_parquet(path)["fid"].tolist() == [20.0]
+
+
+@pytest.mark.parametrize("kind", ["empty", "another table", "folder", "link"])
+def test_what_untrained_generators_came_to_is_never_replaced_unread(
+    run: Run, root: Path, kind: str
+) -> None:
+    results = root / "results"
+    untrained_too(finished(results, plan(load_sweep("tiny"))[0], [5.0]), 50.0)
+    path = results / "untrained.parquet"
+    if kind == "empty":
+        path.touch()
+    elif kind == "another table":
+        pd.DataFrame({"fid": [1.0]}).to_parquet(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(root / "nowhere")
+    before = written(results / "untrained.parquet") or (path.is_file() and path.read_bytes())
+    code, _, err = run("collect", "--sweep", "tiny")
+    assert code == 2
+    assert err.startswith(f"error: {path}")
+    assert err.count("\n") == 1
+    assert before == (written(path) or (path.is_file() and path.read_bytes()))
+    assert path.is_symlink() == (kind == "link")
+
+
+@pytest.mark.parametrize(
+    "content", [b"5\n", b"[]\n", b"null\n", b'{"op_code": 99}\n', b"\xff\n", "folder", "link"]
+)
+def test_a_storage_of_optunas_that_cannot_be_read_is_kept_and_made_again(
+    run: Run, root: Path, content: bytes | str
+) -> None:
+    results = root / "results"
+    finished(results, plan(load_sweep("tiny"))[0], [5.0])
+    path = results / "optuna/tiny.log"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(root / "elsewhere")
+    code, _, err = run("collect", "--sweep", "tiny")
+    assert code == 0
+    assert re.fullmatch(rf"{path} cannot be read \(.*\); it is kept as tiny.log.unreadable\n", err)
+    aside = path.with_name("tiny.log.unreadable")
+    assert not isinstance(content, bytes) or aside.read_bytes() == content
+    assert aside.is_symlink() == (content == "link")
+    assert not (root / "elsewhere").exists()
+    assert '"intermediate_values":{"10":5.0}' in path.read_text()
+
+
 @pytest.mark.parametrize("change", [{"drop": "fid"}, {"number": "x"}, {"status": "fine"}])
 def test_a_table_of_something_else_is_refused(run: Run, root: Path, change: dict[str, str]) -> None:
     results = root / "results"

@@ -1,5 +1,7 @@
 """The driver's loop over a scheduler that does as it is told."""
 
+import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -103,6 +105,40 @@ def test_jobs_that_die_before_they_take_a_run_stop_the_sweep(tmp_path: Path) -> 
     with pytest.raises(StudyError, match=r"^no run was taken: ModuleNotFoundError: No module"):
         go(runs(tmp_path), puppet)
     assert puppet.sent == [["a", "b", "c"]]
+
+
+def test_what_is_in_the_queue_is_not_sent_again(tmp_path: Path) -> None:
+    found = runs(tmp_path)
+    puppet = Puppet(finish)
+    puppet.there = [found.folders[1]]  # by a driver that has died
+    drive(found, puppet, lambda _: None, retries=1, max_failures=9)
+    assert puppet.sent == [["a", "c"]]
+
+
+def test_a_run_that_cannot_be_read_now_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the driver's questions the file server does not answer."""
+    rng = random.Random(0)
+    failed: list[Path] = []
+
+    def stale(path: Path) -> list[str]:
+        if rng.random() < 0.4:
+            failed.append(path)
+            raise OSError(116, "Stale file handle", str(path))
+        return listed(path)
+
+    def work(folder: Path) -> None:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(os, "listdir", listed)
+            finish(folder)
+
+    listed, found = os.listdir, runs(tmp_path)
+    monkeypatch.setattr(os, "listdir", stale)
+    puppet = Puppet(work)
+    drive(found, puppet, lambda _: None, retries=1, max_failures=9)
+    assert sorted(name for sent in puppet.sent for name in sent) == ["a", "b", "c"]
+    assert len(failed) >= 3
 
 
 def test_what_an_ended_job_left_is_sent_again(tmp_path: Path) -> None:

@@ -131,6 +131,30 @@ def test_what_cannot_be_read_is_no_missing_file(
         files.read_json(tmp_path / "target")
 
 
+@pytest.mark.parametrize(
+    ("number", "times", "is_read"),
+    [(116, 1, True), (5, 1, True), (116, 2, False), (errno.EACCES, 1, False)],
+)
+def test_what_a_file_server_says_once_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, times: int, is_read: bool
+) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    errors = times * [OSError(number, "no")]
+
+    def once(path: Path) -> bytes:
+        if errors:
+            raise errors.pop()
+        return path.read_bytes()
+
+    monkeypatch.setattr(files, "read_once", once)
+    if is_read:
+        assert files.read_json(tmp_path / "a.json") == {"a": 1}
+    else:
+        with pytest.raises(OSError, match="no"):
+            files.read_json(tmp_path / "a.json")
+    assert not errors
+
+
 def test_a_pipe_in_a_files_place_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     assert files.read_json(tmp_path / "a.json") is None

@@ -1,11 +1,13 @@
 """Files from other hands: what they name never leads out of the results folder."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from study import cli as commands
@@ -82,6 +84,37 @@ def test_no_command_touches_what_a_foreign_table_points_at(
         "ns_001.parquet", "photo.png", "thesis.pdf",
     ]  # fmt: skip
     assert all(path.read_text() == "precious" for path in victim.iterdir())
+
+
+def test_examples_are_copied_over_links_and_not_through_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, victim = tmp_path / "results", tmp_path / "victim"
+    folder = results / "runs/mini/ns/mnist/000"
+    finished_run(folder, config(), RunConfig(**config()).hash)
+    (folder / "samples").mkdir()
+    (folder / "samples/000002.png").write_bytes(b"samples")
+    (folder / "curves.parquet").write_bytes(b"curves")
+    there = results / "examples/mini/mnist"
+    there.mkdir(parents=True)
+    for name in ("ns_000.png", "ns_000.parquet", "real.png"):
+        (there / name).symlink_to(victim / name)
+    monkeypatch.setattr("study.datasets.load", lambda *_: torch.zeros(64, 1, 4, 4).byte())
+    store.collect(results, "mini")
+    assert examples.keep(results, "mini") == 2  # it is the best and the worst
+    assert (there / "ns_000.png").read_bytes() == b"samples"
+    assert (there / "ns_000.parquet").read_bytes() == b"curves"
+    assert not victim.exists()
+    assert not any(path.is_symlink() for path in there.iterdir())
+    (folder / "samples/000002.png").unlink()
+    (folder / "samples/000002.png").symlink_to(tmp_path / "secret")
+    assert examples.keep(results, "mini") == 0
+    shutil.rmtree(there)
+    there.symlink_to(victim)
+    victim.mkdir()
+    (folder / "samples/000002.png").unlink()
+    assert examples.keep(results, "mini") == 0
+    assert not list(victim.iterdir())
 
 
 def test_stale_examples_go_only_below_the_examples(tmp_path: Path) -> None:

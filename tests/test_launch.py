@@ -146,6 +146,24 @@ def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path: Path) -> None:
     assert "attempt 1 has been taken over; it writes nothing more" in log(folder)
 
 
+def test_a_run_that_cannot_be_read_now_goes_to_a_worker_that_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [folder] = toy.plan(tmp_path, a={})
+    dispatcher = launch.Dispatcher(toy.train, launch.Notice(), 1, 1)
+    dispatcher.add([folder])
+    assert dispatcher.goes_again(folder)
+
+    def stale(path: Path) -> NoReturn:
+        raise OSError(116, "Stale file handle", str(path))
+
+    monkeypatch.setattr(files, "read_bytes", stale)
+    dispatcher.handed[folder] = 1
+    assert dispatcher.goes_again(folder)
+    dispatcher.handed[folder] = 2
+    assert not dispatcher.goes_again(folder)
+
+
 def test_a_broken_sweep_is_stopped() -> None:
     launch.stop_if_broken(["failed", "ok", "lost"], 2)
     with pytest.raises(StudyError, match=r"^2 runs failed, the sweep stops"):

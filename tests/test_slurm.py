@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import tiny
@@ -25,7 +25,7 @@ from study.runs.claim import last_claim
 from study.runs.driver import NotNow
 from study.runs.folder import State, is_open, state_of, take
 from study.runs.resources import Resources, read_resources
-from study.runs.workers import Train
+from study.runs.workers import Dispatcher, Train
 
 HERE = Path(__file__).parent
 ONE_MACHINE = HERE.parent / "slurm/one_machine.sh"
@@ -115,6 +115,9 @@ def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path: Path, text: str, device: 
         ("device = 1", "device = 1: must be a text in quotes"),
         ("name = 'x'", "unknown key 'name'"),
         ("x =", "not valid TOML: "),
+        ("x = " + 3000 * "[", "not valid TOML: "),
+        ("mem_gb = nan", "mem_gb = nan: must be a number, 0 or more"),
+        ("mem_gb = inf", "mem_gb = inf: must be a number, 0 or more"),
     ],
 )
 def test_a_wrong_resource_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -400,6 +403,44 @@ def test_orders_from_other_hands_are_one_line(pretended: Path, tmp_path: Path) -
             jobs_of(tmp_path).queued()
     (folder / "order.json").write_text('{"jobs": []}')
     assert jobs_of(tmp_path).queued() == {}
+
+
+def test_a_job_looks_after_its_runs_while_it_carries_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops once too many of all runs of its array have failed, or it was started again."""
+    folders = some_runs(tmp_path)
+    orders.write_order(tmp_path, orders.Order([folders[:2], folders[2:]], {}))
+    looks: list[Callable[[], None]] = []
+
+    def carry(self: Dispatcher, runs: Sequence[Path], watch: Callable[[], None]) -> None:
+        assert list(runs) == folders[:2]
+        looks.append(watch)
+
+    monkeypatch.setattr(slurm.Dispatcher, "carry", carry)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(slurm.JOB, "")
+    monkeypatch.setenv(slurm.JOB_START, "")
+    slurm.Job(tmp_path, 0, toy.train, 1, 9, max_failures=2)()
+    [look] = looks
+    assert os.environ[slurm.JOB] == "7"
+    attempts = [take(folder, retries=9) for folder in folders]
+    look()
+    for number in (2, 0):
+        attempts[number].end("failed", "no")
+    with pytest.raises(StudyError, match=r"^2 runs failed, the sweep stops"):
+        look()
+
+    def stale(path: Path) -> NoReturn:
+        raise OSError(116, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read_bytes", stale)
+        look()  # one look that sees nothing is no end
+    later = files.read_json(folders[1] / "claim.1.json") | {"job_start": "3"}
+    files.write_json(folders[1] / "claim.1.json", later)
+    with pytest.raises(StudyError, match="this job has been started again elsewhere: it gives"):
+        look()
 
 
 def test_array_jobs_are_known_by_array_and_task(monkeypatch: pytest.MonkeyPatch) -> None:

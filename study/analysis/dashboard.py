@@ -1,5 +1,7 @@
 """A sweep's table as an Optuna storage, for optuna-dashboard."""
 
+import errno
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +18,8 @@ from study.errors import StudyError
 from study.settings.config import SweepConfig
 from study.settings.space import ranges_of
 
+NO_FILE = (errno.ELOOP, errno.EISDIR)
+
 
 def record(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
     """Add the table's runs that it lacks to the sweep's Optuna storage (a journal file).
@@ -28,8 +32,12 @@ def record(results: Path, sweep: SweepConfig, table: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     try:
+        if os.path.lexists(path):
+            files.read_bytes(path)  # no link, no folder: what is appended stays here
         add_trials(path, sweep, table)
-    except (ValueError, KeyError) as error:  # a driver died while it wrote
+    except Exception as error:  # a driver died while it wrote, or somebody else has written
+        if isinstance(error, OSError) and error.errno not in NO_FILE:
+            raise
         aside = files.set_aside(path)
         print(f"{path} cannot be read ({error!r}); it is kept as {aside.name}", file=sys.stderr)
         add_trials(path, sweep, table)

@@ -9,12 +9,14 @@ images.
 import contextlib
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from study import files
 from study.analysis import scores
 from study.errors import StudyError
 from study.runs.table import read_table
@@ -82,6 +84,8 @@ def keep(results: Path, sweep: str) -> int:
         return 0
     copied = 0
     for dataset in scores.dataset_order(rows):
+        if not is_among_examples(results, folder(results, sweep, dataset)):
+            continue
         chosen = [*best(results, sweep, dataset), collapsed(results, sweep, dataset)]
         fresh = sum(
             _copy(results / "runs" / sweep / example.loss / dataset, example) for example in chosen
@@ -96,12 +100,16 @@ def keep(results: Path, sweep: str) -> int:
 
 def remove_stale(results: Path, there: Path, keep: set[Path]) -> None:
     """Remove what once was an example: files of an example's name below results/examples alone."""
-    home = (results / "examples").resolve()
-    if not there.is_dir() or home not in there.resolve().parents:
+    if not (there.is_dir() and is_among_examples(results, there)):
         return
     for path in set(there.iterdir()) - keep:
         if EXAMPLE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink()
+
+
+def is_among_examples(results: Path, there: Path) -> bool:
+    """Whether a folder lies below results/examples, and no link leads out of it."""
+    return (results / "examples").resolve() in there.resolve().parents
 
 
 def _copy(runs: Path, example: Example) -> bool:
@@ -109,20 +117,16 @@ def _copy(runs: Path, example: Example) -> bool:
     if (
         not (run / "config.json").exists()
         or read_config(run / "config.json").hash != example.config
+        or files.links_in(run)  # they could lead anywhere
     ):
         return False
-    example.samples.parent.mkdir(parents=True, exist_ok=True)
     pairs = {
         run / "samples" / f"{example.step:06d}.png": example.samples,
         run / "curves.parquet": example.curves,
     }
-    found = {
-        source: target
-        for source, target in pairs.items()
-        if source.is_file() and not source.is_symlink()  # one could lead anywhere
-    }
+    found = {source: target for source, target in pairs.items() if source.is_file()}
     for source, target in found.items():
-        shutil.copyfile(source, target)
+        files.write_atomically(target, partial(shutil.copyfile, source))
     return bool(found)
 
 
@@ -135,7 +139,8 @@ def _keep_real(dataset: str, path: Path) -> None:
     from study.measures.of_a_generator import save_grid  # noqa: PLC0415
 
     with contextlib.suppress(StudyError):
-        save_grid(datasets.load(dataset, "held_out")[:64], path)
+        images = datasets.load(dataset, "held_out")[:64]
+        files.write_atomically(path, lambda temporary: save_grid(images, temporary))
 
 
 def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:
@@ -152,8 +157,8 @@ def _example(results: Path, row: Any) -> Example:
     stem = folder(results, row.sweep, row.dataset) / f"{row.loss}_{row.number:03d}"
     score = f"distance {row.fid:.1f}" if np.isfinite(row.fid) else "diverged"
     words = f"{scores.title(row.loss)}, setting {row.number}, {score}"
-    files = stem.with_suffix(".png"), stem.with_suffix(".parquet")
-    return Example(row.loss, row.number, row.step, row.config, row.fid, words, *files)
+    pair = stem.with_suffix(".png"), stem.with_suffix(".parquet")
+    return Example(row.loss, row.number, row.step, row.config, row.fid, words, *pair)
 
 
 def folder(results: Path, sweep: str, dataset: str) -> Path:

@@ -82,6 +82,7 @@ def sweep(
         first, like = next(iter(config.datasets.items()))
         print(f"{other}: trained as long as {first} in sweep {sweep}, {like.d_steps:,} D steps")
     if given:
+        checks.require_known_device(device)
         slurm.require()
         say_about_jobs(given, device, resources)
     else:

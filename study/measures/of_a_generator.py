@@ -133,4 +133,4 @@ def save_grid(images: Tensor, path: Path) -> None:
     for index, image in enumerate(images.numpy()):
         top, left = (index // 8) * (height + 1), (index % 8) * (width + 1)
         grid[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    Image.fromarray(grid.squeeze()).save(path)
+    Image.fromarray(grid.squeeze()).save(path, "PNG")

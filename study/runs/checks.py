@@ -11,20 +11,25 @@ from study.runs.workers import visible_gpus
 from study.settings.config import RunConfig
 
 
+def require_known_device(device: str) -> None:
+    """StudyError unless a device may have that name, on this machine or another."""
+    kind, _, index = device.partition(":")
+    if kind == "gpu":
+        here = "" if torch.cuda.is_available() else no_such("cuda")
+        raise StudyError(f"no device 'gpu': write DEVICE=cuda; {here}")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
+        raise StudyError(f"no device '{device}'; allowed: cpu, cuda, cuda:0, cuda:1, …, mps")
+
+
 def require_device(device: str) -> None:
     """StudyError unless torch can use `device` on this machine."""
+    require_known_device(device)
     usable = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
     kind, _, index = device.partition(":")
-    if kind == "gpu":
-        raise StudyError(
-            "no device 'gpu': write DEVICE=cuda; " + ("" if usable["cuda"] else no_such("cuda"))
-        )
-    if kind not in usable or (index and not index.isdecimal()):
-        raise StudyError(f"no device '{device}'; allowed: cpu, cuda, cuda:0, cuda:1, …, mps")
     if not usable[kind]:
         raise StudyError(no_such(kind))
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():

@@ -91,16 +91,26 @@ class Round:
     def go_on(self, found: Progress, retries: int) -> bool:
         """Submit what is open and not yet queued; False where there is nothing more to wait for."""
         there = self.scheduler.queued()
+        untouched = {each for each, n in self.attempts.items() if attempt_at(each) == n}
         missing = [each for each in found.open(retries) if each.absolute() not in there]
         if not there and "running" not in found.states:
             if not missing:
                 return bool(found.unread)
-            if self.attempts and all(latest(each) == n for each, n in self.attempts.items()):
+            if self.attempts and len(untouched) == len(self.attempts):
                 raise StudyError(f"no run was taken: {self.scheduler.last_words()}")
-            self.attempts = {}
+            self.attempts, untouched = {}, set()
         # One that came back untouched has its next chance when all others have had theirs.
-        missing = [each for each in missing if self.attempts.get(each) != latest(each)]
+        missing = [each for each in missing if each not in untouched]
         if missing:
+            attempts = {each: attempt_at(each) for each in missing}
             self.scheduler.submit(missing)
-            self.attempts |= {each: latest(each) for each in missing}
+            self.attempts |= attempts
         return True
+
+
+def attempt_at(folder: Path) -> int:
+    """The number of a run's latest attempt; NotNow where it cannot be read at this look."""
+    try:
+        return latest(folder)
+    except OSError as error:
+        raise NotNow(f"{error.filename}: {error.strerror}") from error

@@ -39,7 +39,7 @@ class Progress(NamedTuple):
             for hash_, (_, folder, state) in zip(self.hashes, self.runs(), strict=True)
             if state in ("to do", "lost", "failed")
             and folder not in self.unread
-            and is_open(folder, retries, hash_)
+            and may_be_taken(folder, retries, hash_)
         ]
 
     def now(self) -> "Progress":
@@ -70,6 +70,14 @@ class Progress(NamedTuple):
     def left(self) -> Counter[State]:
         """How many runs are in each state that is no end: a full disk leaves them lost or to do."""
         return Counter(state for state in self.states if state not in DONE)
+
+
+def may_be_taken(folder: Path, retries: int, config: str) -> bool:
+    """`is_open`; a run that cannot be read at this look is not taken at this look."""
+    try:
+        return is_open(folder, retries, config)
+    except OSError:
+        return False
 
 
 def progress(configs: list[RunConfig], results: Path) -> Progress:

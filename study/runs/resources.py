@@ -1,6 +1,7 @@
 """What one job may use on one cluster: a TOML file of slurm/."""
 
 import inspect
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -97,7 +98,7 @@ def read_resources(path: Path) -> Resources:
     except OSError as error:
         there = ", ".join(sorted(each.name for each in RESOURCES_FOLDER.glob("*.toml")))
         raise StudyError(f"{path}: {error.strerror}; slurm/ has: {there}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise StudyError(f"{path}: not valid TOML: {error}") from error
     types = types_of_keys()
     for key, value in given.items():
@@ -142,6 +143,6 @@ def wrong_with(key: str, value: object, kind: Any) -> str | None:
         hint = '; a kind of GPU is slurm_gpus_per_node = "a100:1"' if "gpus" in key else ""
         more = f", {least} or more" if least is not None else ""
         return f"must be {' or '.join(names)}{more}{hint}"
-    if least is not None and isinstance(value, int | float) and value < least:
+    if least is not None and isinstance(value, int | float) and not least <= value < math.inf:
         return f"must be {KINDS[kind]}, {least} or more"
     return None

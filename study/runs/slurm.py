@@ -5,6 +5,7 @@ and a job that was killed from outside is noticed. What each job carries lies in
 of the sweep's jobs/ that has the jobs' name: whoever finds them in the queue can look it up.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -69,11 +70,12 @@ class Job:
         mine = order[self.index]
 
         def watch() -> None:
-            if any(is_given_up(folder) for folder in mine):
-                raise StudyError("this job has been started again elsewhere: this start gives way")
-            if any(state_of(folder) == "failed" for folder in mine):
-                states = (state_of(folder) for job in order for folder in job)
-                stop_if_broken(states, self.max_failures)
+            with contextlib.suppress(OSError):  # of this one look
+                if any(is_given_up(folder) for folder in mine):
+                    raise StudyError("this job has been started again elsewhere: it gives way")
+                if any(state_of(folder) == "failed" for folder in mine):
+                    states = (state_of(folder) for job in order for folder in job)
+                    stop_if_broken(states, self.max_failures)
 
         with Notice(signal.SIGUSR2) as notice:
             gpus = visible_gpus()

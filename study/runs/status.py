@@ -1,5 +1,6 @@
 """Where every sweep stands, by its files and tables. Imports no torch: it answers at once."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable
@@ -112,12 +113,13 @@ class Costs:
         return self.tables[sweep]
 
     def of(self, sweep: str, config: str, folder: Path) -> Cost | None:
-        """What the run of that hash came to; None where nobody knows."""
+        """What the run of that hash came to; None where nobody knows, or none can read it now."""
         self.table(sweep)
         if config not in self.known:
-            result = read_result(folder, config)
-            if result is not None:
-                self.known[config] = cost_of_result(result)
+            with contextlib.suppress(OSError):
+                result = read_result(folder, config)
+                if result is not None:
+                    self.known[config] = cost_of_result(result)
         return self.known.get(config)
 
 

@@ -228,7 +228,9 @@ def merge(results: Path, sweep: str, folders: Sequence[Path]) -> pd.DataFrame:
     kinds = {name: dtype_of(table[name]) for name in table}
     table = table.astype({name: kind for name, kind in kinds.items() if kind != "str"})
     write_table(results, sweep, table)
-    record_untrained(results, [row for folder in folders for row in untrained_of(folder)])
+    taken = {(*run, f"{number:03d}") for *run, number in fresh.reindex(columns=KEY[:-1]).values}
+    there = [folder for folder in folders if folder.parts[-4:] in taken]
+    record_untrained(results, [row for folder in there for row in untrained_of(folder)])
     return table
 
 
@@ -295,8 +297,11 @@ def record_untrained(results: Path, rows: list[dict[str, Any]]) -> None:
     key = ["sweep", "loss", "dataset"]
     path = results / "untrained.parquet"
     table = pd.DataFrame(rows)
-    if path.exists():
-        table = pd.concat([files.read_parquet(path), table]).drop_duplicates(key, keep="last")
+    if os.path.lexists(path):
+        former = files.read_parquet(path)
+        if not {*key, "fid"} <= {*former}:
+            raise StudyError(f"{path} is no table of untrained generators; {files.KEPT}")
+        table = pd.concat([former, table]).drop_duplicates(key, keep="last")
     table = table.sort_values(key, ignore_index=True)
     files.write_atomically(path, lambda temporary: table.to_parquet(temporary, index=False))
 

@@ -289,7 +289,12 @@ class Dispatcher:
 
     def goes_again(self, folder: Path) -> bool:
         """Whether a run that came back is to be handed out once more."""
-        return self.handed[folder] <= self.retries and is_open(folder, self.retries)
+        if self.handed[folder] > self.retries:
+            return False
+        try:
+            return is_open(folder, self.retries)
+        except OSError:  # of this one look: the worker that gets it looks again
+            return True
 
     def hand_out(self, line: Connection) -> None:
         """Give a worker its next run, or nothing more."""
