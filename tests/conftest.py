@@ -1,5 +1,6 @@
 """What all tests begin and end with."""
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ from study import datasets
 # tests that interrupt a command would wait for it in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# `make test` hands its own flags on, and a make that a test runs would say where it is.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True)
