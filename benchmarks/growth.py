@@ -21,9 +21,10 @@ import common
 from study import files, losses
 from study.analysis import figures
 from study.analysis.tables import read_tables
-from study.runs import progress, status, sweep
+from study.runs import progress, status
 from study.runs import table as store
 from study.runs.folder import folder_of
+from study.runs.plan import plan as plan_of
 from study.settings.config import RunConfig, load_sweep
 
 ACTIONS = ("import", "plan", "status", "collect", "collect again", "figures")
@@ -32,7 +33,7 @@ ACTIONS = ("import", "plan", "status", "collect", "collect again", "figures")
 def configs(count: int) -> list[RunConfig]:
     """The first `count` runs of `mini` on Fashion-MNIST, with as many settings as that needs."""
     trials = math.ceil(count / len(losses.names()))
-    return sweep.plan(load_sweep("mini"), (), ["fashion_mnist"], trials)[:count]
+    return plan_of(load_sweep("mini"), (), ["fashion_mnist"], trials)[:count]
 
 
 def finish(results: Path, count: int) -> None:

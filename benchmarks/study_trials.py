@@ -10,8 +10,8 @@ from study.runs import table
 from study.runs.driver import drive
 from study.runs.folder import results_folder
 from study.runs.local import here
+from study.runs.plan import plan
 from study.runs.progress import prepare
-from study.runs.sweep import plan
 from study.settings.config import load_sweep
 from study.training.loop import train
 

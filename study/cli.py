@@ -101,7 +101,7 @@ def measure_untrained(
     dataset: Annotated[list[str], typer.Option(help="Only this data set.")] = [],
 ) -> None:
     """Measure each loss's generator before any training, for tables older than that column."""
-    from study.runs.sweep import plan
+    from study.runs.plan import plan
     from study.runs.table import record_untrained
     from study.settings.config import load_sweep
     from study.training.records import untrained

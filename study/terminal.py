@@ -20,12 +20,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.runs import table as store
 from study.runs.claim import last_claim
 from study.runs.folder import DONE, State
 from study.runs.progress import Progress
 from study.runs.status import STATES, AtWork, Costs, at_work, groups_of
 from study.runs.steps import reached
+from study.runs.table import hyperparameters, table_path
 from study.settings.config import RunConfig
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
@@ -186,7 +186,7 @@ def live(results: Path, workers: int) -> Iterator[Show]:
 def trials(table: pd.DataFrame, width: int) -> RenderableType:
     """One row a trial of one loss and data set, best first; on triangles with F1."""
     measured = [name for name in ("f1",) if name in table and table[name].notna().any()]
-    varied = store.hyperparameters(table)
+    varied = hyperparameters(table)
     best = table.sort_values("fid", kind="stable").drop_duplicates("number")
     ok = best["status"] == "ok"
     rows = []
@@ -237,7 +237,7 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         best = good.iloc[0]
         values = [
             f"{name} {value_text(best[name])}"
-            for name in store.hyperparameters(table)
+            for name in hyperparameters(table)
             if not pd.isna(best[name])
         ]
         folder = results / "runs" / sweep / loss / dataset
@@ -249,7 +249,7 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
             save(budget_curves(rows), folder / "budget_curve")
             print(f"budget curve: {folder / 'budget_curve'}.png")
     costs = table.groupby("config")[["wall_s", "flops"]].max().sum()
-    print(f"table: {store.table_path(results, sweep)}")
+    print(f"table: {table_path(results, sweep)}")
     print(
         f"cost so far: {duration(costs['wall_s'])} of training and evaluation, "
         f"{costs['flops']:.3g} FLOPs, {table['config'].nunique()} runs"

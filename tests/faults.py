@@ -34,13 +34,13 @@ import tiny
 from study import files
 from study.analysis import dashboard
 from study.errors import StudyError
-from study.runs import claim, local, progress
-from study.runs import table as store
-from study.runs import workers as launch
+from study.runs import claim, local, progress, workers
 from study.runs.claim import claims
 from study.runs.driver import drive
 from study.runs.folder import folders_of
-from study.runs.sweep import plan
+from study.runs.plan import plan
+from study.runs.table import collect as collect_runs
+from study.runs.table import read_table, table_path
 from study.settings import config
 
 FORK = multiprocessing.get_context("fork")
@@ -90,8 +90,8 @@ class Sweep:
         """What `make sweep` does."""
         status = progress.prepare(self.plan(), self.results)
         # A worker's death is a failure of its run, and a slow machine's runs die many times.
-        with local.here(train, 2, 10_000) as workers:
-            drive(status, workers, lambda _: None, 10_000, max_failures)
+        with local.here(train, 2, 10_000) as scheduler:
+            drive(status, scheduler, lambda _: None, 10_000, max_failures)
         self.collect()
 
     def drive_in_trouble(self, rng: random.Random) -> Callable[[], None]:
@@ -117,7 +117,7 @@ class Sweep:
             self.drive(max_failures=1)
 
         def dies_at_birth() -> None:
-            launch.work = die  # type: ignore[assignment]
+            workers.work = die  # type: ignore[assignment]
             self.drive()
 
         def elsewhere() -> None:
@@ -131,7 +131,7 @@ class Sweep:
 
     def collect(self) -> None:
         """What `make collect` does, and the driver in the end."""
-        table = store.collect(self.results, "tiny")
+        table = collect_runs(self.results, "tiny")
         dashboard.record(self.results, config.load_sweep("tiny"), table)
 
     def collect_for_ever(self) -> None:
@@ -144,11 +144,11 @@ class Sweep:
         try:
             self.table()
         except StudyError:
-            store.table_path(self.results, "tiny").rename(self.results / "tiny.parquet.torn")
+            table_path(self.results, "tiny").rename(self.results / "tiny.parquet.torn")
 
     def refuse_a_torn_table(self) -> None:
         """A driver that finds one says so and leaves it as it is."""
-        path = store.table_path(self.results, "tiny")
+        path = table_path(self.results, "tiny")
         path.write_bytes(b"PAR1 torn")
         driver = self.start("driver", self.drive)
         driver.join()
@@ -170,7 +170,7 @@ class Sweep:
 
     def table(self) -> pd.DataFrame:
         """The table, without the time it took and the commit, which may change meanwhile."""
-        return store.read_table(self.results, "tiny").drop(columns=["wall_s", "commit"])
+        return read_table(self.results, "tiny").drop(columns=["wall_s", "commit"])
 
 
 def die(*_: object) -> None:
@@ -304,7 +304,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ.update(tiny.environment(Path(folder), options.trials, steps=40, every=10))
         config.SWEEPS_FOLDER = Path(os.environ["STUDY_SWEEPS"])
-        launch.SPAWN = FORK  # type: ignore[assignment]
+        workers.SPAWN = FORK  # type: ignore[assignment]
         tiny.shrink_data()
         files.STALE_AFTER_S = claim.STALE_AFTER_S = STALE_AFTER_S  # type: ignore[attr-defined]
         claim.HEARTBEAT_S = HEARTBEAT_S

@@ -17,8 +17,8 @@ from study.check import again
 from study.check.disk import scratch
 from study.errors import StudyError
 from study.files import write_json
-from study.runs import table as store
-from study.runs.sweep import plan
+from study.runs.plan import plan
+from study.runs.table import collect, read_table, rows_of
 from study.settings import config as settings
 from study.settings.config import Arithmetic, RunConfig, SweepConfig
 from study.training.loop import train
@@ -54,7 +54,7 @@ def trained_here(config: RunConfig, results: Path, train: Callable[[Path], objec
         folder = root / "runs" / config.path
         write_json(folder / "config.json", config.model_dump())
         train(folder)
-        return pd.DataFrame(store.rows_of(folder))
+        return pd.DataFrame(rows_of(folder))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def table(sweep: SweepConfig, tmp_path: Path) -> pd.DataFrame:
     for config in plan(sweep):
         write_json(results / "runs" / config.path / "config.json", config.model_dump())
         train(results / "runs" / config.path)
-    return store.collect(results, "few")
+    return collect(results, "few")
 
 
 def verify(table: pd.DataFrame, tmp_path: Path, count: int = 2, seed: int = 0) -> list[again.Again]:
@@ -139,7 +139,7 @@ def test_a_diverged_run_is_compared_too() -> None:
 
 @pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
 def test_committed_rows_give_their_own_configurations(name: str) -> None:
-    table = store.read_table(ROOT / "results", name)
+    table = read_table(ROOT / "results", name)
     keys = [table["loss"], table["dataset"]]
     for _, group in table.groupby(keys):
         for number in (group["number"].min(), group["number"].max()):

@@ -25,10 +25,10 @@ from there import there
 from study import cli, files, terminal
 from study.errors import StudyError
 from study.runs import checks, status
-from study.runs import table as store
 from study.runs.folder import folder_of, take
+from study.runs.plan import plan
 from study.runs.progress import prepare
-from study.runs.sweep import plan
+from study.runs.table import collect, read_table, table_path
 from study.settings import config as configs
 from study.settings.config import RunConfig, load_sweep
 
@@ -123,7 +123,7 @@ def test_no_number_of_the_overview_is_cut(width: int, datasets: list[str]) -> No
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_number_of_the_trials_is_cut(width: int) -> None:
-    table = store.read_table(SHIPPED, "mini").query("dataset == 'triangles' and loss == 'wgan_gp'")
+    table = read_table(SHIPPED, "mini").query("dataset == 'triangles' and loss == 'wgan_gp'")
     text = rendered(terminal.trials(table, width), width)
     assert "…" not in text
     best = table.sort_values("fid").iloc[0]
@@ -186,7 +186,7 @@ def test_folders_and_table_are_counted_once(run: Run, root: Path) -> None:
     results = root / "results"
     found = plan(load_sweep("tiny"))
     finished(results, found[0], [9.0])
-    store.collect(results, "tiny")
+    collect(results, "tiny")
     prepare(found, results)
     [group] = json.loads(run("status", "--json")[1])["groups"]
     assert (group["ok"], group["to do"], group["best"]) == (1, 2, 9.0)
@@ -352,7 +352,7 @@ def as_somebody_else(answers: "Queue[tuple[int | str | None, str]]", *arguments:
 def test_a_results_folder_of_another_user_is_one_line(root: Path, command: str) -> None:
     results = root / "results"
     finished(results, plan(load_sweep("tiny"))[0], [9.0])
-    store.collect(results, "tiny")
+    collect(results, "tiny")
     (results / "runs/tiny/jobs").mkdir()
     # With several workers pytest puts a folder of each between its own.
     above = [path for path in root.parents if path.name.startswith(("pytest", "popen"))]
@@ -401,8 +401,8 @@ def test_a_table_that_cannot_be_read_is_kept(
     found = plan(load_sweep("tiny"))
     for config in found[:2]:
         finished(results, config, [9.0])
-    path = store.table_path(results, "tiny")
-    store.collect(results, "tiny")
+    path = table_path(results, "tiny")
+    collect(results, "tiny")
     whole = path.read_bytes()
     path.write_bytes(torn if isinstance(torn, bytes) else whole[: int(torn * len(whole))])
     before = written(results)
@@ -422,8 +422,8 @@ def test_an_error_of_the_disk_at_the_table_keeps_it(
 ) -> None:
     results = root / "results"
     finished(results, plan(load_sweep("tiny"))[0], [9.0])
-    store.collect(results, "tiny")
-    before = store.table_path(results, "tiny").read_bytes()
+    collect(results, "tiny")
+    before = table_path(results, "tiny").read_bytes()
 
     def fail(path: Path) -> NoReturn:
         raise OSError(5, "Input/output error")
@@ -432,7 +432,7 @@ def test_an_error_of_the_disk_at_the_table_keeps_it(
     code, _, err = run("collect", "--sweep", "tiny")
     assert code == 2
     assert "tiny.parquet cannot be read: [Errno 5] Input/output error" in err
-    assert store.table_path(results, "tiny").read_bytes() == before
+    assert table_path(results, "tiny").read_bytes() == before
 
 
 def untrained_too(folder: Path, fid: float) -> None:
@@ -448,13 +448,13 @@ def test_a_stale_folder_gives_neither_rows_nor_an_untrained_generators_distance(
     results = root / "results"
     config = plan(load_sweep("tiny"))[0]
     untrained_too(finished(results, config.model_copy(update={"definition": 2}), [5.0]), 50.0)
-    store.collect(results, "tiny")
+    collect(results, "tiny")
     untrained_too(finished(results, config, [1.0]), 10.0)
-    assert store.collect(results, "tiny")["fid"].tolist() == [5.0]
+    assert collect(results, "tiny")["fid"].tolist() == [5.0]
     path = results / "untrained.parquet"
     assert pd.read_parquet(path)["fid"].tolist() == [50.0]
     untrained_too(finished(results, config.model_copy(update={"definition": 3}), [2.0]), 20.0)
-    assert store.collect(results, "tiny")["fid"].tolist() == [2.0]
+    assert collect(results, "tiny")["fid"].tolist() == [2.0]
     assert pd.read_parquet(path)["fid"].tolist() == [20.0]
 
 
@@ -512,9 +512,9 @@ def test_a_storage_of_optunas_that_cannot_be_read_is_kept_and_made_again(
 def test_a_table_of_something_else_is_refused(run: Run, root: Path, change: dict[str, str]) -> None:
     results = root / "results"
     finished(results, plan(load_sweep("tiny"))[0], [9.0])
-    table = store.collect(results, "tiny")
+    table = collect(results, "tiny")
     table = table.drop(columns=change["drop"]) if "drop" in change else table.assign(**change)
-    path = store.table_path(results, "tiny")
+    path = table_path(results, "tiny")
     table.to_parquet(path)
     before = path.read_bytes()
     code, _, err = run("collect", "--sweep", "tiny")
@@ -600,19 +600,19 @@ def test_a_row_gives_way_only_to_the_same_configuration_or_a_newer_definition(
     finished(results, newer, [5.0])
     finished(results, other, [7.0])
     finished(results, third, [8.0])
-    store.collect(results, "tiny")
+    collect(results, "tiny")
     # Stale folders: one of an older definition, one of another configuration, one trained again.
     finished(results, config, [1.0])
     finished(results, other.model_copy(update={"lr": 0.5}), [2.0])
     finished(results, third, [3.0])
     capsys.readouterr()
-    table = store.collect(results, "tiny")
+    table = collect(results, "tiny")
     assert table["fid"].tolist() == [5.0, 7.0, 3.0]
     assert table["definition"].tolist() == [2, 1, 1]
     said = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[0] for line in said] == ["tiny/ns/mnist/000", "tiny/ns/mnist/001"]
     finished(results, other.model_copy(update={"definition": 2, "lr": 0.5}), [4.0])
-    assert store.collect(results, "tiny")["fid"].tolist() == [5.0, 4.0, 3.0]
+    assert collect(results, "tiny")["fid"].tolist() == [5.0, 4.0, 3.0]
 
 
 def test_a_result_of_another_configuration_is_not_collected(
@@ -622,7 +622,7 @@ def test_a_result_of_another_configuration_is_not_collected(
     one, two, _ = plan(load_sweep("tiny"))
     finished(results, one, [9.0])
     folder = finished(results, two, [1.0], result_of=one)
-    assert store.collect(results, "tiny")["fid"].tolist() == [9.0]
+    assert collect(results, "tiny")["fid"].tolist() == [9.0]
     assert f"{folder}: its result.json is of another configuration" in capsys.readouterr().err
     found = prepare(plan(load_sweep("tiny")), results)
     assert found.states == ["ok", "to do", "to do"]

@@ -19,9 +19,9 @@ from study.errors import StudyError
 from study.runs import checks, forecast, progress
 from study.runs.claim import TakenOver
 from study.runs.folder import state_of
+from study.runs.plan import plan
 from study.runs.progress import Progress
 from study.runs.status import status
-from study.runs.sweep import plan
 from study.settings import config
 
 HERE = Path(__file__).parent

@@ -28,7 +28,7 @@ from study.analysis.figures import style
 from study.analysis.tables import read_tables, searches
 from study.cli import app
 from study.errors import StudyError
-from study.runs import table as store
+from study.runs.table import AFTER_OWN, BEFORE_OWN, read_table
 from study.settings.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
@@ -126,10 +126,10 @@ def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(
     for options, losses in (([], {"ns", "wgan"}), (["--winners"], {"wgan"})):
         result = CliRunner().invoke(app, ["collect", "--sweep", "mini_seeds", *options])
         assert result.exit_code == 0, result.output
-        kept = store.read_table(tmp_path, "mini_seeds")
+        kept = read_table(tmp_path, "mini_seeds")
         assert set(kept["loss"]) == losses
         own = [name for name in table if name in ("clip", "gamma", "lambda_gp", "lambda_k")]
-        first = [*store.BEFORE_OWN, *own, *store.AFTER_OWN]
+        first = [*BEFORE_OWN, *own, *AFTER_OWN]
         assert kept.columns.tolist() == [*first, *sorted(scores.F1)]
     assert "mini_seeds: ns on fashion_mnist left out" in result.stderr
 

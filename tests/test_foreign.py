@@ -14,7 +14,7 @@ from study import cli as commands
 from study import files
 from study.analysis import examples
 from study.errors import StudyError
-from study.runs import table as store
+from study.runs.table import collect, read_table, rows_of
 from study.settings.config import RunConfig, read_config
 
 OUTSIDE = ["../../../elsewhere", "/tmp/elsewhere", "..", "a/b", "", ".hidden", "a\n", "x" * 65, "ü"]
@@ -62,7 +62,7 @@ def test_a_configuration_names_only_names(tmp_path: Path, field: str, name: str)
 def test_a_table_names_only_names(tmp_path: Path, name: str) -> None:
     table_of(dataset=name).to_parquet(tmp_path / "mini.parquet")
     with pytest.raises(StudyError, match=r"mini.parquet: dataset .*; names have 1 to 64"):
-        store.read_table(tmp_path, "mini")
+        read_table(tmp_path, "mini")
 
 
 @pytest.mark.parametrize("command", ["collect", "figures", "report", "verdict", "status"])
@@ -100,7 +100,7 @@ def test_examples_are_copied_over_links_and_not_through_them(
     for name in ("ns_000.png", "ns_000.parquet", "real.png"):
         (there / name).symlink_to(victim / name)
     monkeypatch.setattr("study.datasets.load", lambda *_: torch.zeros(64, 1, 4, 4).byte())
-    store.collect(results, "mini")
+    collect(results, "mini")
     assert examples.keep(results, "mini") == 2  # it is the best and the worst
     assert (there / "ns_000.png").read_bytes() == b"samples"
     assert (there / "ns_000.parquet").read_bytes() == b"curves"
@@ -142,5 +142,5 @@ def test_a_run_of_another_place_gives_no_rows(
 ) -> None:
     folder = tmp_path / "runs/mini/ns/mnist/003"
     finished_run(folder, config(number=4))
-    assert store.rows_of(folder) == []
+    assert rows_of(folder) == []
     assert "is that of mini/ns/mnist/004; the run is left out" in capsys.readouterr().err

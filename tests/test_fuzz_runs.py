@@ -19,13 +19,13 @@ from test_cli import finished, root, written  # noqa: F401 (a fixture)
 from study import files
 from study.errors import StudyError
 from study.runs import orders, resources
-from study.runs import table as store
 from study.runs.claim import Claim, claims, failures, forgive
 from study.runs.folder import state_of, take
+from study.runs.plan import plan
 from study.runs.progress import prepare
 from study.runs.status import status
 from study.runs.steps import reached
-from study.runs.sweep import plan
+from study.runs.table import collect, read_table, rows_of, table_path
 from study.settings import config as configs
 from study.settings.config import load_sweep, load_sweeps, read_config
 
@@ -97,10 +97,10 @@ def readers(results: Path, folder: Path, everything: bool = True) -> Iterator[Ca
     yield lambda: [each.read() for each in claims(folder)]
     yield lambda: failures(folder)
     yield lambda: reached(folder)
-    yield lambda: store.rows_of(folder)
+    yield lambda: rows_of(folder)
     if everything:
         yield lambda: status(results)
-        yield lambda: store.collect(results, "tiny")
+        yield lambda: collect(results, "tiny")
 
 
 def tolerate(read: Callable[[], object]) -> bool:
@@ -148,8 +148,8 @@ def test_no_file_of_a_run_can_crash_a_reader(
                 path.unlink()
         for path, bytes_ in whole.items():
             path.write_bytes(bytes_)
-        assert len(store.rows_of(folder)) == 2
-    table = store.read_table(results, "tiny")
+        assert len(rows_of(folder)) == 2
+    table = read_table(results, "tiny")
     assert table.query("number == 1")["fid"].tolist() == [5.0]  # the other run, through all of it
     said = capsys.readouterr().err
     assert "Traceback" not in said
@@ -159,18 +159,18 @@ def test_no_table_can_crash_a_reader_and_none_is_replaced(root: Path) -> None:  
     results, rng = root / "results", random.Random(0)
     for number, config in enumerate(plan(load_sweep("tiny"))):
         finished(results, config, [9.0 - number])
-    store.collect(results, "tiny")
-    path = store.table_path(results, "tiny")
+    collect(results, "tiny")
+    path = table_path(results, "tiny")
     whole = path.read_bytes()
     refused = 0
     for number in range(1000):
         broken = torn(whole, rng)
         path.write_bytes(broken)
-        if tolerate(lambda: store.read_table(results, "tiny")):
+        if tolerate(lambda: read_table(results, "tiny")):
             refused += 1
             if number % 20:
                 continue
-            for command in (store.collect, lambda *_: prepare(plan(load_sweep("tiny")), results)):
+            for command in (collect, lambda *_: prepare(plan(load_sweep("tiny")), results)):
                 with pytest.raises(StudyError, match=r"tiny.parquet"):
                     command(results, "tiny")
             assert path.read_bytes() == broken
@@ -183,8 +183,8 @@ def test_tables_with_other_columns_are_read_or_refused(root: Path) -> None:  # n
     results, rng = root / "results", random.Random(1)
     for number, config in enumerate(plan(load_sweep("tiny"))):
         finished(results, config, [9.0 - number])
-    table = store.collect(results, "tiny")
-    path = store.table_path(results, "tiny")
+    table = collect(results, "tiny")
+    path = table_path(results, "tiny")
     for _ in range(150):
         name = str(rng.choice(list(table)))
         changed = rng.choice(
@@ -200,10 +200,10 @@ def test_tables_with_other_columns_are_read_or_refused(root: Path) -> None:  # n
         with contextlib.suppress(Exception):
             changed.to_parquet(path)
         for read in (
-            lambda: store.read_table(results, "tiny"),
+            lambda: read_table(results, "tiny"),
             lambda: status(results),
             lambda: prepare(plan(load_sweep("tiny")), results),
-            lambda: store.collect(results, "tiny"),
+            lambda: collect(results, "tiny"),
         ):
             tolerate(read)
 
@@ -282,5 +282,5 @@ def test_something_else_in_a_files_place(
         tolerate(lambda: take(folder, retries=9))
         tolerate(lambda: forgive(folder))
     assert victim.read_text() == "precious"
-    assert store.read_table(results, "tiny")["fid"].tolist()[-1] == 5.0
+    assert read_table(results, "tiny")["fid"].tolist()[-1] == 5.0
     assert Claim(folder.with_name("001"), 1).is_held()

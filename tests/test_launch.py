@@ -19,9 +19,9 @@ from there import there
 from study import files
 from study.errors import StudyError
 from study.runs import steps
-from study.runs import workers as launch
 from study.runs.claim import forgive, last_claim
 from study.runs.folder import State, state_of
+from study.runs.workers import Dispatcher, Notice, attempt, stop_if_broken
 
 Limit = Callable[[int], None]
 
@@ -124,7 +124,7 @@ def test_nothing_that_a_run_prints_reaches_the_terminal(
         print("to stderr", file=sys.stderr)
         return "ok"
 
-    launch.attempt(folder, train, lambda: False, retries=0)
+    attempt(folder, train, lambda: False, retries=0)
     assert capsys.readouterr() == ("", "")
     assert "to stdout\nto stderr\n" in log(folder)
 
@@ -138,7 +138,7 @@ def test_an_attempt_that_was_taken_over_writes_nothing(tmp_path: Path) -> None:
             (folder / "claim.2.json").write_text("{}")
         return False
 
-    launch.attempt(folder, toy.train, taken_over, retries=0)
+    attempt(folder, toy.train, taken_over, retries=0)
     assert there(files.read_json(folder / "checkpoint.json"))["step"] == 3
     assert not (folder / "result.json").exists()
     assert there(files.read_json(folder / "claim.1.json"))["state"] == "running"
@@ -150,7 +150,7 @@ def test_a_run_that_cannot_be_read_now_goes_to_a_worker_that_looks_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [folder] = toy.plan(tmp_path, a={})
-    dispatcher = launch.Dispatcher(toy.train, launch.Notice(), 1, 1)
+    dispatcher = Dispatcher(toy.train, Notice(), 1, 1)
     dispatcher.add([folder])
     assert dispatcher.goes_again(folder)
 
@@ -165,9 +165,9 @@ def test_a_run_that_cannot_be_read_now_goes_to_a_worker_that_looks_again(
 
 
 def test_a_broken_sweep_is_stopped() -> None:
-    launch.stop_if_broken(["failed", "ok", "lost"], 2)
+    stop_if_broken(["failed", "ok", "lost"], 2)
     with pytest.raises(StudyError, match=r"^2 runs failed, the sweep stops"):
-        launch.stop_if_broken(["failed", "ok", "failed"], 2)
+        stop_if_broken(["failed", "ok", "failed"], 2)
 
 
 def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_what_stops_the_dispatcher_lets_the_workers_checkpoint(tmp_path: Path) -
         if at_step(folders[0], 1):
             raise StudyError("enough")
 
-    with launch.Notice() as notice, pytest.raises(StudyError, match="enough"):
-        launch.Dispatcher(toy.train, notice, 2, 1).carry(folders, watch)
+    with Notice() as notice, pytest.raises(StudyError, match="enough"):
+        Dispatcher(toy.train, notice, 2, 1).carry(folders, watch)
     assert states(folders) == ["to do", "to do"]
 
 
@@ -259,9 +259,9 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing_half_written(
         return "ok"
 
     limit_file_size(4096)  # the claim fits, the checkpoint does not
-    launch.attempt(folders[0], train, lambda: False, retries=0)
+    attempt(folders[0], train, lambda: False, retries=0)
     limit_file_size(0)
-    launch.attempt(folders[1], train, lambda: False, retries=0)
+    attempt(folders[1], train, lambda: False, retries=0)
     limit_file_size(2**40)
     assert states(folders) == ["failed", "to do"]
     path = folders[0] / "checkpoint.pt"
@@ -288,14 +288,14 @@ def test_a_driver_that_gives_up_does_not_wait_for_a_worker_that_waits_for_it(
         if state_of(folders[0]) == "failed":
             raise StudyError("too many")
 
-    class Slow(launch.Dispatcher):
+    class Slow(Dispatcher):
         def hand_out(self, line: Connection) -> None:
             if self.handed[folders[0]]:  # the second worker is left waiting
                 return
             super().hand_out(line)
 
     started = time.monotonic()
-    with launch.Notice() as notice, pytest.raises(StudyError, match="too many"):
+    with Notice() as notice, pytest.raises(StudyError, match="too many"):
         Slow(toy.train, notice, 2, 0).carry(folders, watch)
     assert time.monotonic() - started < 60
     assert states(folders)[1:] == ["to do", "to do"]
@@ -316,8 +316,8 @@ def test_workers_that_die_before_they_take_a_run_stop_the_sweep(tmp_path: Path) 
     folders = toy.plan(tmp_path, a={}, b={})
     match = r"^3 workers ended with exit status 1 before they took a run: ImportError: libcudart"
     train: Any = Unborn()
-    with launch.Notice() as notice, pytest.raises(StudyError, match=match):
-        launch.Dispatcher(train, notice, 2, 1).carry(folders, lambda: None)
+    with Notice() as notice, pytest.raises(StudyError, match=match):
+        Dispatcher(train, notice, 2, 1).carry(folders, lambda: None)
     assert states(folders) == ["to do"] * 2
 
 
@@ -354,7 +354,7 @@ def children(pid: int) -> list[str]:
 def test_what_is_ignored_stays_ignored() -> None:
     """nohup, and a shell's &."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with launch.Notice(signal.SIGHUP, signal.SIGUSR2) as notice:
+    with Notice(signal.SIGHUP, signal.SIGUSR2) as notice:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not notice.given
         os.kill(os.getpid(), signal.SIGUSR2)
@@ -365,7 +365,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 def test_a_run_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [folder] = toy.plan(tmp_path, a={"steps": 500})
     monkeypatch.setattr(steps, "WRITE_EVERY_S", 0.0)
-    launch.attempt(folder, toy.train, lambda: at_step(folder, 5), retries=0)
+    attempt(folder, toy.train, lambda: at_step(folder, 5), retries=0)
     assert steps.reached(folder).step == 5
     assert there(steps.reached(folder).rate) > 1
 
@@ -378,7 +378,7 @@ def test_a_run_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return "interrupted"
 
     answers = iter([False, True])
-    launch.attempt(folder, goes_on, lambda: next(answers), retries=0)
+    attempt(folder, goes_on, lambda: next(answers), retries=0)
     assert steps.reached(folder).step == 42
     assert there(last_claim(folder)).read().state == "released"
     (folder / "progress.json").write_text("[")

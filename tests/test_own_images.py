@@ -22,7 +22,8 @@ from study.analysis import scores
 from study.datasets import folder as own
 from study.datasets import images
 from study.errors import StudyError
-from study.runs import checks, sweep
+from study.runs import checks
+from study.runs.plan import plan as plan_of
 from study.settings import config
 
 
@@ -151,7 +152,7 @@ def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path)
     tiny = config.load_sweep("tiny")
     add("pets", make(tmp_path / "a", 30), held_out=12)
-    found = sweep.plan(tiny, ["ns"], ["pets"])
+    found = plan_of(tiny, ["ns"], ["pets"])
     first = next(iter(tiny.datasets.values()))
     assert {(c.dataset, c.d_steps, c.evaluate_every) for c in found} == {
         ("pets", first.d_steps, first.evaluate_every)

@@ -19,9 +19,9 @@ from study.analysis import dictionary, scores
 from study.analysis.figures.settings import axes_of_loss, hyperparameters
 from study.errors import StudyError
 from study.losses import ns
-from study.runs import sweep
-from study.runs import table as store
 from study.runs.folder import folder_of
+from study.runs.plan import plan as plan_of
+from study.runs.table import DECLARED, collect, dtype_of, in_order, own_hyperparameters, read_table
 from study.settings import config as configs
 from study.settings.config import RunConfig, load_sweep, read_config
 from study.settings.hyperparameters import SHARED_NAMES
@@ -82,13 +82,13 @@ def finish(results: Path, config: RunConfig, fid: float) -> None:
 def test_own_values_of_every_kind_travel_everywhere(
     four_kinds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = sweep.plan(load_sweep("look"))
+    plan = plan_of(load_sweep("look"))
     for config in plan:
         assert read_config_again(config, four_kinds) == config  # no kind is turned into another
         finish(four_kinds, config, 50.0 - config.number)
-    table = store.collect(four_kinds, "look")
-    assert store.own_hyperparameters(table) == ["margin", "looks", "mode", "tied"]
-    back = store.read_table(four_kinds, "look")
+    table = collect(four_kinds, "look")
+    assert own_hyperparameters(table) == ["margin", "looks", "mode", "tied"]
+    back = read_table(four_kinds, "look")
     kinds = {name: str(back[name].dtype) for name in ("margin", "looks", "mode", "tied")}
     assert kinds == {"margin": "float64", "looks": "Int64", "mode": "str", "tied": "boolean"}
     ours = back[back["loss"] == "four_kinds"].set_index("number")
@@ -99,7 +99,7 @@ def test_own_values_of_every_kind_travel_everywhere(
     assert back[back["loss"] == "ns"][["margin", "looks", "mode", "tied"]].isna().all(axis=None)
 
     # The re-runs of its best setting have that setting, whole.
-    again = [c for c in sweep.plan(load_sweep("again")) if c.loss == "four_kinds"]
+    again = [c for c in plan_of(load_sweep("again")) if c.loss == "four_kinds"]
     best = next(c for c in plan if c.loss == "four_kinds" and c.number == 5)
     assert [config.own for config in again] == [best.own] * 6
     kinds_of = [type(value) for value in again[0].own.values()]
@@ -133,15 +133,15 @@ def test_an_own_value_may_not_be_called_what_every_row_says(
 ) -> None:
     monkeypatch.setattr(FourKinds, "space", {"wide": {"width": FloatDistribution(0, 1)}})
     with pytest.raises(StudyError, match=r"four_kinds.py: hyperparameter 'width' has the name of"):
-        sweep.plan(load_sweep("look"), ["four_kinds"])
+        plan_of(load_sweep("look"), ["four_kinds"])
 
 
 def test_a_table_written_again_keeps_the_order_of_its_columns(tmp_path: Path) -> None:
     before = pd.read_parquet(ROOT / "results/mini.parquet")
-    order = store.in_order(before)
+    order = in_order(before)
     assert [name for name in order if name in before] == before.columns.tolist()
     for name in before:
-        kind = store.dtype_of(before[name])
+        kind = dtype_of(before[name])
         assert before[name].dtype == kind
 
 
@@ -160,10 +160,10 @@ def test_dictionaries_are_what_the_code_states(path: str, text: Callable[[], str
 def test_every_column_of_the_shipped_tables_is_declared_or_a_losss_own(name: str) -> None:
     table = pd.read_parquet(ROOT / f"results/{name}.parquet")
     own = {n for loss in losses.names() for n in losses.load(loss).space["wide"]} - {*SHARED_NAMES}
-    assert set(store.own_hyperparameters(table)) <= own
+    assert set(own_hyperparameters(table)) <= own
 
 
 def test_everything_that_is_declared_says_what_it_means() -> None:
-    for column in store.DECLARED.values():
+    for column in DECLARED.values():
         assert column.meaning, column.name
     assert "|  |\n" not in dictionary.sweep_keys()

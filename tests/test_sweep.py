@@ -22,10 +22,10 @@ from study.analysis import dashboard
 from study.cli import app
 from study.errors import StudyError
 from study.losses import names
-from study.runs import sweep
-from study.runs import table as store
 from study.runs.folder import folder_of, take
+from study.runs.plan import plan as plan_of
 from study.runs.progress import is_written, prepare
+from study.runs.table import AFTER_OWN, BEFORE_OWN, merge, table_path
 from study.settings import config as configs
 from study.settings.config import Range, RunConfig, SweepConfig, load_sweep, read_config
 from study.training.players import build
@@ -99,11 +99,11 @@ def test_unknown_names(tiny: SweepConfig) -> None:
     with pytest.raises(StudyError, match=r"^unknown sweep 'tinny'; did .* 'tiny'\? sweeps/ has: t"):
         load_sweep("tinny")
     with pytest.raises(StudyError, match=r"^unknown loss 'nsgan'; did .* study/losses has: began"):
-        sweep.plan(tiny, ["nsgan"])
+        plan_of(tiny, ["nsgan"])
     with pytest.raises(StudyError, match=r"unknown data set .fashion.; did you mean"):
-        sweep.plan(tiny, [], ["fashion"])
+        plan_of(tiny, [], ["fashion"])
     with pytest.raises(StudyError, match="unknown features 'vgg'; allowed: inception, lite0"):
-        sweep.plan(tiny.model_copy(update={"features": "vgg"}))
+        plan_of(tiny.model_copy(update={"features": "vgg"}))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_bad_spaces_are_one_clear_line(
     tiny: SweepConfig, space: dict[str, Range], message: str
 ) -> None:
     with pytest.raises(StudyError, match=message) as error:
-        sweep.plan(tiny.model_copy(update={"space": space}))
+        plan_of(tiny.model_copy(update={"space": space}))
     assert "\n" not in str(error.value)
 
 
@@ -142,7 +142,7 @@ def test_bad_spaces_are_one_clear_line(
 def test_bad_configurations_are_one_clear_line(
     tiny: SweepConfig, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    content = sweep.plan(tiny, ["ns"])[0].model_dump() | change
+    content = plan_of(tiny, ["ns"])[0].model_dump() | change
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(StudyError, match=message) as error:
         read_config(tmp_path / "config.json")
@@ -173,7 +173,7 @@ def test_committed_rows_keep_their_hash(name: str) -> None:
 
 
 def test_paired_runs_begin_with_the_same_weights() -> None:
-    plan = sweep.plan(load_sweep("paired"), (), ("fashion_mnist",))
+    plan = plan_of(load_sweep("paired"), (), ("fashion_mnist",))
     assert len(plan) == 14 * 80
     assert all(config.seed == config.number for config in plan)
     for number in range(0, 80, 9):
@@ -194,7 +194,7 @@ def test_paired_runs_begin_with_the_same_weights() -> None:
 def test_a_plan_of_before_normalisation_is_still_the_same(
     tiny: SweepConfig, tmp_path: Path
 ) -> None:
-    config = sweep.plan(tiny, ["ns"])[0]
+    config = plan_of(tiny, ["ns"])[0]
     folder = folder_of(tmp_path, config)
     old = config.model_dump(exclude={"normalisation", "arithmetic", "second_features"})
     files.write_json(folder / "config.json", old)
@@ -224,20 +224,20 @@ def test_the_shipped_sweeps_are_the_papers() -> None:
 
 
 def test_plan_gives_all_losses_the_same_settings_first(tiny: SweepConfig) -> None:
-    plan = sweep.plan(tiny)
+    plan = plan_of(tiny)
     assert [(c.number, c.loss) for c in plan] == [(n, loss) for n in range(3) for loss in names()]
-    more = sweep.plan(tiny, trials=5)
+    more = plan_of(tiny, trials=5)
     assert more[: len(plan)] == plan
 
 
 def test_a_cuda_graph_needs_a_gpu(tiny: SweepConfig) -> None:
-    assert sweep.plan(tiny, device="cuda", cuda_graph=True)[0].cuda_graph
+    assert plan_of(tiny, device="cuda", cuda_graph=True)[0].cuda_graph
     with pytest.raises(StudyError, match="a CUDA graph needs device cuda, not cpu; leave --cuda-g"):
-        sweep.plan(tiny, cuda_graph=True)
+        plan_of(tiny, cuda_graph=True)
 
 
 def test_hash_covers_the_numbers_and_not_the_machine(tiny: SweepConfig) -> None:
-    one = sweep.plan(tiny, ["ns"])[0]
+    one = plan_of(tiny, ["ns"])[0]
     assert (
         one.hash == one.model_copy(update={"device": "cuda", "threads": 8, "cuda_graph": True}).hash
     )
@@ -262,53 +262,53 @@ def finish(results: Path, config: RunConfig, fids: Sequence[float], status: str 
 
 
 def test_collect_makes_one_typed_sorted_table(tiny: SweepConfig, tmp_path: Path) -> None:
-    plan = sweep.plan(tiny, ["wgan", "ns"])
+    plan = plan_of(tiny, ["wgan", "ns"])
     folders = [finish(tmp_path, c, [9.0, 7.0 + c.number]) for c in plan[:4]]
     folders.append(finish(tmp_path, plan[4], [8.0, math.inf], "diverged"))
-    table = store.merge(tmp_path, "tiny", folders[::-1])
+    table = merge(tmp_path, "tiny", folders[::-1])
     assert len(table) == 10
-    order = [*store.BEFORE_OWN, *store.AFTER_OWN]
+    order = [*BEFORE_OWN, *AFTER_OWN]
     assert [name for name in table if name in order] == order
     keys = table[["loss", "number", "step"]].apply(tuple, axis=1).tolist()
     assert keys == sorted(keys)
     assert not table["fid"].isna().any()
     assert table["clip"].isna().tolist() == (table["loss"] == "ns").tolist()
     assert table.loc[table["status"] == "diverged", "fid"].tolist() == [8.0, math.inf]
-    before = store.table_path(tmp_path, "tiny").read_bytes()
-    again = store.merge(tmp_path, "tiny", folders)
+    before = table_path(tmp_path, "tiny").read_bytes()
+    again = merge(tmp_path, "tiny", folders)
     pd.testing.assert_frame_equal(table, again)
-    assert store.table_path(tmp_path, "tiny").read_bytes() == before
-    metadata = pq.read_schema(store.table_path(tmp_path, "tiny")).metadata
+    assert table_path(tmp_path, "tiny").read_bytes() == before
+    metadata = pq.read_schema(table_path(tmp_path, "tiny")).metadata
     assert json.loads(metadata[b"study"])["commits"] == ["abc"]
 
 
 def test_the_table_stands_for_runs_whose_folders_are_gone(
     tiny: SweepConfig, tmp_path: Path
 ) -> None:
-    plan = sweep.plan(tiny, ["ns"])
+    plan = plan_of(tiny, ["ns"])
     folder = finish(tmp_path, plan[0], [5.0])
-    store.merge(tmp_path, "tiny", [folder])
+    merge(tmp_path, "tiny", [folder])
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
     status = prepare(plan, tmp_path)
     assert status.states == ["ok", "to do", "to do"]
-    table = store.merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])])
+    table = merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])])
     assert table["number"].tolist() == [0, 1]
 
 
 def test_a_changed_sweep_is_refused(tiny: SweepConfig, tmp_path: Path) -> None:
-    plan = sweep.plan(tiny, ["ns"])
+    plan = plan_of(tiny, ["ns"])
     begun = prepare(plan, tmp_path).folders[1]
     there(take(begun)).end("released")
-    changed = sweep.plan(tiny.model_copy(update={"width": 0.5}), ["ns"])
+    changed = plan_of(tiny.model_copy(update={"width": 0.5}), ["ns"])
     before = {path: path.read_bytes() for path in tmp_path.rglob("config.json")}
     with pytest.raises(StudyError, match=r"was planned with width 0.0625, the sweep now says 0.5"):
         prepare(changed, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("config.json")} == before
 
     other = tmp_path / "other"
-    store.merge(other, "tiny", [finish(other, plan[0], [5.0])])
+    merge(other, "tiny", [finish(other, plan[0], [5.0])])
     with pytest.raises(StudyError, match=r"(another configuration|was planned with)"):
         prepare(changed, other)
 
@@ -320,12 +320,12 @@ def test_best_of_another_sweep_with_fresh_seeds(
     text = TINY.replace('ranges = "wide"', 'best_of = "tiny"')
     (sweeps_folder / "again.toml").write_text(text)
     with pytest.raises(StudyError, match=r"needs the best setting of ns .* run that sweep first"):
-        sweep.plan(load_sweep("again"), ["ns"])
-    plan = sweep.plan(tiny, ["ns"])
+        plan_of(load_sweep("again"), ["ns"])
+    plan = plan_of(tiny, ["ns"])
     folders = [finish(tmp_path, c, [9.0, 7.0 - c.number]) for c in plan[:2]]
     folders.append(finish(tmp_path, plan[2], [1.0, math.inf], "diverged"))
-    store.merge(tmp_path, "tiny", folders)
-    seeds = sweep.plan(load_sweep("again"), ["ns"])
+    merge(tmp_path, "tiny", folders)
+    seeds = plan_of(load_sweep("again"), ["ns"])
     assert [c.seed for c in seeds] == [1, 2, 3]
     assert {c.lr for c in seeds} == {plan[1].lr}
     assert all(c.own == plan[1].own and c.batch_norm == plan[1].batch_norm for c in seeds)
@@ -337,9 +337,9 @@ def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
 ) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     (sweeps_folder / "again.toml").write_text(TINY.replace('ranges = "wide"', 'best_of = "tiny"'))
-    plan = sweep.plan(tiny, ["ns"])
-    store.merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [9.0])])
-    old = sweep.plan(load_sweep("again"), ["ns"])
+    plan = plan_of(tiny, ["ns"])
+    merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [9.0])])
+    old = plan_of(load_sweep("again"), ["ns"])
     finish(tmp_path, old[0], [8.0])
     files.write_json(folder_of(tmp_path, old[1]) / "config.json", old[1].model_dump())
     collect = ["collect", "--sweep", "again", "--winners"]
@@ -347,8 +347,8 @@ def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
     assert "1 runs, 1 rows" in result.output
     assert folder_of(tmp_path, old[1]).exists()
 
-    store.merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [5.0])])
-    new = sweep.plan(load_sweep("again"), ["ns"])
+    merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [5.0])])
+    new = plan_of(load_sweep("again"), ["ns"])
     with pytest.raises(StudyError, match=r"another configuration .*collect --winners"):
         prepare(new, tmp_path)
     result = CliRunner().invoke(app, collect)
@@ -360,12 +360,12 @@ def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
 
 
 def test_optuna_storage_can_be_rebuilt(tiny: SweepConfig, tmp_path: Path) -> None:
-    plan = sweep.plan(tiny, ["wgan"])
+    plan = plan_of(tiny, ["wgan"])
     folders = [
         finish(tmp_path, plan[0], [9.0, 7.0]),
         finish(tmp_path, plan[1], [math.inf], "diverged"),
     ]
-    table = store.merge(tmp_path, "tiny", folders)
+    table = merge(tmp_path, "tiny", folders)
     path = dashboard.record(tmp_path, tiny, table)
     dashboard.record(tmp_path, tiny, table)  # nothing is added twice
     backend = optuna.storages.journal.JournalFileBackend(str(path))
@@ -407,13 +407,13 @@ def test_an_unwritable_results_folder_is_named(tiny: SweepConfig, tmp_path: Path
     file = tmp_path / "results"
     file.write_text("not a folder")
     with pytest.raises(StudyError, match="cannot write to the results folder"):
-        prepare(sweep.plan(tiny, ["ns"]), file)
+        prepare(plan_of(tiny, ["ns"]), file)
 
 
 def test_a_full_disk_leaves_the_old_table(tiny: SweepConfig, tmp_path: Path) -> None:
-    plan = sweep.plan(tiny, ["ns"])
-    store.merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
-    path = store.table_path(tmp_path, "tiny")
+    plan = plan_of(tiny, ["ns"])
+    merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
+    path = table_path(tmp_path, "tiny")
     before = path.read_bytes()
     folder = finish(tmp_path, plan[1], [6.0])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -421,10 +421,10 @@ def test_a_full_disk_leaves_the_old_table(tiny: SweepConfig, tmp_path: Path) -> 
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            store.merge(tmp_path, "tiny", [folder])
+            merge(tmp_path, "tiny", [folder])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, former)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
-    assert store.merge(tmp_path, "tiny", [folder])["number"].tolist() == [0, 1]
+    assert merge(tmp_path, "tiny", [folder])["number"].tolist() == [0, 1]

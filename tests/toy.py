@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study import files
-from study.runs import workers as launch
+from study.runs.workers import Dispatcher, Notice
 
 
 def plan(results: Path, **configs: dict[str, Any]) -> list[Path]:
@@ -66,8 +66,8 @@ def drive(
     folders: list[Path], workers: int = 2, retries: int = 1, gpus: Sequence[str] = ()
 ) -> bool:
     """Train with workers on this machine; whether nothing interrupted it."""
-    with launch.Notice(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as notice:
-        dispatcher = launch.Dispatcher(train, notice, workers, retries, gpus)
+    with Notice(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as notice:
+        dispatcher = Dispatcher(train, notice, workers, retries, gpus)
         dispatcher.carry(folders, lambda: None)
     return not notice.given
 

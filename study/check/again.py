@@ -12,7 +12,7 @@ from study.errors import StudyError
 from study.files import write_json
 from study.losses import load
 from study.runs import checks, claim
-from study.runs import table as store
+from study.runs.table import rows_of
 from study.runs.workers import SIGNALS, Dispatcher, Notice, Train
 from study.settings.config import ENVIRONMENT, RunConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
@@ -148,7 +148,7 @@ def trained(config: RunConfig, results: Path, train: Train) -> pd.DataFrame:
         dispatcher.carry([folder], lambda: None)
         if notice.given:
             raise KeyboardInterrupt
-        rows = pd.DataFrame(store.rows_of(folder))
+        rows = pd.DataFrame(rows_of(folder))
         if rows.empty:
             last = claim.last_claim(folder)
             raise StudyError(f"{config.path} failed here: {last.read().error if last else 'why?'}")

@@ -13,7 +13,7 @@ import torch
 from study import datasets as data
 from study.check.rows import Check, Machine, NotTried
 from study.runs.forecast import predicted_flops
-from study.runs.sweep import plan
+from study.runs.plan import plan
 from study.settings.config import BATCH_SIZE, RunConfig, load_sweep
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops

@@ -17,7 +17,7 @@ from study import losses
 from study.check.disk import scratch
 from study.check.rows import Check, Machine, Off, require_gpu, require_within
 from study.files import write_json
-from study.runs.sweep import plan
+from study.runs.plan import plan
 from study.settings.config import Normalisation, RunConfig, Schedule, SweepConfig
 from study.training.cuda_graph import GraphStep
 from study.training.loop import batch, precision, train

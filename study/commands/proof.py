@@ -61,12 +61,12 @@ def verify(
     Status 1 where the same kind of processor with the same torch comes to other digits.
     """
     from study.check import again
-    from study.runs import table as store
+    from study.runs.table import read_table
     from study.training.loop import train
 
     if not table.is_file():
         raise StudyError(f"{table}: no such file; a table is results/<sweep>.parquet")
-    found = store.read_table(table.parent, table.stem)
+    found = read_table(table.parent, table.stem)
     files.commit()
     off = equal = 0
     for each in again.verify(found, rows, seed, results_folder(), train, device):

@@ -17,12 +17,13 @@ from study.errors import StudyError
 from study.runs import orders, slurm
 from study.runs import progress as runs
 from study.runs import status as stands
-from study.runs import table as store
-from study.runs import workers as launch
 from study.runs.claim import forgive, last_claim
 from study.runs.driver import Scheduler, Show, drive
 from study.runs.folder import DONE, results_folder, state_of, sweeps_with_runs
 from study.runs.resources import RESOURCES_FOLDER, Resources, read_resources
+from study.runs.table import collect as collect_runs
+from study.runs.table import read_table, table_path, write_table
+from study.runs.workers import SIGNALS, Notice, attempt
 from study.settings.config import ENVIRONMENT, load_sweep, read_config
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def sweep(
 ) -> None:
     """Train what is missing of a sweep, collect it, and show where it stands."""
     from study.runs import checks, forecast
-    from study.runs.sweep import plan
+    from study.runs.plan import plan
 
     config = load_sweep(sweep)
     given = read_resources(resources) if cluster == Cluster.SLURM else None
@@ -195,7 +196,7 @@ def collect_one(results: Path, sweep: str) -> pd.DataFrame:
     from study.analysis import dashboard
     from study.settings.config import sweep_names
 
-    table = store.collect(results, sweep)
+    table = collect_runs(results, sweep)
     if len(table) and sweep in sweep_names():
         dashboard.record(results, load_sweep(sweep), table)
     return table
@@ -273,7 +274,7 @@ def collected(results: Path, name: str, common: bool, winners: bool) -> str:
     """Collect one sweep; what its table then holds."""
     from study.analysis import examples, scores
     from study.analysis.tables import of_the_winners
-    from study.runs.sweep import best_settings
+    from study.runs.plan import best_settings
     from study.settings.config import sweep_names
 
     search = load_sweep(name).best_of if winners else None
@@ -283,13 +284,13 @@ def collected(results: Path, name: str, common: bool, winners: bool) -> str:
     if common:
         table = scores.common_settings(table)
     if search is not None:
-        table = of_the_winners(table, store.read_table(results, search))
+        table = of_the_winners(table, read_table(results, search))
     if common or search is not None:
-        store.write_table(results, name, table)
+        write_table(results, name, table)
     if name in sweep_names():
         examples.keep(results, name)
     count = table["config"].nunique()
-    return f"{store.table_path(results, name)}: {count} runs, {len(table)} rows"
+    return f"{table_path(results, name)}: {count} runs, {len(table)} rows"
 
 
 def train(run_dir: Path) -> None:
@@ -308,8 +309,8 @@ def train(run_dir: Path) -> None:
         record = last.read()
         raise StudyError(f"{run_dir} is at work: process {record.pid} on {record.host} trains it")
     forgive(run_dir)
-    with launch.Notice(*launch.SIGNALS) as notice:
-        launch.attempt(run_dir, train_run, lambda: notice.given, retries=0)
+    with Notice(*SIGNALS) as notice:
+        attempt(run_dir, train_run, lambda: notice.given, retries=0)
     state = state_of(run_dir)
     print(f"{run_dir}: {state}; {run_dir / 'log.txt'}")
     if notice.given and state not in DONE:

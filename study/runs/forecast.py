@@ -7,10 +7,10 @@ from pathlib import Path
 
 from study import datasets as data
 from study.losses import load as load_loss
-from study.runs import table as store
 from study.runs.driver import Scheduler
 from study.runs.folder import DONE
 from study.runs.progress import Progress
+from study.runs.table import read_table
 from study.settings.config import RunConfig
 from study.training.flops import count_flops
 
@@ -44,7 +44,7 @@ def predicted_flops(configs: Sequence[RunConfig]) -> int:
 
 def flops_per_second(results: Path, sweep: str) -> float | None:
     """The rate of a sweep's finished runs, evaluations included in the time; None without any."""
-    rows = store.read_table(results, sweep).drop_duplicates("config", keep="last")
+    rows = read_table(results, sweep).drop_duplicates("config", keep="last")
     return float(rows["flops"].sum() / rows["wall_s"].sum()) if len(rows) else None
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from study import files
 from study.errors import StudyError
 from study.files import STALE_AFTER_S
-from study.runs import table as store
 from study.runs.claim import claims, forgive
 from study.runs.folder import DONE, State, folder_of, is_open, planned_runs, state_of
+from study.runs.table import read_table, table_path
 from study.settings.config import MACHINE, RunConfig
 
 OVERTAKEN = (
@@ -86,7 +86,7 @@ def progress(configs: list[RunConfig], results: Path) -> Progress:
         raise StudyError(f"cannot write to the results folder {results}: it is no folder")
     recorded: dict[str, State] = {}
     for name in {config.sweep for config in configs}:
-        table = store.read_table(results, name)
+        table = read_table(results, name)
         recorded |= dict(zip(table["config"], table["status"], strict=True))
     folders = [folder_of(results, config) for config in configs]
     hashes = [config.hash for config in configs]
@@ -108,7 +108,7 @@ def prepare(configs: list[RunConfig], results: Path) -> Progress:
     """
     found = progress(configs, results)
     for name in {config.sweep for config in configs}:
-        refuse_other_rows(configs, store.read_table(results, name), store.table_path(results, name))
+        refuse_other_rows(configs, read_table(results, name), table_path(results, name))
     written = [is_written(folder, config, state) for config, folder, state in found.runs()]
     files.require_writable(results)
     for (config, folder, state), is_there in zip(found.runs(), written, strict=True):

@@ -12,7 +12,6 @@ import pandas as pd
 from study import files
 from study.errors import StudyError, unknown
 from study.runs import orders
-from study.runs import table as store
 from study.runs.claim import claims
 from study.runs.folder import (
     DONE,
@@ -24,6 +23,7 @@ from study.runs.folder import (
 )
 from study.runs.progress import Progress
 from study.runs.steps import reached
+from study.runs.table import read_table
 from study.settings.config import RunConfig, sweep_names
 
 STATES: tuple[State, ...] = ("to do", "running", "ok", "diverged", "failed", "lost")
@@ -103,7 +103,7 @@ class Costs:
     def table(self, sweep: str) -> pd.DataFrame:
         """The first row of each of the runs that a sweep's table holds, by hash; costs noted."""
         if sweep not in self.tables:
-            rows = store.read_table(self.results, sweep)
+            rows = read_table(self.results, sweep)
             by_run = rows.groupby("config", sort=False)
             first = by_run[["sweep", "loss", "dataset", "status", "features"]].first()
             numbers = zip(first["status"], by_run["fid"].min(), by_run["wall_s"].max(), strict=True)

@@ -19,7 +19,7 @@ from study.analysis.figures.parts import (
 )
 from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
-from study.runs import table as store
+from study.runs.table import hyperparameters as varied_hyperparameters
 from study.settings.hyperparameters import Hyperparameter
 from study.settings.space import described
 
@@ -56,7 +56,7 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
 
 def axes_of_loss(loss: str, table: pd.DataFrame) -> dict[str, Hyperparameter]:
     """The hyperparameters of a loss that the table varies, by name; all that it has columns of."""
-    varied = store.hyperparameters(table[table["loss"] == loss])
+    varied = varied_hyperparameters(table[table["loss"] == loss])
     return {name: each for name, each in described(loss).items() if name in varied}
 
 

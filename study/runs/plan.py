@@ -8,8 +8,8 @@ from study import features
 from study.errors import StudyError
 from study.losses import load as load_loss
 from study.losses import names
-from study.runs import table as store
 from study.runs.folder import results_folder
+from study.runs.table import DECLARED, hyperparameters, read_table, setting_of, winners
 from study.settings.config import RunConfig, SweepConfig, require_avx2
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import setting, space_of
@@ -99,7 +99,7 @@ def resolve(
 def require_free_names(loss: str) -> None:
     """StudyError where an own hyperparameter has the name of what every row says."""
     own = {name for space in load_loss(loss).space.values() for name in space} - {*SHARED_NAMES}
-    for name in own & store.DECLARED.keys():
+    for name in own & DECLARED.keys():
         raise StudyError(
             f"study/losses/{loss}.py: hyperparameter '{name}' has the name of a column of the "
             "results; give it another"
@@ -116,8 +116,8 @@ def seed_of(sweep: SweepConfig, number: int) -> int:
 def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, object]]:
     """(loss, data set) -> the setting with the smallest distance in a sweep's table."""
     best: dict[tuple[str, str], dict[str, object]] = {}
-    table = store.read_table(results_folder(), sweep)
-    names = store.hyperparameters(table)
-    for _, row in store.winners(table).iterrows():
-        best[row["loss"], row["dataset"]] = store.setting_of(row, names)
+    table = read_table(results_folder(), sweep)
+    names = hyperparameters(table)
+    for _, row in winners(table).iterrows():
+        best[row["loss"], row["dataset"]] = setting_of(row, names)
     return best
