@@ -23,6 +23,7 @@ from study.datasets import folder as own
 from study.datasets import images
 from study.errors import StudyError
 from study.runs import checks
+from study.runs.plan import as_others
 from study.runs.plan import plan as plan_of
 from study.settings import config
 
@@ -153,13 +154,18 @@ def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     tiny = config.load_sweep("tiny")
     add("pets", make(tmp_path / "a", 30), held_out=12)
     found = plan_of(tiny, ["ns"], ["pets"])
-    first = next(iter(tiny.datasets.values()))
-    assert {(c.dataset, c.d_steps, c.evaluate_every) for c in found} == {
-        ("pets", first.d_steps, first.evaluate_every)
+    name, first = next(iter(tiny.datasets.items()))
+    assert {(c.dataset, c.d_steps, c.evaluate_every, c.num_images) for c in found} == {
+        ("pets", first.d_steps, first.evaluate_every, 12)
     }
+    said = f"pets: trained as long as {name} in sweep tiny, {first.d_steps} D steps, and measured "
+    assert as_others(tiny, "pets").startswith(f"{said}with 12 images a side")
     monkeypatch.setattr(checks.features, "load", lambda name: None)
-    enough = [c.model_copy(update={"num_images": 12}) for c in found]
-    checks.require_inputs(enough)
+    checks.require_inputs(found)
+    few = tiny.model_copy(update={"num_images": 11})
+    assert {c.num_images for c in plan_of(few, ["ns"], ["pets"])} == {11}
+    assert as_others(few, "pets") == said.removesuffix(", and measured ")
+    assert {c.num_images for c in plan_of(tiny, ["ns"])} == {tiny.num_images}
     message = r"compares 13 images a side; pets has 18 to train on and 12 held out: hold out more"
     with pytest.raises(StudyError, match=message):
         checks.require_inputs([c.model_copy(update={"num_images": 13}) for c in found])

@@ -70,7 +70,7 @@ def sweep(
 ) -> None:
     """Train what is missing of a sweep, collect it, and show where it stands."""
     from study.runs import checks, forecast
-    from study.runs.plan import plan
+    from study.runs.plan import as_others, plan
 
     config = load_sweep(sweep)
     given = read_resources(resources) if cluster == Cluster.SLURM else None
@@ -80,8 +80,7 @@ def sweep(
         dataset = ["fashion_mnist"]
     configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
     for other in (name for name in dataset if name not in config.datasets):
-        first, like = next(iter(config.datasets.items()))
-        print(f"{other}: trained as long as {first} in sweep {sweep}, {like.d_steps:,} D steps")
+        print(as_others(config, other))
     if given:
         checks.require_known_device(device)
         slurm.require()

@@ -88,12 +88,32 @@ def resolve(
         width=sweep.width,
         bn_decay=sweep.bn_decay,
         features=sweep.features,
-        num_images=sweep.num_images,
+        num_images=num_images(sweep, dataset),
         second_features=sweep.second_features,
         precision=sweep.precision,
         arithmetic=sweep.arithmetic,
         **machine,
     )
+
+
+def num_images(sweep: SweepConfig, dataset: str) -> int:
+    """Images a side: the sweep's; of a data set that it does not state, at most what there is."""
+    if dataset in sweep.datasets:
+        return sweep.num_images
+    return min(sweep.num_images, *data.sizes(dataset))
+
+
+def as_others(sweep: SweepConfig, dataset: str) -> str:
+    """How runs on a data set that the sweep does not state are trained and measured."""
+    first, like = next(iter(sweep.datasets.items()))
+    text = f"{dataset}: trained as long as {first} in sweep {sweep.name}, {like.d_steps:,} D steps"
+    count = num_images(sweep, dataset)
+    if count < sweep.num_images:
+        text += (
+            f", and measured with {count:,} images a side, all that are held out, for "
+            f"{sweep.num_images:,}: the fewer, the larger every distance"
+        )
+    return text
 
 
 def require_free_names(loss: str) -> None:
