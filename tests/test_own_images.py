@@ -18,6 +18,7 @@ from test_sweep import TINY
 
 from study import cli as commands
 from study import datasets as data
+from study import features
 from study.analysis import scores
 from study.datasets import folder as own
 from study.datasets import images
@@ -160,7 +161,7 @@ def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     said = f"pets: trained as long as {name} in sweep tiny, {first.d_steps} D steps, and measured "
     assert as_others(tiny, "pets").startswith(f"{said}with 12 images a side")
-    monkeypatch.setattr(checks.features, "load", lambda name: None)
+    monkeypatch.setattr(features, "load", lambda name: None)
     checks.require_inputs(found)
     few = tiny.model_copy(update={"num_images": 11})
     assert {c.num_images for c in plan_of(few, ["ns"], ["pets"])} == {11}
@@ -291,7 +292,7 @@ def test_scaling_has_no_aliases(tmp_path: Path) -> None:
     """Stripes finer than the new pixels become their mean, a ramp stays one."""
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
     assert np.ptp(images._fitted(Image.fromarray(stripes), 8).pixels[:, 1:-1]) <= 8
-    ramp = np.tile(np.arange(0, 256, 4, np.uint8), (64, 1))
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
     expected = ramp.reshape(64, 8, 8).mean(axis=2)[:8]
     found = images._fitted(Image.fromarray(ramp), 8).pixels[..., 0]
     np.testing.assert_allclose(found[:, 1:-1], expected[:, 1:-1], atol=1)
@@ -299,7 +300,9 @@ def test_scaling_has_no_aliases(tmp_path: Path) -> None:
 
 def test_an_image_of_that_size_stays_as_it_is(tmp_path: Path) -> None:
     picture(width=16, height=16).save(tmp_path / "a.png")
-    assert np.array_equal(images.fitted(tmp_path / "a.png", 16).pixels, picture(0, 16, 16))
+    assert np.array_equal(
+        images.fitted(tmp_path / "a.png", 16).pixels, np.asarray(picture(0, 16, 16))
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ def test_an_image_of_that_size_stays_as_it_is(tmp_path: Path) -> None:
 def test_formats(tmp_path: Path, suffix: str) -> None:
     grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
     grey = grey.quantize(256) if suffix == "gif" else grey
-    options = {"lossless": True} if suffix == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
     grey.save(tmp_path / f"a.{suffix}", **options)
     (path,) = images.find(tmp_path).files
     for found in (images.read(path), images.fitted(path, 16)):
@@ -366,7 +369,7 @@ def test_an_opaque_alpha_channel_says_nothing(tmp_path: Path) -> None:
     picture(width=16, height=16).convert("RGBA").save(tmp_path / "a.png")
     found = images.fitted(tmp_path / "a.png", 16)
     assert found.notes == ()
-    assert np.array_equal(found.pixels, picture(0, 16, 16))
+    assert np.array_equal(found.pixels, np.asarray(picture(0, 16, 16)))
 
 
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
@@ -384,11 +387,11 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
 def test_the_first_of_several_frames_or_none(tmp_path: Path, name: str) -> None:
     frames = [picture(seed, 16, 16).quantize(64) for seed in range(3)]
     frames = frames if name == "a.gif" else [frame.convert("RGB") for frame in frames]
-    options = {"lossless": True} if name == "a.webp" else {}
+    options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
     found = images.fitted(tmp_path / name, 16)
     assert images.FRAMES in found.notes
-    assert np.array_equal(found.pixels, frames[0].convert("RGB"))
+    assert np.array_equal(found.pixels, np.asarray(frames[0].convert("RGB")))
     with pytest.raises(StudyError, match="3 frames or pages; wanted one"):
         images.read(tmp_path / name)
 

@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.path import Path as Outline
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from there import there
 
 from study import losses
 from study.analysis import figures, scores
@@ -100,14 +103,23 @@ def make(
     return pd.DataFrame(rows).sample(frac=1, random_state=1)
 
 
+def points(entry: Line2D) -> Array:
+    """A line's x and y."""
+    return np.array(entry.get_xydata()).T
+
+
+def corners(path: Outline) -> Array:
+    return np.array(path.vertices)
+
+
 def line(axes: Axes, label: str) -> Array:
     """The data of the line with this legend entry."""
-    return next(entry.get_xydata().T for entry in axes.lines if entry.get_label() == label)
+    return next(points(entry) for entry in axes.lines if entry.get_label() == label)
 
 
 def own(axes: Axes) -> Array:
     """The data of a small panel's own line, which lies above the other losses'."""
-    return next(entry.get_xydata().T for entry in axes.lines if entry.get_zorder() == 3)
+    return next(points(entry) for entry in axes.lines if entry.get_zorder() == 3)
 
 
 def caption(figure: Figure) -> str:
@@ -252,10 +264,10 @@ def test_budget_curve_is_the_median_of_the_minimum_up_to_half_of_the_settings() 
     fid = scored(table, "ns")
     assert_allclose(value, st.min_quantile(fid, np.arange(1, 13), 0.5))
     estimate = st.min_quantile_interval(fid, np.arange(1, 13), 0.5)
-    at_one = [y for x, y in figure.axes[1].collections[0].get_paths()[0].vertices if x == 1]
+    at_one = [y for x, y in corners(figure.axes[1].collections[0].get_paths()[0]) if x == 1]
     assert_allclose([min(at_one), max(at_one)], [estimate.low[0], estimate.high[0]])
     assert np.isinf(estimate.low[-1])
-    closed = figure.axes[1].collections[0].get_paths()[0].vertices[:, 0]
+    closed = corners(figure.axes[1].collections[0].get_paths()[0])[:, 0]
     assert closed.max() == k[np.isfinite(estimate.low)].max()  # the band ends where it holds
     greys = [entry for entry in figure.axes[1].lines if entry.get_color() == style.GREY]
     assert len(greys) == 2
@@ -276,7 +288,7 @@ def test_mean_and_where_single_searches_end() -> None:
     k, value = own(axes)
     fid = scored(table, "ns")
     assert_allclose(value, st.expected_min(fid, k.astype(int)))
-    at_three = [y for x, y in axes.collections[0].get_paths()[0].vertices if x == 3]
+    at_three = [y for x, y in corners(axes.collections[0].get_paths()[0]) if x == 3]
     expected = [st.min_quantile(fid, 3, q) for q in (0.1, 0.9)]
     assert_allclose([min(at_three), max(at_three)], expected)
 
@@ -297,7 +309,7 @@ def test_papers_curve_only_beside_comparable_rows() -> None:
 
 def test_cost_on_the_x_axis_is_the_mean_cost_times_k() -> None:
     axes = budget_costs(make(("ns",), n=8)).axes[0]
-    assert_allclose(axes.lines[0].get_xdata(), 2e12 * np.arange(1, 5))
+    assert_allclose(points(axes.lines[0])[0], 2e12 * np.arange(1, 5))
     assert axes.get_xlabel() == "cost in FLOPs"
     with pytest.raises(StudyError, match="unknown cost 'euros'"):
         budget_costs(make(), cost="euros")
@@ -315,10 +327,10 @@ def test_selected_on_some_images_reported_on_others() -> None:
     figure = reported(table[table["loss"] == "ns"])
     fid, k = scored(table, "ns"), np.arange(1, 7)
     fresh = st.quantile_at_min(fid, 100 - fid, k, 0.5)
-    ratio = figure.axes[0].lines[0].get_ydata()
+    ratio = points(figure.axes[0].lines[0])[1]
     assert_allclose(ratio, fresh / st.min_quantile(fid, k, 0.5))
     assert "on which nothing was selected" in caption(figure)
-    best = scores.best_table(table).loc["fashion_mnist", "ns"]
+    best: Any = scores.best_table(table).loc["fashion_mnist", "ns"]
     assert_allclose(best["best_report"], 100 - best["best"])
     with pytest.raises(StudyError, match="ok rows have no fid_report"):
         scores.of_runs(table.assign(fid_report=np.nan), "fid_report")
@@ -358,7 +370,7 @@ def test_f1_curves() -> None:
     assert_allclose(own(ns)[1], -st.expected_min(-best["f1"], k))
     precision = next(entry for entry in ns.lines if entry.get_label() == "precision")
     expected = st.expected_at_min(-best["f1"], best["manifold_precision"], k)
-    assert_allclose(precision.get_ydata(), expected)
+    assert_allclose(points(precision)[1], expected)
     first = table[(table["loss"] == "mm") & (table["number"] < 10)]  # the last two diverged
     assert_allclose(own(mm)[1][0], first.groupby("number")["f1"].max().sum() / 12)
     assert "F1 is 0" not in caption(figure)
@@ -378,20 +390,20 @@ def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels() 
     left, right = figure.axes
     medians = {loss: np.median(scored(again, loss)) for loss in ("ns", "vae")}
     medians["mm"] = scored(table, "mm").min()  # not trained again: the best found
-    order = sorted(medians, key=medians.get)
+    order = sorted(medians, key=lambda loss: medians[loss])
     shown = [text.get_text() for text in left.get_yticklabels()]
     assert shown == [scores.title(loss) for loss in order]
-    rings = {entry.get_xdata()[0] for entry in left.lines if entry.get_marker() == "o"}
+    rings = {points(entry)[0, 0] for entry in left.lines if entry.get_marker() == "o"}
     assert rings == {medians["ns"], medians["vae"]}
-    marks = [entry.get_xdata()[0] for entry in left.lines if entry.get_marker() == "|"]
+    marks = [points(entry)[0, 0] for entry in left.lines if entry.get_marker() == "|"]
     assert_array_equal(marks, [scored(table, loss).min() for loss in order])
-    stars = [entry.get_xdata()[0] for entry in left.lines if entry.get_marker() == "*"]
+    stars = [points(entry)[0, 0] for entry in left.lines if entry.get_marker() == "*"]
     assert_array_equal(stars, [scored(table, loss)[0] for loss in order])
     texts = [text.get_text() for text in left.texts]
     assert {"untrained 63", "← real images 0.5", "2 ∞"} == set(texts)
-    assert 63.0 in [entry.get_xdata()[0] for entry in left.lines if entry.get_linestyle() == ":"]
+    assert 63.0 in [points(entry)[0, 0] for entry in left.lines if entry.get_linestyle() == ":"]
     ns = next(entry for entry in right.lines if entry.get_color() == "#000000")
-    assert_allclose(ns.get_ydata(), st.expected_min(scored(table, "ns"), np.arange(1, 7)))
+    assert_allclose(points(ns)[1], st.expected_min(scored(table, "ns"), np.arange(1, 7)))
 
 
 def test_performance_profiles_end_at_the_share_that_is_ok() -> None:
@@ -405,16 +417,16 @@ def test_distributions_show_quartiles_defaults_and_what_came_to_nothing() -> Non
     table = make(n=8)
     axes = distributions(table, NONE).axes[0]
     medians = [
-        entry.get_xdata()[0]
+        points(entry)[0, 0]
         for entry in axes.lines
-        if entry.get_color() == "black" and len(entry.get_xdata()) == 2
+        if entry.get_color() == "black" and len(points(entry)[0]) == 2
     ]
     expected = [
         np.quantile(scored(table, loss), 0.5, method="inverted_cdf") for loss in ("mm", "ns", "vae")
     ]
     assert set(expected) <= set(medians)
     assert [text.get_text() for text in axes.texts] == ["diverged", "25%", "0%", "0%"]
-    stars = [entry.get_xdata()[0] for entry in axes.lines if entry.get_marker() == "*"]
+    stars = [points(entry)[0, 0] for entry in axes.lines if entry.get_marker() == "*"]
     assert_array_equal(stars, [scored(table, loss)[0] for loss in ("mm", "ns", "vae")])
     recipe = {"dataset": "fashion_mnist", "features": "lite0", "num_images": 5000, "width": 0.25}
     figure = distributions(table, pd.DataFrame([recipe | {"fid": 50.0}]))
@@ -428,17 +440,17 @@ def test_distributions_show_quartiles_defaults_and_what_came_to_nothing() -> Non
 def test_a_box_with_infinite_quartile_ends_at_the_edge() -> None:
     table = make(("mm",), n=5)  # two of five diverged: the upper quartile is infinite
     axes = distributions(table, NONE).axes[0]
-    edge = max(patch.get_path().vertices[:, 0].max() for patch in axes.patches)
+    edge = max(corners(patch.get_path())[:, 0].max() for patch in axes.patches)
     assert_allclose(edge, axes.get_xlim()[1])
 
 
 def test_seeds_and_narrow_against_wide() -> None:
-    setting = {"lr": 1e-3, "beta1": 0.5, "disc_iters": 1, "batch_norm": True}
+    setting: dict[str, Any] = {"lr": 1e-3, "beta1": 0.5, "disc_iters": 1, "batch_norm": True}
     again = make(("ns", "mm"), **setting, sweep="seeds")
     search = make(("ns", "mm"), seed=5)
     figure = seeds(again, search)
     assert "8 seeds a loss" in caption(figure)
-    chosen = [e.get_xdata()[0] for e in figure.axes[0].lines if e.get_marker() == "|"]
+    chosen = [points(e)[0, 0] for e in figure.axes[0].lines if e.get_marker() == "|"]
     assert set(chosen) >= {scored(search, loss).min() for loss in ("ns", "mm")}
     with pytest.raises(StudyError, match="several settings"):
         seeds(make(), search)
@@ -451,7 +463,7 @@ def test_distance_along_one_run_a_loss() -> None:
     table = make(n=1)
     figure = along_training(table)
     rows = table[table["loss"] == "ns"].sort_values("step")
-    drawn = [entry.get_xydata().T for entry in figure.axes[0].lines]
+    drawn = [points(entry) for entry in figure.axes[0].lines]
     assert any(np.array_equal(xy, [rows["step"], rows["fid"]]) for xy in drawn)
     assert "the authors' default" in caption(figure)
     with pytest.raises(StudyError, match="several settings of one loss"):
@@ -465,7 +477,7 @@ def test_hyperparameters_a_panel_each_and_the_interaction() -> None:
     assert labels[:6] == [described("wgan")[name].label for name in names]
     assert [text.get_text() for text in figure.axes[3].get_xticklabels()] == ["off", "on"]
     diverged = hyperparameters(make(("mm",))).axes[0]
-    crosses = [entry.get_ydata() for entry in diverged.lines if entry.get_marker() == "x"]
+    crosses = [points(entry)[1] for entry in diverged.lines if entry.get_marker() == "x"]
     assert_allclose(crosses[0], [diverged.get_ylim()[1]] * 2)
 
 
@@ -510,7 +522,7 @@ def test_train_over_held_out() -> None:
 def test_best_table_beside_the_papers() -> None:
     table, paper = make(n=5), pd.read_csv(PAPER / "best_fid.csv")
     again = make(n=3, seed=9, sweep="seeds")
-    result = scores.best_table(table, again, paper)
+    result: Any = scores.best_table(table, again, paper)
     assert result.index.tolist() == [("fashion_mnist", loss) for loss in ("mm", "ns", "vae")]
     row, fids = result.loc["fashion_mnist", "ns"], scored(again, "ns")
     assert row["best"] == scored(table, "ns").min()
@@ -529,8 +541,8 @@ def test_best_settings() -> None:
     assert result.columns[0] == "Fréchet distance (lite0 features)"
     assert len(result) == 4
     mine = table[(table["loss"] == "wgan") & (table["dataset"] == "mnist")]
-    best = mine.loc[mine["fid"].idxmin()]
-    row = result.loc["mnist", "wgan"]
+    best = mine.sort_values("fid").iloc[0]
+    row: Any = result.loc["mnist", "wgan"]
     assert (row["number"], row["lr"], row["clip"]) == (best["number"], best["lr"], best["clip"])
 
 
@@ -565,7 +577,7 @@ def test_sample_grids(tmp_path: Path) -> None:
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(path)
     figure = sample_grids({"NS GAN": path, "VAE": path})
     assert [axes.get_title() for axes in figure.axes] == ["NS GAN", "VAE"]
-    assert_allclose(figure.axes[0].images[0].get_array(), np.arange(64).reshape(8, 8) / 255)
+    assert_allclose(there(figure.axes[0].images[0].get_array()), np.arange(64).reshape(8, 8) / 255)
     with pytest.raises(StudyError, match=r"nowhere\.png"):
         sample_grids({"NS GAN": tmp_path / "nowhere.png"})
 

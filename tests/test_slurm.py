@@ -21,7 +21,7 @@ from there import there
 from study import files
 from study.errors import StudyError
 from study.runs import orders, slurm
-from study.runs.claim import last_claim
+from study.runs.claim import JOB, JOB_START, last_claim
 from study.runs.driver import NotNow
 from study.runs.folder import State, is_open, state_of, take
 from study.runs.resources import Resources, read_resources
@@ -417,14 +417,14 @@ def test_a_job_looks_after_its_runs_while_it_carries_them(
         assert list(runs) == folders[:2]
         looks.append(watch)
 
-    monkeypatch.setattr(slurm.Dispatcher, "carry", carry)
+    monkeypatch.setattr(Dispatcher, "carry", carry)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv(slurm.JOB, "")
-    monkeypatch.setenv(slurm.JOB_START, "")
+    monkeypatch.setenv(JOB, "")
+    monkeypatch.setenv(JOB_START, "")
     slurm.Job(tmp_path, 0, toy.train, 1, 9, max_failures=2)()
     [look] = looks
-    assert os.environ[slurm.JOB] == "7"
-    attempts = [take(folder, retries=9) for folder in folders]
+    assert os.environ[JOB] == "7"
+    attempts = [there(take(folder, retries=9)) for folder in folders]
     look()
     for number in (2, 0):
         attempts[number].end("failed", "no")
@@ -437,7 +437,7 @@ def test_a_job_looks_after_its_runs_while_it_carries_them(
     with monkeypatch.context() as patched:
         patched.setattr(files, "read_bytes", stale)
         look()  # one look that sees nothing is no end
-    later = files.read_json(folders[1] / "claim.1.json") | {"job_start": "3"}
+    later = there(files.read_json(folders[1] / "claim.1.json")) | {"job_start": "3"}
     files.write_json(folders[1] / "claim.1.json", later)
     with pytest.raises(StudyError, match="this job has been started again elsewhere: it gives"):
         look()

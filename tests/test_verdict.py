@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from numpy.typing import ArrayLike
 from test_plots import PAPER, evaluation, make
+from there import there
 from typer.testing import CliRunner
 
 from study import cli
@@ -23,7 +23,7 @@ from study.errors import StudyError
 from study.settings import config
 
 Study = Callable[..., Tables]
-Fids = Mapping[str, ArrayLike]
+Fids = Mapping[str, Sequence[float] | Array]
 
 INF = np.inf
 SWEEP = """
@@ -223,7 +223,7 @@ def test_a_gap_ends_what_an_interim_look_may_use(study: Study) -> None:
 
 
 def test_runs_by_status() -> None:
-    result = search.runs_by_status(scores.search(make(n=8)))
+    result: Any = search.runs_by_status(scores.search(make(n=8)))
     assert result.loc["fashion_mnist", "mm"][["settings", "ok", "diverged"]].tolist() == [8, 6, 2]
     assert result.loc[("fashion_mnist", "ns"), "share"] == 0
 
@@ -240,16 +240,16 @@ def test_runs_no_better_than_an_untrained_generator() -> None:
             "fid": [62.0, 60.0, 61.0, 60.0, 400.0],
         }
     )
-    result = search.beside_untrained(rows, start).loc["fashion_mnist"]
+    result: Any = search.beside_untrained(rows, start).loc["fashion_mnist"]
     assert result.loc["ns", ["untrained", "no_better", "near"]].tolist() == [61, 3, 4]  # 0.9 * 61
     assert result.loc["mm", ["no_better", "near"]].tolist() == [0, 0]
-    answer = search.untrained(rows, start).answer
+    answer = there(search.untrained(rows, start)).answer
     assert "3 of 10 runs (30%) are no better, 4 (40%) at 90% of that or above" in answer
     assert search.untrained(rows, start.iloc[:0]) is None
 
 
 def test_defaults() -> None:
-    result = search.defaults_beside_search(
+    result: Any = search.defaults_beside_search(
         scored({"ns": [30.0, 10, 20, 40, np.inf], "mm": [np.inf, 9]})
     )
     assert result.loc["fashion_mnist", "ns"].tolist() == [30, 10, 3, 0.5]
@@ -269,7 +269,7 @@ def test_the_defaults_at_full_length() -> None:
     rows = scored({"ns": [60.0, 10], "ls": [30.0, 12], "wgan": [70.0, 9], "mm": [50.0, 8]})
     runs = {"ns": [40.0, 10, 11], "ls": [12.0, 9, 8], "wgan": [44.0, 30, 22]}
     full = pd.DataFrame([row for loss, fids in runs.items() for row in at_length(loss, fids)])
-    result = search.at_full_length(rows, full).loc["fashion_mnist"]
+    result: Any = search.at_full_length(rows, full).loc["fashion_mnist"]
     assert result.loc["ns"].tolist() == [60, 4000, 40, 10, 4]
     assert result.loc["ls"].tolist() == [30, 4000, 12, 8, 1.5]
     assert result.loc["wgan"].tolist() == [70, 4000, 44, 22, 2]
@@ -287,7 +287,7 @@ def test_a_default_that_diverged_at_full_length_has_no_fall() -> None:
     rows = scored({"ns": [60.0, 10], "mm": [50.0, 8]})
     full = pd.DataFrame(at_length("ns", [40.0, 10]) + at_length("mm", [20.0, np.inf]))
     full.loc[full["loss"] == "mm", "status"] = "diverged"
-    result = search.at_full_length(rows, full).loc["fashion_mnist"]
+    result: Any = search.at_full_length(rows, full).loc["fashion_mnist"]
     assert result.loc["mm"].tolist()[:4] == [50, 4000, 20, np.inf]
     assert np.isnan(result.loc["mm", "fall"])
 
@@ -299,7 +299,7 @@ def test_winners_at_the_edge_of_their_ranges(study: Study) -> None:
     rows.loc[rows["loss"] == "mm", "beta1"] = [0.0, 0.985, 0.5]
     rows.loc[rows["loss"] == "wgan", "clip"] = [1.1e-3, 0.1, 0.1]  # 0.0138 of three decades
     tables = study(rows)
-    places = search.winners_in_their_ranges(scores.search(rows), config.load_sweep("mini"))
+    places: Any = search.winners_in_their_ranges(scores.search(rows), config.load_sweep("mini"))
     lr = places[places["hyperparameter"] == "lr"].loc[("fashion_mnist", "ns")]
     assert_allclose(lr["place"], (np.log10(0.0098) + 5) / 3)
     answer = search.edges(scores.search(tables.search), config.load_sweep("mini")).answer
@@ -323,10 +323,10 @@ def test_what_stopping_the_worse_half_early_had_cost() -> None:
     ends = [45.0, 35, 25, 15, 9, 48, 47, 3, 50, 49]  # number 7 would have stopped at 53
     kept = [45.0, 35, 25, 15, 9, 48, 47, 46, 50, 49]
     rows = pd.DataFrame(two_evaluations("ns", halves, ends) + two_evaluations("mm", halves, kept))
-    result = search.stopped_early(rows).loc["fashion_mnist"]
+    result: Any = search.stopped_early(rows).loc["fashion_mnist"]
     assert result.loc["ns"].tolist() == [1, 1, 3, 3, 0.25, 0.25]
     assert result.loc["mm"].tolist() == [1, 0, 1, 1, 0.25, 0.25]
-    assert "1 searches (50%) had lost their best" in search.stopping(rows).answer
+    assert "1 searches (50%) had lost their best" in there(search.stopping(rows)).answer
     assert search.stopping(table({"ns": [1.0] * 10})) is None  # nothing at half of the steps
 
 
@@ -350,7 +350,7 @@ def test_who_is_first_when_trained_again() -> None:
     ratio = st.ratio_of_reruns([11.0, 12.5, 11.5, 14], [10.0, 12, 11, 13])
     assert_allclose(result.loc["mm", ["ratio", "low", "high"]].astype(float), ratio)
     assert result["chance_first"].tolist() == [1, 0, 0]
-    answer = reruns.who_is_first(again).answer
+    answer = there(reruns.who_is_first(again)).answer
     assert "NS GAN's winner has the least mean, 11.4, and is first with chance 1.00." in answer
     assert "Not told from it: none" in answer
 
@@ -365,7 +365,7 @@ def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study: Study) 
     rows = table(fids)
     rows["lr"] = lr[rows["number"]]
     rows["normalisation"] = np.array(["none", "batch", "spectral"])[rows["number"] % 3]
-    result = variance.shares(scores.search(rows)).loc["fashion_mnist", "share"]
+    result: Any = variance.shares(scores.search(rows)).loc["fashion_mnist", "share"]
     assert result["lr"] > 0.8
     assert_allclose(result["loss"], 0.1667 / 1.17, atol=0.03)
     assert abs(result["normalisation"]) < 0.02
@@ -380,21 +380,22 @@ def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study: Study) 
 def test_agreement_with_the_paper() -> None:
     quartiles = pd.read_csv(PAPER / "wide_quartiles.csv")
     theirs = quartiles[quartiles["dataset"] == "fashion_mnist"].set_index("loss")
-    same = {loss: [row["min"], row["min"] + 500] for loss, row in theirs.iterrows()}
+    same: Fids = {str(loss): [row["min"], row["min"] + 500] for loss, row in theirs.iterrows()}
     both = agreement.beside_the_paper(scored(same), quartiles)
     assert_allclose(both["minimum"], both["paper_minimum"])
     assert both.loc[("fashion_mnist", "began"), "paper_median"] == np.inf  # beyond the axis
-    result = agreement.agreement_with_paper(scored(same), quartiles)
-    assert_allclose(result.loc["fashion_mnist", "minimum"], [7, *st.spearman(range(7), range(7))])
+    result: Any = agreement.agreement_with_paper(scored(same), quartiles)
+    by_hand = np.array([7, *st.spearman(range(7), range(7))])
+    assert_allclose(result.loc["fashion_mnist", "minimum"], by_hand)
 
 
 def test_agreement_of_the_re_runs_with_the_papers_table() -> None:
     best = pd.read_csv(PAPER / "best_fid.csv")
     theirs = best[best["dataset"] == "fashion_mnist"].set_index("loss")["fid_mean"]
-    again = with_seeds({loss: [-5 + fid, 30 - fid, 100.0] for loss, fid in theirs.items()})
-    row = agreement.reruns_with_paper(again, best).loc[("fashion_mnist", "re-runs")]
+    again = with_seeds({str(loss): [-5 + fid, 30 - fid, 100.0] for loss, fid in theirs.items()})
+    row: Any = agreement.reruns_with_paper(again, best).loc[("fashion_mnist", "re-runs")]
     medians = [np.median([-5 + fid, 30 - fid, 100.0]) for fid in theirs]
-    assert_allclose(row, [len(theirs), *st.spearman(medians, theirs)])
+    assert_allclose(row, np.array([len(theirs), *st.spearman(medians, theirs)]))
 
 
 def test_agreement_between_two_data_sets() -> None:
@@ -421,17 +422,17 @@ def test_agreement_with_another_measure_of_the_same_images() -> None:
     fids = {"ns": [1.0, 2, 3], "mm": [4.0, 5, INF], "ls": [7.0, 8, 9]}
     rows = table(fids).assign(fid_second=lambda rows: 10 * rows["fid"], kid=np.nan)
     rows.loc[rows["loss"] == "ls", "fid_second"] = [0.1, 0.2, 0.3]
-    finding = agreement.between_measures(rows)
-    assert finding.table.index.tolist() == [("fashion_mnist", "fid_second")]
+    found = there(agreement.between_measures(rows)).table
+    assert found.index.tolist() == [("fashion_mnist", "fid_second")]
     by_hand = st.spearman([1, 2, 3, 4, 5, INF, 7, 8, 9], [10, 20, 30, 40, 50, INF, 0.1, 0.2, 0.3])
-    assert finding.table["correlation"].iloc[0] == by_hand.value
+    assert found["correlation"].iloc[0] == by_hand.value
     assert agreement.between_measures(table(fids)) is None
 
 
 def test_agreement_between_two_studies() -> None:
     one = scored({"ns": [1.0, 2, 3], "mm": [4.0, 5, 6], "ls": [7.0, 8, 9], "vae": [1.0, 1, 1]})
     other = table({"ns": [9.0, 8], "mm": [5.0, 6], "ls": [1.0, 2]}, sweep="other")
-    finding = agreement.between_studies(one, {"other": other})
+    finding: Any = agreement.between_studies(one, {"other": other})
     assert finding.table.loc[("fashion_mnist", "other"), ["losses", "correlation"]].tolist() == [
         3,
         -1,
@@ -445,7 +446,11 @@ def test_flattery_takes_the_selected_run() -> None:
 
 def test_words_hold_the_numbers(study: Study) -> None:
     rng = np.random.default_rng(0)
-    fids = {"ns": 40 + rng.normal(size=12), "ls": 20 + rng.normal(size=12), "mm": [np.inf] * 12}
+    fids: Fids = {
+        "ns": 40 + rng.normal(size=12),
+        "ls": 20 + rng.normal(size=12),
+        "mm": [np.inf] * 12,
+    }
     rows = table(fids).assign(fid_report=lambda rows: rows["fid"])
     again = with_seeds({"ns": [39.0, 40, 41, 42]})
     answers = said(study(rows, seeds=again))
