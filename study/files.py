@@ -180,15 +180,21 @@ def read_once(path: Path) -> bytes:
         return file.read()
 
 
+def open_at_once(path: str, flags: int) -> int:
+    """os.open that waits for no pipe's other end."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
 def open_no_link(path: str, flags: int) -> int:
-    """os.open that follows no link at the end of `path`, and waits for no pipe's other end."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    """The same, following no link at the end of `path`."""
+    return open_at_once(path, flags | os.O_NOFOLLOW)
 
 
 def read_text(path: Path) -> str:
     """A text in UTF-8, with a byte order mark or without; StudyError where it is another's."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb", opener=open_at_once) as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StudyError(
             f"{path}: not UTF-8 (byte {error.start}); save it with that encoding"

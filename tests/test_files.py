@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +18,9 @@ import pytest
 import torch
 
 from study import files
+from study.datasets import images
 from study.errors import StudyError, meant
+from study.measures.image_sets import open_set
 
 
 def mode(path: Path) -> int:
@@ -158,6 +161,17 @@ def test_what_a_file_server_says_once_is_no_error(
 def test_a_pipe_in_a_files_place_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     assert files.read_json(tmp_path / "a.json") is None
+
+
+def test_no_reader_waits_for_a_pipes_other_end(tmp_path: Path) -> None:
+    for name in ("a.toml", "a.png", "a.npy"):
+        os.mkfifo(tmp_path / name)
+    assert files.read_text(tmp_path / "a.toml") == ""
+    for reader in (images.read, partial(images.fitted, size=8)):
+        with pytest.raises(StudyError, match=r"a\.png: no file; remove it from the images"):
+            reader(tmp_path / "a.png")
+    with pytest.raises(StudyError, match=r"a\.npy: no file; give an \.npy or \.npz"):
+        open_set(str(tmp_path / "a.npy"))
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:

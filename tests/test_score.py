@@ -411,6 +411,38 @@ def compared(real: Tensor, fake: Tensor) -> score.Score:
     return score.compare_sides(*sides(real, fake), "random", "0" * 64, {})
 
 
+def test_features_are_kept_alike_however_many_come_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(score, "ROWS", 100)
+    monkeypatch.setattr(score, "MOST_NEIGHBOURS", 150)
+    x = torch.randn(430, 5, generator=torch.Generator().manual_seed(0))
+    found = [score.side_of(torch.split(x, size), 430, 5) for size in (1, 37, 100, 250, 430)]
+    for side in found:
+        assert side.count == 430
+        assert torch.equal(side.features, found[0].features)
+        assert all(a.same_as(b) for a, b in zip(side.blocks, found[0].blocks, strict=True))
+    ranks = score._ranks(430)
+    assert torch.equal(found[0].features, x[torch.from_numpy(ranks < 150)])
+    for block, moments in enumerate(found[0].blocks):
+        members = x[torch.from_numpy(ranks * 12 // 430 == block)].double().numpy()
+        assert moments.mean == pytest.approx(members.mean(axis=0))
+        assert moments.covariance == pytest.approx(np.cov(members.T))
+
+
+def test_which_images_are_taken_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extractor: features.Extractor
+) -> None:
+    monkeypatch.setitem(data.SETS, "mnist", toy_set())
+    np.save(tmp_path / "a.npy", pictures(90, 0, channels=1, size=28))
+    real, fake = "mnist:held_out", str(tmp_path / "a.npy")
+    found = score.compare(score.pair(real, fake, 50), extractor)
+    lines = list(score.report(found))
+    assert "note: mnist:held_out: 50 images taken, the first of 100, whose order is random" in lines
+    assert f"note: {fake}: 50 images taken, drawn from 90 with seed 0" in lines
+    assert score.compare(score.pair(real, fake), extractor).notes == {}
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_the_extrapolation_of_gaussians_is_without_bias(shift: float) -> None:
     found = [compared(*gaussians(100, shift, seed)) for seed in range(60)]

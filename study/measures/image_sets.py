@@ -54,6 +54,14 @@ class ImageSet:
             return np.arange(n)
         return np.sort(np.random.default_rng(SEED).choice(self.count, n, replace=False))
 
+    def selection(self, n: int | None) -> dict[str, int]:
+        """The note that says which images are taken, where those are not all: -> how many."""
+        if n is None or n >= self.count:
+            return {}
+        if self.order == "random":
+            return {f"images taken, the first of {self.count:,}, whose order is random": n}
+        return {f"images taken, drawn from {self.count:,} with seed {SEED}": n}
+
     def batches(self, n: int | None, size: int) -> Chunks:
         """The images that are taken, `size` at a time, the last fewer; uint8 or float in [0, 1]."""
         waiting: list[Tensor] = []
@@ -211,6 +219,8 @@ def _array(path: Path) -> ImageSet:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], _Header]]:
     """The file of the one array in an .npy or .npz, its header read; StudyError if it has none."""
+    if path.exists() and not path.is_file():
+        raise StudyError(f"{path}: no file; give an .npy or .npz")  # a pipe would be waited for
     try:
         with ExitStack() as stack:
             file: IO[bytes] = stack.enter_context(path.open("rb"))

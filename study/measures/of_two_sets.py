@@ -27,7 +27,7 @@ from study.measures.image_sets import ImageSet, open_set
 LEAST_IMAGES = 40  # of a side: blocks and quarters then hold enough for every measure
 BLOCKS = 12  # that the images are dealt into: of the jackknife, and of halves, thirds, quarters
 PARTS = (1, 2, 3, 4)  # the images divided into so many: evenly spaced in 1/n
-ROWS = 256  # features that wait until they are worth adding to a block's covariance
+ROWS = 3072  # features that wait until they are worth adding to the blocks' covariances
 MOST_NEIGHBOURS = 10_000  # of a side, for KID, precision and recall, whose time grows as its square
 # Of a side's images, that may equal another one: those are no draws of their own, and the
 # jackknife, which takes them for such, then finds too little spread.
@@ -115,29 +115,39 @@ def side_of(features: Iterable[Tensor], count: int, dim: int) -> Side:
     Image i falls into the same block on both sides, where both have as many: the order is drawn
     with one seed. A set may be sorted, or be paired with the other.
     """
-    ranks = _ranks(count)
+    ranks = torch.from_numpy(_ranks(count))
     blocks = [fid.Moments(dim) for _ in range(BLOCKS)]
-    waiting: list[list[Tensor]] = [[] for _ in range(BLOCKS)]
-    kept, start = [], 0
-
-    def add(block: int) -> None:
-        blocks[block].update(torch.cat(waiting[block]))
-        waiting[block] = []
-
-    for part in features:
+    kept, start = torch.empty(min(count, MOST_NEIGHBOURS), dim), 0
+    for part in _gathered(features, dim):
         rank = ranks[start : start + len(part)]
+        before = int((ranks[:start] < MOST_NEIGHBOURS).sum())
+        drawn = part[rank < MOST_NEIGHBOURS]
+        kept[before : before + len(drawn)] = drawn
+        for block in range(BLOCKS):
+            if len(members := part[rank * BLOCKS // count == block]):
+                blocks[block].update(members)
         start += len(part)
-        kept.append(part[torch.from_numpy(rank < MOST_NEIGHBOURS)].float())
-        of_block = torch.from_numpy(rank * BLOCKS // count)
-        for block, rows in enumerate(waiting):
-            if len(members := part[of_block == block]):
-                rows.append(members)
-            if sum(map(len, rows)) >= ROWS:
-                add(block)
-    for block in range(BLOCKS):
-        if waiting[block]:
-            add(block)
-    return Side(blocks, torch.cat(kept))
+    return Side(blocks, kept)
+
+
+def _gathered(features: Iterable[Tensor], dim: int) -> Iterator[Tensor]:
+    """The features (n, dim) as they come, ROWS at a time, the last fewer; always the same memory.
+
+    Kept as they are, small tensors would lie between the large ones of the extractor, whose memory
+    could then be neither given back nor used again.
+    """
+    buffer, filled = torch.empty(ROWS, dim), 0
+    for part in features:
+        for piece in torch.split(part, ROWS):
+            first = piece[: ROWS - filled]
+            buffer[filled : filled + len(first)] = first
+            filled += len(first)
+            if filled == ROWS:
+                yield buffer
+                filled = len(piece) - len(first)
+                buffer[:filled] = piece[len(first) :]
+    if filled:
+        yield buffer[:filled]
 
 
 def _ranks(count: int) -> NDArray[np.intp]:
@@ -212,7 +222,11 @@ class Score:
 def compare(sets: Pair, extractor: Extractor, bar: Bar = no_bar) -> Score:
     """Everything measured between the real and the fake set, each image seen once."""
     real, fake = (_measured(x, sets.num_images, extractor, bar) for x in (sets.real, sets.fake))
-    notes = {side.name: dict(side.notes) for side in (sets.real, sets.fake) if side.notes}
+    notes = {
+        side.name: said
+        for side in (sets.real, sets.fake)
+        if (said := dict(side.notes) | side.selection(sets.num_images))
+    }
     return compare_sides(real, fake, extractor.name, extractor.digest, notes)
 
 
