@@ -310,6 +310,11 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (("", ""), ["--dataset", "mnits"], "unknown data set 'mnits'; did you mean 'mnist'?"),
         (("num_images = 128", "num_images = 999"), [], "sweep tiny compares 999 images a side"),
+        (
+            ("num_images", "batch_size = 9999\nnum_images"),
+            [],
+            "shows 9,999 images a step; mnist has",
+        ),
         (("", ""), ["--loss", "NS"], "unknown loss 'NS'; did you mean 'ns'?"),
         (("", ""), ["--cluster", "slurm"], "no 'sbatch' on this machine's PATH: work where SLURM"),
         (("", ""), ["--cluster", "slurm", "--resources", "x.toml"], "x.toml: No such file"),

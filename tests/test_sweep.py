@@ -25,7 +25,7 @@ from study.losses import names
 from study.runs.folder import folder_of, take
 from study.runs.plan import plan as plan_of
 from study.runs.progress import is_written, prepare
-from study.runs.table import AFTER_OWN, BEFORE_OWN, merge, table_path
+from study.runs.table import AFTER_OWN, BEFORE_OWN, merge, table_path, write_table
 from study.settings import config as configs
 from study.settings.config import Range, RunConfig, SweepConfig, load_sweep, read_config
 from study.training.players import build
@@ -136,6 +136,7 @@ def test_bad_spaces_are_one_clear_line(
     [
         ({"normalisation": "layer"}, "normalisation = 'layer': input should be 'none', 'batch' or"),
         ({"normalisation": "spectral", "batch_norm": True}, "'spectral' with batch_norm = True"),
+        ({"batch_size": 1}, "batch_size = 1: input should be greater than or equal to 2"),
         ({"arithmetic": "sse"}, "arithmetic = 'sse': input should be 'native' or 'avx2'"),
     ],
 )
@@ -196,7 +197,9 @@ def test_a_plan_of_before_normalisation_is_still_the_same(
 ) -> None:
     config = plan_of(tiny, ["ns"])[0]
     folder = folder_of(tmp_path, config)
-    old = config.model_dump(exclude={"normalisation", "arithmetic", "second_features"})
+    old = config.model_dump(
+        exclude={"normalisation", "arithmetic", "second_features", "batch_size"}
+    )
     files.write_json(folder / "config.json", old)
     assert is_written(folder, config, "to do")
     assert read_config(folder / "config.json") == config
@@ -408,6 +411,19 @@ def test_an_unwritable_results_folder_is_named(tiny: SweepConfig, tmp_path: Path
     file.write_text("not a folder")
     with pytest.raises(StudyError, match="cannot write to the results folder"):
         prepare(plan_of(tiny, ["ns"]), file)
+
+
+def test_rows_of_before_there_was_a_column_have_what_it_then_was(
+    tiny: SweepConfig, tmp_path: Path
+) -> None:
+    plan = plan_of(tiny.model_copy(update={"batch_size": 32}), ["ns"])
+    old = merge(tmp_path, "tiny", [finish(tmp_path, plan[0], [5.0])])
+    write_table(tmp_path, "tiny", old.drop(columns=["batch_size", "arithmetic", "cuda_graph"]))
+    both = merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])]).set_index("number")
+    assert both["batch_size"].tolist() == [64, 32]
+    assert both["arithmetic"].tolist() == ["native", "native"]
+    assert both["cuda_graph"].tolist() == [False, False]
+    assert both["batch_size"].dtype == "int64"
 
 
 def test_a_full_disk_leaves_the_old_table(tiny: SweepConfig, tmp_path: Path) -> None:

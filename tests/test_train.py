@@ -49,6 +49,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 
     monkeypatch.setattr(data, "load", images)
     monkeypatch.setattr(data, "sizes", lambda name: (200, 100))
+    monkeypatch.setattr(data, "digest", lambda name: "0123456789abcdef")
     monkeypatch.setenv("STUDY_DATA", str(tmp_path / "data"))
     train.training_images.cache_clear()
     measure.evaluator.cache_clear()
@@ -276,12 +277,26 @@ def test_a_checkpoint_that_cannot_be_read_starts_the_run_anew(tmp_path: Path) ->
     assert (tmp_path / "checkpoint.pt.unreadable").read_bytes() == b"torn"
 
 
-def test_batches_show_every_image_once_an_epoch() -> None:
+@pytest.mark.parametrize(("size", "batches"), [(64, 25), (10, 160), (200, 8)])
+def test_batches_show_every_image_once_an_epoch(size: int, batches: int) -> None:
     images = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)
-    shown = torch.cat([batch(images, step).mul(255).round().flatten() for step in range(25)])
+    drawn = [batch(images, step, size) for step in range(batches)]
+    assert {len(each) for each in drawn} == {size}
+    shown = torch.cat([each.mul(255).round().flatten() for each in drawn])
     for epoch in range(8):  # 25 batches of 64 are 8 epochs of 200, without a gap between them
         assert sorted(shown[200 * epoch : 200 * (epoch + 1)].tolist()) == list(range(200))
     assert shown[:200].tolist() != shown[200:400].tolist()
+
+
+def test_a_batch_has_the_size_that_the_configuration_says(tmp_path: Path) -> None:
+    """In what D and G see, in what the rows count, and in the run's identity."""
+    of_64, of_16 = plan(tmp_path / "64"), plan(tmp_path / "16", batch_size=16, num_images=50)
+    assert of_64.batch_size == 64
+    assert of_64.hash != of_16.model_copy(update={"num_images": of_64.num_images}).hash
+    assert count_flops(of_64, (1, 28, 28)) == tuple(4 * n for n in count_flops(of_16, (1, 28, 28)))
+    train.train(tmp_path / "16")
+    rows = json.loads((tmp_path / "16/result.json").read_text())["evaluations"]
+    assert [row["images"] for row in rows] == [16 * row["step"] for row in rows] == [320, 400]
 
 
 def test_flops_of_the_generator_by_hand(tmp_path: Path) -> None:
@@ -377,7 +392,7 @@ def test_rows_name_the_images_and_the_weights_they_were_measured_with(tmp_path: 
     train.train(tmp_path)
     found = json.loads((tmp_path / "result.json").read_text())["provenance"]
     assert found["features_digest"] == features.load("random").digest[:16]
-    assert found["data_digest"] == data.digest("fashion_mnist")
+    assert found["data_digest"] == "0123456789abcdef"
 
 
 def test_provenance_is_that_of_the_code_that_was_loaded(

@@ -151,7 +151,7 @@ def curves(wanted: RunConfig) -> dict[str, Tensor]:
     z_stream, penalty_stream = stream(0, "z"), stream(0, "penalty")
     points: list[dict[str, Tensor]] = []
     for number in range(STEPS):
-        x = batch(images, number)
+        x = batch(images, number, wanted.batch_size)
         z = draw_z(len(x), loss.prior, z_stream).to(device)
         z_g = draw_z(len(x), loss.prior, z_stream).to(device) if loss.fresh_z else None
         g_turn, draws = loss.g_turn(number, wanted.disc_iters), loss.draws(x, penalty_stream)

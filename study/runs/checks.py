@@ -47,8 +47,14 @@ def require_inputs(configs: Sequence[RunConfig]) -> None:
     """Find or fetch what the runs need; StudyError where data, images or weights are missing."""
     for name in {name for config in configs for name in config.all_features}:
         features.load(name)
-    for sweep, dataset, num_images in {(c.sweep, c.dataset, c.num_images) for c in configs}:
+    wanted = {(c.sweep, c.dataset, c.num_images, c.batch_size) for c in configs}
+    for sweep, dataset, num_images, batch_size in wanted:
         train, held_out = (len(data.load(dataset, split)) for split in ("train", "held_out"))
+        if batch_size > train:
+            raise StudyError(
+                f"sweep {sweep} shows {batch_size:,} images a step; {dataset} has {train:,} to "
+                f"train on: lower batch_size in sweeps/{sweep}.toml, or add more images"
+            )
         if num_images > min(train, held_out):
             raise StudyError(
                 f"sweep {sweep} compares {num_images:,} images a side; {dataset} has {train:,} to "

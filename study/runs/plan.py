@@ -85,6 +85,7 @@ def resolve(
         own={name: value for name, value in values.items() if name not in SHARED_NAMES},
         d_steps=schedule.d_steps,
         evaluate_every=schedule.evaluate_every,
+        batch_size=sweep.batch_size,
         width=sweep.width,
         bn_decay=sweep.bn_decay,
         features=sweep.features,

@@ -29,7 +29,7 @@ from study.errors import StudyError
 from study.measures import at_best, columns
 from study.runs.folder import DONE, folders_of, read_result
 from study.settings.columns import Column
-from study.settings.config import NAME, NAME_RULE, config_columns, read_config
+from study.settings.config import BATCH_SIZE, NAME, NAME_RULE, config_columns, read_config
 from study.settings.hyperparameters import SHARED_NAMES
 
 RECORDED = (
@@ -223,8 +223,9 @@ def merge(results: Path, sweep: str, folders: Sequence[Path]) -> pd.DataFrame:
         old = pd.concat([kept, fresh]) if not kept.empty else fresh
     table = old.reindex(columns=in_order(old)).sort_values(KEY, ignore_index=True)
     table["cuda_graph"] = table["cuda_graph"].eq(True)  # rows of before there was one have no value
-    if "arithmetic" in table:
-        table["arithmetic"] = table["arithmetic"].fillna("native")  # likewise
+    for name, before in (("arithmetic", "native"), ("batch_size", BATCH_SIZE)):  # likewise
+        if name in table:
+            table[name] = table[name].fillna(before)
     kinds = {name: dtype_of(table[name]) for name in table}
     table = table.astype({name: kind for name, kind in kinds.items() if kind != "str"})
     write_table(results, sweep, table)

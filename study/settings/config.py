@@ -84,7 +84,8 @@ MACHINE = {"device", "threads", "cuda_graph"}
 
 # What a configuration says since later, at the value that every earlier run had: not in its hash,
 # so that those runs keep theirs. (Normalisation was told by `batch_norm` alone.)
-AS_BEFORE: dict[str, tuple[str | None, ...]] = {
+AS_BEFORE: dict[str, tuple[str | int | None, ...]] = {
+    "batch_size": (BATCH_SIZE,),
     "normalisation": ("none", "batch"),
     "arithmetic": ("native",),
     "second_features": (None,),
@@ -141,6 +142,8 @@ class RunConfig(Frozen):
     """D steps of the whole run"""
     evaluate_every: int = Field(ge=1)
     """D steps between evaluations; the last step is always evaluated"""
+    batch_size: int = Field(default=BATCH_SIZE, ge=2)
+    """real images, and generated ones, of a step"""
     width: float = Field(gt=0)
     """factor on every hidden width; 1 is the paper's"""
     bn_decay: float = Field(ge=0, lt=1)
@@ -216,7 +219,7 @@ class Schedule(Frozen):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     d_steps: int = Field(ge=1)
-    """D steps of a run, 64 images each"""
+    """D steps of a run"""
     evaluate_every: int = Field(ge=1)
     """D steps between evaluations; the last step is always evaluated"""
 
@@ -273,6 +276,8 @@ class SweepConfig(Frozen):
     """settings (or re-runs) a loss; a verdict waits for all of them"""
     losses: tuple[Name, ...] = ()
     """which losses; all in study/losses/ where none is named"""
+    batch_size: int = Field(default=BATCH_SIZE, ge=2)
+    """real images of a D step; the paper's are 64"""
     width: float = Field(default=1.0, gt=0)
     """factor on every hidden width; 1 is the paper's"""
     bn_decay: float = Field(default=0.999, ge=0, lt=1)

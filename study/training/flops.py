@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from study.settings.config import BATCH_SIZE, RunConfig
+from study.settings.config import RunConfig
 from study.training.networks import (
     Z_DIM,
     ImageShape,
@@ -73,5 +73,5 @@ def counted(config: RunConfig, shape: ImageShape) -> tuple[int, int]:
     for g_turn in (False, True):
         with FlopCounter() as counter:  # type: ignore[no-untyped-call]
             loss.step(players, x, z, g_turn=g_turn, z_g=z if loss.fresh_z and g_turn else None)
-        counts.append(counter.flops * BATCH_SIZE // 2)
+        counts.append(counter.flops * config.batch_size // 2)
     return counts[0], counts[1] - counts[0]

@@ -25,7 +25,7 @@ from study import files
 from study.errors import StudyError
 from study.losses.base import Players
 from study.measures import of_a_generator as measure
-from study.settings.config import BATCH_SIZE, ENVIRONMENT, RunConfig, read_config, require_avx2
+from study.settings.config import ENVIRONMENT, RunConfig, read_config, require_avx2
 from study.training.checkpoint import checkpoint, restore
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops
@@ -86,7 +86,7 @@ def train(
         return {
             "d_steps": state["step"],
             "g_steps": g_steps,
-            "images": state["step"] * BATCH_SIZE,
+            "images": state["step"] * config.batch_size,
             "flops": state["step"] * d_flops + g_steps * g_flops,
             "wall_s": round(state["wall_s"] + time.monotonic() - started, 3),
         }
@@ -106,10 +106,11 @@ def train(
 
     while state["step"] < config.d_steps:
         # One D step, and G's where it is its turn.
-        x_real = batch(images, state["step"])
+        x_real = batch(images, state["step"], config.batch_size)
         g_turn = loss.g_turn(state["step"], config.disc_iters)
-        z = draw_z(BATCH_SIZE, loss.prior, streams["z"]).to(device)
-        z_g = draw_z(BATCH_SIZE, loss.prior, streams["z"]).to(device) if loss.fresh_z else None
+        z = draw_z(config.batch_size, loss.prior, streams["z"]).to(device)
+        fresh = loss.fresh_z
+        z_g = draw_z(config.batch_size, loss.prior, streams["z"]).to(device) if fresh else None
         draws = loss.draws(x_real, streams["penalty"])
         with precision(config):
             recent.append(train_step(x_real, z, g_turn=g_turn, z_g=z_g, draws=draws))
@@ -194,12 +195,12 @@ def epoch_order(epoch: int, n: int) -> Tensor:
     return torch.randperm(n, generator=stream(epoch, "data order"))
 
 
-def batch(images: Tensor, step: int) -> Tensor:
-    """The batch of a step, float32 (64, C, H, W) in [0, 1]; epochs follow on without a gap."""
-    epoch, start = divmod(step * BATCH_SIZE, len(images))
-    indices = epoch_order(epoch, len(images))[start : start + BATCH_SIZE]
-    if len(indices) < BATCH_SIZE:
-        rest = epoch_order(epoch + 1, len(images))[: BATCH_SIZE - len(indices)]
+def batch(images: Tensor, step: int, size: int) -> Tensor:
+    """The batch of a step, float32 (size, C, H, W) in [0, 1]; epochs follow on without a gap."""
+    epoch, start = divmod(step * size, len(images))
+    indices = epoch_order(epoch, len(images))[start : start + size]
+    if len(indices) < size:
+        rest = epoch_order(epoch + 1, len(images))[: size - len(indices)]
         indices = torch.cat([indices, rest])
     return images[indices.to(images.device)].float() / 255
 
