@@ -313,7 +313,7 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             ("num_images", "batch_size = 9999\nnum_images"),
             [],
-            "shows 9,999 images a step; mnist has",
+            "sweep tiny shows 9,999 images a step; mnist has 256 to train on",
         ),
         (("", ""), ["--loss", "NS"], "unknown loss 'NS'; did you mean 'ns'?"),
         (("", ""), ["--cluster", "slurm"], "no 'sbatch' on this machine's PATH: work where SLURM"),
