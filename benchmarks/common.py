@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ def one_thread() -> None:
 
 
 def side_by_side(
-    contestants: dict[str, Callable[[], Any]], repeats: int, warm_up: int = 2
+    contestants: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 2
 ) -> dict[str, tuple[float, float]]:
     """Minimum and median of the process time of one call, milliseconds, for every contestant.
 

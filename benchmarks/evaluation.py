@@ -10,6 +10,7 @@ Run it by `make bench`, or `python benchmarks/evaluation.py`.
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def lite0_as_packaged() -> Callable[[Tensor], Tensor]:
     @torch.inference_mode()
     def call(images: Tensor) -> Tensor:
         x = nn.functional.interpolate(images.float(), (32, 32), mode="bilinear")
-        maps = network.extract_features((x - 127) / 128)
+        maps: Tensor = network.extract_features((x - 127) / 128)
         return maps.mean((2, 3))
 
     return call
@@ -69,7 +70,7 @@ def extractors() -> common.Rows:
     ):
         grey = torch.randint(0, 256, (extractor.batch, 1, 28, 28), dtype=torch.uint8)
         rgb = grey.expand(-1, 3, -1, -1).contiguous()
-        calls = {"study": lambda e=extractor, x=grey: e(x), "other": lambda o=other, x=rgb: o(x)}
+        calls = {"study": partial(extractor, grey), "other": partial(other, rgb)}
         ms = {who: t for who, (t, _) in common.side_by_side(calls, 5, warm_up=1).items()}
         rate = {who: 1e3 * extractor.batch / t for who, t in ms.items()}
         rows.append(
@@ -108,11 +109,11 @@ def distances() -> common.Rows:
             return float(((m1 - m2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
 
         def by_fidelity(s1: Any = one, s2: Any = two) -> float:
-            return fid_statistics_to_metric(s1, s2, False)["frechet_inception_distance"]
+            return float(fid_statistics_to_metric(s1, s2, False)["frechet_inception_distance"])
 
         calls: dict[str, Callable[[], float]] = {
-            "study, real side kept": lambda r=real, f=b: fid.distance_to(r, f),
-            "study": lambda m=(mu1, sigma1, mu2, sigma2): fid.frechet_distance(*m),
+            "study, real side kept": partial(fid.distance_to, real, b),
+            "study": partial(fid.frechet_distance, mu1, sigma1, mu2, sigma2),
             "torch-fidelity": by_fidelity,
             "scipy sqrtm": by_sqrtm,
         }

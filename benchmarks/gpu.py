@@ -54,25 +54,26 @@ def steps_per_second(loss: str, shape: ImageShape, together: int, graph: bool) -
     ]
     for process in processes:
         process.start()
-    rate = sum(rates.get() for _ in processes)
+    rate: float = sum(rates.get() for _ in processes)
     for process in processes:
         process.join()
     return rate
 
 
 def main() -> None:
-    gpu = {"GPU": torch.cuda.get_device_name()}
-    shared = []
+    gpu: dict[str, Any] = {"GPU": torch.cuda.get_device_name()}
+    shared: common.Rows = []
     d_steps = load_sweep("wide").datasets["fashion_mnist"].d_steps
     for together, graph in itertools.product(TOGETHER, (False, True)):
         rate = steps_per_second("ns", image_shape("fashion_mnist"), together, graph)
-        row = {"runs together": together, "CUDA graph": graph, "steps/s": rate}
+        row: dict[str, Any] = {"runs together": together, "CUDA graph": graph, "steps/s": rate}
         shared.append(gpu | row | {"runs/GPU-hour": 3600 * rate / d_steps})
     common.store("GPU shared", shared)
 
     fastest = max(shared, key=lambda row: row["steps/s"])
     how = fastest["runs together"], fastest["CUDA graph"]
-    rows, hours, runs = [], 0.0, 0
+    rows: common.Rows = []
+    hours, runs = 0.0, 0
     for dataset, schedule in load_sweep("wide").datasets.items():
         sweeps = [load_sweep(name) for name in PAPER]
         trials = sum(sweep.trials for sweep in sweeps if dataset in sweep.datasets)

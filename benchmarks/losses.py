@@ -7,28 +7,29 @@ Run it by `make bench`, or `python benchmarks/losses.py [repeats]`.
 """
 
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import common
 import torch
 
 from study import losses
-from study.settings.config import BATCH_SIZE, RunConfig
+from study.settings.config import BATCH_SIZE, Normalisation, RunConfig
 from study.training.networks import draw_z, stream
 from study.training.players import build
 
 SHARED = ("lr", "beta1", "disc_iters", "batch_norm")
-NORMALISATIONS = ("none", "batch", "spectral")
+NORMALISATIONS: tuple[Normalisation, ...] = ("none", "batch", "spectral")
 REFERENCE = ("ns", "batch")
 
 
-def step_of(name: str, normalisation: str, width: float) -> partial[object]:
+def step_of(name: str, normalisation: Normalisation, width: float) -> Callable[[], object]:
     """One step of a loss with its defaults."""
     own = {n: v for n, v in losses.load(name).defaults.items() if n not in SHARED}
     config = RunConfig(
         sweep="bench", loss=name, dataset="none", number=0, seed=0, lr=1e-4, beta1=0.5,
-        disc_iters=1, normalisation=normalisation, own=own, d_steps=1, evaluate_every=1,
-        width=width, bn_decay=0.99, features="random", num_images=2,
+        disc_iters=1, normalisation=normalisation, batch_norm=normalisation == "batch", own=own,
+        d_steps=1, evaluate_every=1, width=width, bn_decay=0.99, features="random", num_images=2,
     )  # fmt: skip
     loss, players = build(config, (1, 28, 28), torch.device("cpu"))
     draws = stream(0, "bench")

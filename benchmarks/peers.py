@@ -70,15 +70,15 @@ def in_torch_layers(network: nn.Module) -> nn.Module:
     """A network of the study with torch's own layers throughout, as a peer's user has it."""
     for name, layer in list(network.named_modules()):
         if isinstance(layer, ImageConv2d):
-            layer.__class__ = nn.Conv2d
+            layer.__class__ = nn.Conv2d  # type: ignore[assignment]
         elif isinstance(layer, ImageConvTranspose2d):
-            layer.__class__ = nn.ConvTranspose2d
+            layer.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]
         elif isinstance(layer, BatchNorm):
             setattr(network, name, TorchBatchNorm(len(layer.weight), BN_EPSILON, 1e-3))
     return network
 
 
-class TorchganGenerator(tg_models.Generator):
+class TorchganGenerator(tg_models.Generator):  # type: ignore[misc]
     """A network as torchgan wants its generators."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -86,10 +86,11 @@ class TorchganGenerator(tg_models.Generator):
         self.network = network
 
     def forward(self, z: Tensor) -> Tensor:  # noqa: D102
-        return self.network(z)
+        out: Tensor = self.network(z)
+        return out
 
 
-class TorchganDiscriminator(tg_models.Discriminator):
+class TorchganDiscriminator(tg_models.Discriminator):  # type: ignore[misc]
     """A network as torchgan wants its discriminators."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -97,7 +98,8 @@ class TorchganDiscriminator(tg_models.Discriminator):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return self.network(x)
+        out: Tensor = self.network(x)
+        return out
 
 
 def mimicry_pair(gp: bool) -> tuple[type, type]:
@@ -114,7 +116,8 @@ def mimicry_pair(gp: bool) -> tuple[type, type]:
             self.network = network
 
         def forward(self, z: Tensor) -> Tensor:
-            return self.network(z)
+            out: Tensor = self.network(z)
+            return out
 
     class Discriminator(bases[1]):  # type: ignore[misc, valid-type]
         def __init__(self, network: nn.Module) -> None:
@@ -122,14 +125,15 @@ def mimicry_pair(gp: bool) -> tuple[type, type]:
             self.network = network
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.network(x)[:, None]
+            logits: Tensor = self.network(x)
+            return logits[:, None]
 
     return Generator, Discriminator
 
 
 # --- One step of each -----------------------------------------------------------------------------
 
-TORCHGAN: dict[str, Callable[[], list[nn.Module]]] = {
+TORCHGAN: dict[str, Callable[[], list[Any]]] = {
     "mm": lambda: [tg.MinimaxGeneratorLoss(nonsaturating=False), tg.MinimaxDiscriminatorLoss()],
     "ns": lambda: [tg.MinimaxGeneratorLoss(), tg.MinimaxDiscriminatorLoss()],
     "ls": lambda: [tg.LeastSquaresGeneratorLoss(), tg.LeastSquaresDiscriminatorLoss()],

@@ -83,7 +83,7 @@ def measure(loss: str, shape: ImageShape, width: float, repeats: int) -> dict[st
     """One row of the table."""
     x = torch.rand(BATCH_SIZE, *shape)
     calls = contestants(loss, shape, width, x)
-    with FlopCounter() as counter:
+    with FlopCounter() as counter:  # type: ignore[no-untyped-call]
         calls["study"]()
     times = common.side_by_side(calls, repeats)
     rate = matrix_rate()

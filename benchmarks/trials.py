@@ -47,7 +47,7 @@ Generate = Callable[[int], Tensor]
 # --- A peer's trial -------------------------------------------------------------------------------
 
 
-class Lite0(FeatureExtractorBase):
+class Lite0(FeatureExtractorBase):  # type: ignore[misc]
     """EfficientNet-Lite0 as torch-fidelity wants its extractors."""
 
     def __init__(self, name: str, features_list: list[str], **kwargs: object) -> None:
@@ -197,7 +197,7 @@ def main() -> None:
         "study, one worker": (1, study_commands(1, each)),
         **{name: (cores, peer_commands(name, cores, each)) for name in TRAINERS},
     }
-    rows = []
+    rows: common.Rows = []
     for name, (workers, commands) in contestants.items():
         with tempfile.TemporaryDirectory() as folder:
             seconds = seconds_of(commands, Path(folder))
