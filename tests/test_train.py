@@ -17,6 +17,7 @@ import emulated_graph
 import pandas as pd
 import pytest
 import torch
+from there import there
 from torch import Tensor
 
 from study import datasets as data
@@ -33,6 +34,8 @@ from study.training import cuda_graph, flops, records
 from study.training import loop as train
 from study.training.flops import count_flops
 from study.training.loop import batch
+from study.training.networks import draw_z, stream
+from study.training.players import build
 
 SHARED_NAMES = set(SHARED["wide"])
 SPECTRAL = {"normalisation": "spectral", "batch_norm": False}
@@ -135,7 +138,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 def test_bf16_shows_g_the_weights_of_d_after_its_update(tmp_path: Path) -> None:
     """Autocast keeps the weights that it has cast, unless told otherwise."""
     config = plan(tmp_path, "ns", precision="bf16", lr=0.5)
-    loss, players = train.build(config, (1, 28, 28), torch.device("cpu"))
+    loss, players = build(config, (1, 28, 28), torch.device("cpu"))
     x = torch.rand(64, 1, 28, 28)
     with train.precision(config):
         before = players.discriminator(x)
@@ -224,8 +227,8 @@ def test_the_best_evaluations_generator_is_kept(tmp_path: Path) -> None:
     train.train(tmp_path)
     _, rows, _ = numbers(tmp_path)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, "cpu")
-    z = train.draw_z(config.num_images, "uniform", train.stream(0, "evaluation"))
-    again = evaluate(measure.best_generator(tmp_path, config), z)
+    z = draw_z(config.num_images, "uniform", stream(0, "evaluation"))
+    again = there(evaluate(measure.best_generator(tmp_path, config), z))
     assert again["fid"] == min(row["fid"] for row in rows)
 
 
@@ -247,7 +250,7 @@ def test_every_json_reader_can_read_a_diverged_run(tmp_path: Path) -> None:
     for text in (written, *lines):
         json.loads(text, parse_constant=pytest.fail)
     assert json.loads(lines[-1])["status"] == "diverged"
-    last = read_result(tmp_path)["evaluations"][-1]
+    last = there(read_result(tmp_path))["evaluations"][-1]
     assert last["fid"] == last["fid_train"] == math.inf
     assert isinstance(last["step"], int)
     before = written.replace('"fid": null', '"fid": Infinity')  # as files of before say it
@@ -255,7 +258,7 @@ def test_every_json_reader_can_read_a_diverged_run(tmp_path: Path) -> None:
         before.replace('"fid_train": null', '"fid_train": Infinity')
     )
     assert "Infinity" in (tmp_path / "result.json").read_text()
-    assert read_result(tmp_path)["evaluations"][-1] == last
+    assert there(read_result(tmp_path))["evaluations"][-1] == last
 
 
 def test_seed_changes_the_weights_and_nothing_changes_the_data(tmp_path: Path) -> None:
@@ -345,14 +348,14 @@ def test_a_full_disk_loses_nothing_but_time(
 
 
 def test_provenance_names_the_instruction_set(tmp_path: Path) -> None:
-    named = train.provenance(plan(tmp_path, "ns"))["processor"]
+    named = records.provenance(plan(tmp_path, "ns"))["processor"]
     assert named == f"{records.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = types.ModuleType("study.features.second")
+    second: Any = types.ModuleType("study.features.second")
     second.extractor = lambda device: replace(random_features.extractor(device), name="second")
     monkeypatch.setitem(sys.modules, second.__name__, second)
     monkeypatch.setattr(features, "names", lambda: ["random", "second"])
@@ -381,9 +384,9 @@ def test_setting_zero_tells_what_an_untrained_generator_comes_to(tmp_path: Path)
     assert "untrained" not in second
     row = first["untrained"]
     assert (row["loss"], row["dataset"], row["seed"]) == ("ns", "fashion_mnist", 0)
-    generator = train.build(config, (1, 28, 28), torch.device("cpu"))[1].generator
+    generator = build(config, (1, 28, 28), torch.device("cpu"))[1].generator
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, "cpu")
-    assert row["fid"] == evaluate(generator, train.evaluation_z(config))["fid"]
+    assert row["fid"] == there(evaluate(generator, records.evaluation_z(config)))["fid"]
     assert row["fid"] != first["evaluations"][0]["fid"]
 
 
