@@ -48,14 +48,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("losses")
 def list_losses(as_json: Json = False) -> None:
     """The losses, their sources, authors' defaults and search spaces."""
-    from study.losses import load, names
+    from study.losses import about, names
     from study.settings.space import SHARED, ranges_of
 
     table = {
         name: {
-            "title": load(name).title,
-            "source": load(name).source,
-            "defaults": dict(load(name).defaults),
+            "title": about(name).title,
+            "source": about(name).source,
+            "defaults": dict(about(name).defaults),
             "space": {
                 ranges: {key: str(value) for key, value in ranges_of(ranges, name).items()}
                 for ranges in SHARED
@@ -67,12 +67,14 @@ def list_losses(as_json: Json = False) -> None:
         print(json.dumps(table, indent=1))
         return
     for name in table:
-        cls = load(name)
+        said = about(name)
         out = Table("hyperparameter", "default", *SHARED, box=None, pad_edge=False)
-        for key, default in cls.defaults.items():
+        for key, default in said.defaults.items():
             ranges = [range_text(ranges_of(r, name)[key]) for r in SHARED]
             out.add_row(key, terminal.value_text(default), *ranges)
-        terminal.console.print(f"\n[bold]{name}[/bold]  {cls.title}: {cls.source}", highlight=False)
+        terminal.console.print(
+            f"\n[bold]{name}[/bold]  {said.title}: {said.source}", highlight=False
+        )
         terminal.console.print(Padding(out, (0, 0, 0, 4)))
 
 

@@ -16,11 +16,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, TypeVar
 
 from study.errors import StudyError
 
@@ -158,6 +158,43 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+class Keepable(Protocol):
+    """What `kept` can write down and read again."""
+
+    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self: ...  # noqa: D102
+
+
+K = TypeVar("K", bound=Keepable)
+
+
+def kept(name: str, parts: Sequence[bytes], kind: type[K], make: Callable[[], K]) -> K:
+    """What `make` returns, which depends on `parts` alone: kept in the user's cache folder.
+
+    The file is named by a hash of the parts, and older ones of that name are removed. One that
+    cannot be read, or says something else, is made anew; a folder that cannot be written to only
+    costs time.
+    """
+    sizes = ",".join(str(len(part)) for part in parts)
+    key = hashlib.sha256(b"".join((sizes.encode(), *parts))).hexdigest()[:16]
+    with contextlib.suppress(OSError, LookupError, TypeError, ValueError, AttributeError):
+        return kind.from_json(read_json(cache_folder() / f"{name}-{key}.json") or {})
+    made = make()
+    with contextlib.suppress(OSError):
+        cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in cache_folder().glob(f"{name}-*.json"):
+            old.unlink(missing_ok=True)
+        write_json(cache_folder() / f"{name}-{key}.json", made.to_json())
+    return made
+
+
+def cache_folder() -> Path:
+    """Where the user's programs keep what they could compute again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "gan-study"
 
 
 def read_bytes(path: Path) -> bytes:

@@ -219,16 +219,16 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
 
     Draws the budget curve beside the runs.
     """
+    from study.analysis import scores  # noqa: PLC0415
     from study.analysis.figures.budget import budget_curves  # noqa: PLC0415 (it takes seconds)
     from study.analysis.figures.style import save  # noqa: PLC0415
-    from study.losses import load as load_loss  # noqa: PLC0415
 
     sweep = plan[0].sweep
     for loss, dataset in dict.fromkeys((config.loss, config.dataset) for config in plan):
         rows = table[(table["loss"] == loss) & (table["dataset"] == dataset)]
         if rows.empty:
             continue
-        print(f"\n{load_loss(loss).title} on {dataset}")
+        print(f"\n{scores.title(loss)} on {dataset}")
         console.print(trials(rows, console.width), highlight=False)
         good = rows[rows["status"] == "ok"].sort_values("fid", kind="stable")
         if good.empty:

@@ -9,10 +9,11 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, Self
 
 import pytest
 import torch
@@ -293,3 +294,41 @@ def test_a_package_installed_below_another_repository_is_not_of_its_commit(
 )
 def test_the_nearest_name_whatever_its_case(word: str, answer: str) -> None:
     assert meant(word, ["ns", "wgan", "wgan_gp"]) == answer
+
+
+@dataclass
+class Number:
+    """Something that can be kept."""
+
+    value: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return cls(content["value"])
+
+
+def test_what_depends_on_the_same_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = iter(range(9))
+
+    def kept(*parts: bytes) -> int:
+        return files.kept("number", parts, Number, lambda: Number(next(made))).value
+
+    assert [kept(b"ab", b"c"), kept(b"ab", b"c"), kept(b"a", b"bc"), kept(b"ab", b"c")] == [
+        0,
+        0,
+        1,
+        2,
+    ]
+    (only,) = (tmp_path / "gan-study").iterdir()  # what was kept before is gone
+    for damage in ("", "[]", '{"valu'):
+        only.write_text(damage)
+        assert kept(b"ab", b"c") == kept(b"ab", b"c")
+    assert next(made) == 6
+    monkeypatch.setenv("XDG_CACHE_HOME", str(only))  # a file: nothing can be kept there
+    assert [kept(b"x"), kept(b"x")] == [7, 8]

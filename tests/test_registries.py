@@ -1,6 +1,8 @@
 """A folder is a registry: a file that holds nothing yet is named, and all the others go on."""
 
 import importlib
+import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from study import datasets, features, losses
 from study.cli import app
 from study.errors import StudyError
+from study.losses._about import About, Known
 from study.settings import config
 
 Put = Callable[[ModuleType, str, str], None]
@@ -86,6 +89,23 @@ def test_the_command_lists_the_others(put: Put) -> None:
     assert found.exit_code == 0
     assert "\nns  NS GAN: " in found.stdout
     assert len(found.stderr.splitlines()) == len(NO_LOSSES)
+
+
+def test_what_losses_say_is_kept_as_they_say_it() -> None:
+    there = losses.known(tuple(losses.__path__))
+    kept = Known.from_json(json.loads(json.dumps(there.to_json())))
+    assert kept == there
+    assert {name: About.of(losses.load(name)) for name in losses.names()} == kept.about
+
+
+def test_what_losses_say_is_known_without_torch() -> None:
+    losses.names()
+    code = (
+        "import sys; from study import losses; print(losses.about('ns').title, len(losses.names()),"
+        "'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["NS", "GAN", str(len(losses.names())), "False"]
 
 
 def test_a_loss_has_a_name_that_can_be_a_folders(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from study.losses import load, names
+from study.losses import about, names
 from study.runs.table import DECLARED
 from study.settings.config import Range, Schedule, SweepConfig
 from study.settings.hyperparameters import SHARED_NAMES
@@ -25,7 +25,7 @@ def columns() -> str:
     for loss in names():
         for name, each in described(loss).items():
             if name not in SHARED_NAMES:
-                own.setdefault(name, []).append(f"{each.label} of {load(loss).title}")
+                own.setdefault(name, []).append(f"{each.label} of {about(loss).title}")
     of_losses = [
         (name, "float64", f"{'; '.join(said)}; null for other losses") for name, said in own.items()
     ]

@@ -7,7 +7,6 @@ out.
 """
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 from zlib import crc32
 
@@ -16,6 +15,8 @@ import pandas as pd
 
 from study import datasets
 from study.errors import StudyError
+from study.losses import about
+from study.losses import names as losses_there
 from study.runs.table import hyperparameters
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
@@ -98,14 +99,8 @@ def place(loss: str) -> int:
 
     One that is no file of study/losses any more has a place behind them, by its name alone.
     """
-    order = [*PAPERS, *(name for name in _registry().names() if name not in PAPERS)]
+    order = [*PAPERS, *(name for name in losses_there() if name not in PAPERS)]
     return order.index(loss) if loss in order else len(order) + crc32(loss.encode()) % 97
-
-
-def _registry() -> ModuleType:
-    from study import losses  # noqa: PLC0415 (with torch: two seconds that scores alone need not)
-
-    return losses
 
 
 def distance_name(features: str) -> str:
@@ -180,8 +175,7 @@ def dataset_title(name: str) -> str:
 
 def title(loss: str) -> str:
     """A loss's name as figures and sentences write it."""
-    registry = _registry()
-    return str(registry.load(loss).title) if loss in registry.names() else loss
+    return about(loss).title if loss in losses_there() else loss
 
 
 def dataset_order(runs: pd.DataFrame) -> list[str]:

@@ -1,16 +1,25 @@
-"""The losses of the study. This folder is the registry: one file a loss, each with `class Loss`."""
+"""The losses of the study. This folder is the registry: one file a loss, each with `class Loss`.
+
+`load` imports a loss, and so torch; what losses say of themselves is known without (`_about`).
+"""
 
 import importlib
 import inspect
 import pkgutil
 import re
 from collections.abc import Mapping
-from typing import cast
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from study import files
 from study.errors import StudyError, in_a_line, unknown
-from study.losses.base import GANLoss
+from study.losses._about import About, Known
 from study.settings.config import NAME, NAME_RULE, say_once
 from study.settings.hyperparameters import SHARED
+
+if TYPE_CHECKING:
+    from study.losses.base import GANLoss
 
 STATED = {"title": str, "source": str, "defaults": Mapping, "space": Mapping}
 """What a loss says of itself, with its type."""
@@ -21,13 +30,33 @@ def names() -> list[str]:
 
     One that cannot be loaded, or is no loss, is named on stderr and left out.
     """
-    found = []
+    there = known(tuple(__path__))
+    for problem in there.problems:
+        say_once(f"{problem}; it is left out")
+    return sorted(there.about)
+
+
+def about(name: str) -> About:
+    """What a loss says of itself; StudyErrors as of `load`."""
+    there = known(tuple(__path__)).about
+    return there[name] if name in there else About.of(load(name))
+
+
+@cache
+def known(folders: tuple[str, ...]) -> Known:
+    """What all losses of the folders say, read from the cache where their files are the same."""
+    paths = [path for folder in folders for path in sorted(Path(folder).glob("*.py"))]
+    return files.kept("losses", [path.read_bytes() for path in paths], Known, ask_all)
+
+
+def ask_all() -> Known:
+    """Import every loss, and hear what it says or why it cannot be used."""
+    found = Known({}, [])
     for name in file_names():
         try:
-            class_in(name)
-            found.append(name)
+            found.about[name] = About.of(class_in(name))
         except StudyError as error:
-            say_once(f"{error}; it is left out")
+            found.problems.append(str(error))
     return found
 
 
@@ -37,7 +66,7 @@ def file_names() -> list[str]:
     return sorted(name for name in modules if name != "base" and not name.startswith("_"))
 
 
-def class_in(name: str) -> type[GANLoss]:
+def class_in(name: str) -> "type[GANLoss]":
     """The class Loss of a file of this folder; StudyError where it cannot be had, or is no loss."""
     try:
         loss = importlib.import_module(f"study.losses.{name}").Loss
@@ -48,12 +77,12 @@ def class_in(name: str) -> type[GANLoss]:
     except (Exception, SystemExit) as error:  # whatever half-written code raises
         raise StudyError(f"study/losses/{name}.py: {in_a_line(error)}") from error
     require_contract(name, loss)
-    return cast(type[GANLoss], loss)
+    return cast("type[GANLoss]", loss)
 
 
-def load(name: str) -> type[GANLoss]:
+def load(name: str) -> "type[GANLoss]":
     """The class of a loss by its name; StudyError on an unknown one, or one that is no loss."""
-    if name not in names() and name not in file_names():
+    if name not in file_names() and name not in names():
         raise unknown("loss", name, names(), "study/losses has")
     return class_in(name)
 
@@ -69,6 +98,8 @@ def wrong_with(name: str, loss: object) -> str | None:
     """What a file's Loss lacks of what every loss states; None where nothing is missing."""
     if not re.fullmatch(NAME, name):
         return NAME_RULE
+    from study.losses.base import GANLoss  # noqa: PLC0415 (with torch)
+
     if not (isinstance(loss, type) and issubclass(loss, GANLoss)):
         return "Loss is no subclass of study.losses.base.GANLoss"
     for attribute, kind in STATED.items():

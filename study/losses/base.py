@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from optuna.distributions import BaseDistribution
 from torch import Tensor, nn
 
+from study.settings.hyperparameters import Space
 from study.training.networks import Discriminator, Generator, ImageShape, Prior
 from study.training.optimizer import Adam
 from study.training.penalties import Seen
 
-Space = Mapping[str, BaseDistribution]
 Draws = dict[str, Tensor]
 
 

@@ -29,7 +29,8 @@ def predicted_flops(configs: Sequence[RunConfig]) -> int:
         return list(accumulate(loss.g_turn(step, disc_iters) for step in range(longest)))
 
     keys: list[Hashable] = [
-        (c.loss, data.image_shape(c.dataset), c.normalisation, c.width) for c in configs
+        (c.loss, data.image_shape(c.dataset), c.normalisation, c.width, c.batch_size)
+        for c in configs
     ]
     examples = dict(zip(keys, configs, strict=True))
     first = {config.loss: key for key, config in zip(keys, configs, strict=True)}

@@ -6,8 +6,7 @@ from typing import Any
 from study import datasets as data
 from study import features
 from study.errors import StudyError
-from study.losses import load as load_loss
-from study.losses import names
+from study.losses import about, names
 from study.runs.folder import results_folder
 from study.runs.table import DECLARED, hyperparameters, read_table, setting_of, winners
 from study.settings.config import RunConfig, SweepConfig, require_avx2
@@ -119,7 +118,7 @@ def as_others(sweep: SweepConfig, dataset: str) -> str:
 
 def require_free_names(loss: str) -> None:
     """StudyError where an own hyperparameter has the name of what every row says."""
-    own = {name for space in load_loss(loss).space.values() for name in space} - {*SHARED_NAMES}
+    own = {name for space in about(loss).space.values() for name in space} - {*SHARED_NAMES}
     for name in own & DECLARED.keys():
         raise StudyError(
             f"study/losses/{loss}.py: hyperparameter '{name}' has the name of a column of the "

@@ -3,9 +3,13 @@
 A loss's own ones are stated in its file: their ranges in `space`, their labels in `labels`.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+Space = Mapping[str, BaseDistribution]
+"""What settings are drawn from: hyperparameter -> distribution."""
 
 
 class Hyperparameter(NamedTuple):

@@ -23,11 +23,10 @@ from optuna.distributions import (
 )
 
 from study.errors import StudyError
-from study.losses import load, names
-from study.losses.base import Space
+from study.losses import about, names
 from study.settings import hyperparameters, shipped
 from study.settings.config import Range, SweepConfig
-from study.settings.hyperparameters import NORMALISATION, SHARED_NAMES, Hyperparameter
+from study.settings.hyperparameters import NORMALISATION, SHARED_NAMES, Hyperparameter, Space
 
 PAPER_FOLDER = shipped.SWEEPS / "paper"
 
@@ -39,11 +38,11 @@ SHARED: dict[str, Space] = {
 
 def described(loss: str) -> dict[str, Hyperparameter]:
     """Every hyperparameter of a loss by its name, the shared ones first."""
-    cls = load(loss)
+    said = about(loss)
     shared = (*hyperparameters.SHARED, NORMALISATION)
-    own = {name: kind for name, kind in cls.space["wide"].items() if name not in SHARED_NAMES}
+    own = {name: kind for name, kind in said.space["wide"].items() if name not in SHARED_NAMES}
     return {each.name: each for each in shared} | {
-        name: Hyperparameter(name, cls.labels.get(name, name), kind, cls.space["narrow"][name])
+        name: Hyperparameter(name, said.labels.get(name, name), kind, said.space["narrow"][name])
         for name, kind in own.items()
     }
 
@@ -58,7 +57,7 @@ def ranges_of(
     """
     if ranges not in SHARED:
         raise StudyError(f"unknown ranges '{ranges}'; allowed: {', '.join(SHARED)}")
-    own = load(loss).space.get(ranges, {})
+    own = about(loss).space.get(ranges, {})
     if draws == "shared":
         own = {name: own[name] for name in own.keys() - SHARED[ranges].keys()}
     space = {**SHARED[ranges], **own}
@@ -72,7 +71,7 @@ def ranges_of(
 def space_of(sweep: SweepConfig, loss: str) -> Space:
     """What a sweep draws the settings of `loss` from; StudyError where it states no such thing."""
     known = {*SHARED_NAMES}
-    known |= {name for each in names() for name in load(each).space.get("wide", {})}
+    known |= {name for each in names() for name in about(each).space.get("wide", {})}
     for name in sweep.space.keys() - known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(sorted(known))}"
@@ -117,7 +116,7 @@ def setting(
         if number < len(published):
             return dict(published[number])
         if number == 0:
-            return dict(load(loss).defaults)
+            return dict(about(loss).defaults)
     space = ranges_of(ranges, loss, draws=draws) if isinstance(ranges, str) else ranges
     if draws == "shared":
         return {name: draw(f"{sweep}/{number}/{name}", space[name]) for name in space}

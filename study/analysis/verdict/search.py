@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from study.analysis import scores
 from study.analysis import statistics as st
@@ -266,32 +267,35 @@ def stopped_early(table: pd.DataFrame, block: int = 10) -> pd.DataFrame:
     runs["at_half"] = runs["at_half"].fillna(np.inf)
     rows = {}
     for key, own in groups(runs):
-        blocks = [
-            part
-            for _, part in own.groupby(own["number"] // block)
-            if len(part) == block and part["wall_s_half"].notna().all()
-        ]
-        found = [_stop_half(part) for part in blocks if np.isfinite(part["fid"].min())]
-        if found:
-            ratio, seconds, steps = np.array(found).T
+        ratio, seconds, steps = _stop_half(own, block)
+        if len(ratio):
             lost = int((ratio > 1).sum())
             means = ratio.mean(), ratio.max(), seconds.mean(), steps.mean()
-            rows[key] = [len(found), lost, *map(float, means)]
+            rows[key] = [len(ratio), lost, *map(float, means)]
     return frame(rows, ["searches", "lost", "ratio", "worst", "saved", "steps"])
 
 
 _SAVED = ["wall_s", "d_steps"]
 
 
-def _stop_half(block: pd.DataFrame) -> list[float]:
-    """(best found / best of all, share of seconds saved, share of D steps saved) of one search."""
-    worse = block["at_half"].rank(method="first") > len(block) // 2
-    found = block["fid"].where(~worse, block["at_half"])
-    saved = [
-        1 - block[cost].where(~worse, block[f"{cost}_half"]).sum() / block[cost].sum()
-        for cost in _SAVED
-    ]
-    return [found.min() / block["fid"].min(), *saved]
+def _stop_half(runs: pd.DataFrame, block: int) -> list[NDArray[np.float64]]:
+    """(best found / best of all, share of seconds saved, share of D steps saved) of each search."""
+    search = runs["number"] // block
+    known = runs["wall_s_half"].notna().groupby(search).transform("sum")  # of whole blocks: all
+    own = runs[known == block].sort_values("number")
+
+    def of(column: str) -> NDArray[np.float64]:
+        return own[column].to_numpy(dtype=float).reshape(-1, block)
+
+    fid, at_half = of("fid"), of("at_half")
+    best = fid.min(axis=1)
+    places = at_half.argsort(axis=1, kind="stable").argsort(axis=1)
+    worse = places >= block // 2
+    found = [np.where(worse, at_half, fid).min(axis=1) / np.where(np.isfinite(best), best, np.nan)]
+    for cost in _SAVED:
+        paid = np.where(worse, of(f"{cost}_half"), of(cost))
+        found.append(1 - paid.sum(axis=1) / of(cost).sum(axis=1))
+    return [column[np.isfinite(best)] for column in found]
 
 
 def stopping(table: pd.DataFrame) -> Finding | None:
