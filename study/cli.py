@@ -229,7 +229,8 @@ def show_distance(
     if as_json:
         print(files.strict_json({"real": real, "fake": fake} | asdict(found), indent=1))
     else:
-        print(*score.report(found), sep="\n")
+        for line in score.report(found):
+            terminal.say(line)
 
 
 @app.command("behaviour")
@@ -268,7 +269,7 @@ def show_agreement(
     device = device_for(device)
     found = behaviour.distances_of_runs(folders, features, num_images, device)
     agreed = behaviour.agreement(found, *features)
-    print(
+    terminal.say(
         f"{' and '.join(features)} over {len(found)} generators: Spearman {agreed.value:.3f} "
         f"(95 %: {agreed.low:.3f} to {agreed.high:.3f})"
     )

@@ -7,6 +7,7 @@ files is shown as it is, and never taken for markup.
 import contextlib
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,11 +21,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.runs.claim import last_claim
 from study.runs.folder import DONE, State
 from study.runs.progress import Progress
-from study.runs.status import STATES, AtWork, Costs, at_work, groups_of
-from study.runs.steps import reached
+from study.runs.status import STATES, AtWork, Costs, at_work, groups_of, is_kept
 from study.runs.table import hyperparameters, table_path
 from study.settings.config import RunConfig
 
@@ -34,6 +33,16 @@ MOST_RUNS = 12
 """Runs at work that are shown one by one."""
 
 Record = dict[str, str]
+
+
+def say(line: str) -> None:
+    """Print a line; on a terminal it breaks between words, so that no number is cut in two."""
+    if console.is_terminal and cell_len(line) > console.width:
+        line = textwrap.fill(
+            line, console.width, subsequent_indent="  ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+    print(line, flush=True)
 
 
 def records(
@@ -114,11 +123,11 @@ def duration(seconds: float | None) -> str:
 # ---- runs at work --------------------------------------------------------------------------------
 
 
-def runs_at_work(found: Sequence[AtWork], width: int) -> RenderableType:
+def runs_at_work(found: Sequence[AtWork], width: int, title: str = "at work") -> RenderableType:
     """A line a run."""
     rows = [
         {
-            "at work": each.run,
+            title: each.run,
             "step": f"{each.step:,} of {each.steps:,}",
             "steps/s": f"{each.rate:.3g}" if each.rate else "",
             "best": f"{each.best:.4g}" if each.best is not None else "",
@@ -127,17 +136,12 @@ def runs_at_work(found: Sequence[AtWork], width: int) -> RenderableType:
         for each in found[:MOST_RUNS]
     ]
     more = [Text(f"and {len(found) - MOST_RUNS} more")] if len(found) > MOST_RUNS else []
-    return Group(records(rows, width, left=("at work",)), *more)
+    return Group(records(rows, width, left=(title,)), *more)
 
 
 def left_in_order(progress: Progress) -> list[AtWork]:
     """The runs that were stopped and checkpointed, with the step at which they go on."""
-    found = []
-    for config, folder, state in progress.runs():
-        last = last_claim(folder) if state == "to do" and reached(folder).step else None
-        if last is not None and last.read().state == "released":
-            found.append(at_work(config, folder))
-    return found
+    return [at_work(*run[:2]) for run in progress.runs() if is_kept(*run[1:])]
 
 
 # ---- while it goes on ----------------------------------------------------------------------------
@@ -228,11 +232,11 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         rows = table[(table["loss"] == loss) & (table["dataset"] == dataset)]
         if rows.empty:
             continue
-        print(f"\n{scores.title(loss)} on {dataset}")
+        say(f"\n{scores.title(loss)} on {dataset}")
         console.print(trials(rows, console.width), highlight=False)
         good = rows[rows["status"] == "ok"].sort_values("fid", kind="stable")
         if good.empty:
-            print(f"all {rows['number'].nunique()} settings diverged: no best setting")
+            say(f"all {rows['number'].nunique()} settings diverged: no best setting")
             continue
         best = good.iloc[0]
         values = [
@@ -241,16 +245,16 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
             if not pd.isna(best[name])
         ]
         folder = results / "runs" / sweep / loss / dataset
-        print(f"best setting: number {best['number']}: {', '.join(values)}")
+        say(f"best setting: number {best['number']}: {', '.join(values)}")
         samples = folder / f"{best['number']:03d}/samples/{best['step']:06d}.png"
         if samples.exists():
-            print(f"its samples: {samples}")
+            say(f"its samples: {samples}")
         if folder.exists():
             save(budget_curves(rows), folder / "budget_curve")
-            print(f"budget curve: {folder / 'budget_curve'}.png")
+            say(f"budget curve: {folder / 'budget_curve'}.png")
     costs = table.groupby("config")[["wall_s", "flops"]].max().sum()
-    print(f"table: {table_path(results, sweep)}")
-    print(
+    say(f"table: {table_path(results, sweep)}")
+    say(
         f"cost so far: {duration(costs['wall_s'])} of training and evaluation, "
         f"{costs['flops']:.3g} FLOPs, {table['config'].nunique()} runs"
     )

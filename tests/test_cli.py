@@ -155,6 +155,23 @@ def test_what_is_the_same_in_all_rows_makes_room() -> None:
     assert rendered(terminal.records(rows[:1], 12), 12).splitlines()[0] == "no. 0"
 
 
+@pytest.mark.parametrize("terminal_there", [True, False])
+def test_a_long_line_breaks_between_words_and_only_on_a_terminal(
+    terminal_there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "triangles: 60,000 train, 10,000 held_out, of results/runs/" + "x" * 60
+    console = Console(width=40, force_terminal=terminal_there)
+    monkeypatch.setattr(terminal, "console", console)
+    terminal.say(line)
+    printed = capsys.readouterr().out
+    if terminal_there:
+        assert printed == (
+            "triangles: 60,000 train, 10,000\n  held_out, of\n  results/runs/" + "x" * 60 + "\n"
+        )
+    else:
+        assert printed == line + "\n"
+
+
 def test_names_are_shown_as_they_are() -> None:
     rows = [{"loss": "[bold]ns[/bold]", "x": "[/]"}]
     assert "[bold]ns[/bold]" in rendered(terminal.records(rows, 80), 80)
@@ -211,6 +228,22 @@ def test_a_run_at_work_is_shown_with_step_rate_best_and_time_left(run: Run, root
     assert re.search(r"tiny/ns/mnist/000 +12 of 20 +4 +6\.25 +0:00:02", out)
     [running] = json.loads(run("status", "--json")[1])["running"]
     assert (running["step"], running["left_s"]) == (12, 2.0)
+
+
+def test_a_run_that_was_stopped_is_shown_with_the_step_at_which_it_goes_on(
+    run: Run, root: Path
+) -> None:
+    results = root / "results"
+    [folder, other, _] = prepare(plan(load_sweep("tiny")), results).folders
+    files.write_json(folder / "progress.json", {"step": 12, "rate": 4.0})
+    there(take(folder)).end("released")
+    there(take(other)).end("released")  # before its first step
+    code, out, err = run("status", columns=60)
+    assert (code, err) == (0, "")
+    assert re.search(r"^stopped, kept +step .*\n.*\ntiny/ns/mnist/000 +12 of 20 ", out, re.M)
+    assert "tiny/ns/mnist/001" not in out
+    [kept] = json.loads(run("status", "--json")[1])["kept"]
+    assert (kept["run"], kept["step"]) == ("tiny/ns/mnist/000", 12)
 
 
 def driver(root: Path, *options: str, trials: int = 2, steps: int = 4000) -> subprocess.Popen[str]:

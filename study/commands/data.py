@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from study import datasets
 from study.datasets import folder as own
+from study.terminal import say
 
 
 class NameOrCommand(TyperGroup):
@@ -39,14 +40,14 @@ def list_all(context: typer.Context) -> None:
             channels, height, width = found.shape
             kind = "grey" if channels == 1 else "colour"
             counts = ", ".join(f"{n:,} {part}" for part, n in found.sizes.items())
-            print(f"{name}: {found.title}, {height} x {width}, {kind}, {counts}")
+            say(f"{name}: {found.title}, {height} x {width}, {kind}, {counts}")
 
 
 @app.command("show")
 def show(name: str) -> None:
     """Fetch or find a data set, check every file, and say what it holds."""
     for key, value in datasets.summary(name).items():
-        print(f"{key}: {value}")
+        say(f"{key}: {value}")
 
 
 @app.command("add")
@@ -75,7 +76,7 @@ def add(
             progress=advance,
         )
     for line in own.report(name, added):
-        print(line)
+        say(line)
 
 
 @contextmanager

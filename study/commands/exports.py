@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from study import files
+from study import files, terminal
 from study.errors import StudyError
 from study.runs.folder import results_folder
 
@@ -47,6 +47,7 @@ def compare(
     Columns: loss, number (of the setting), fid; a diverged run is infinite.
     """
     from study.analysis import compare as comparison
+    from study.analysis import verdict
 
     found = comparison.compare(mine, theirs, dataset, paired)
     if as_json:
@@ -54,5 +55,6 @@ def compare(
         print(files.strict_json(rows, indent=1))
         return
     for each in found:
-        print(each.words)
-        print(each.table.round(4).to_string(index=False), end="\n\n")
+        terminal.say(each.words)
+        cells = verdict.cells(each.table.set_index("budget"))
+        terminal.console.print(terminal.records(cells, terminal.console.width), "")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from study import files
+from study import files, terminal
 from study.commands.sweeps import DEVICE_HELP, Cluster
 from study.errors import StudyError
 from study.runs.folder import results_folder
@@ -21,7 +21,8 @@ def check(
         Cluster, typer.Option(help="slurm: look at the cluster as well.")
     ] = Cluster.LOCAL,
     resources: Annotated[
-        Path, typer.Option(help="With slurm: what a job may use.")
+        Path,
+        typer.Option(help="With slurm: what a job may use.", show_default="one_machine.toml"),
     ] = RESOURCES_FOLDER / "one_machine.toml",
     to: Annotated[
         Path | None, typer.Option("--json", help="Write the rows to this file, for a bug report.")
@@ -39,7 +40,7 @@ def check(
     rows = []
     for each in chosen(report.CHECKS, part or []):
         rows.append(row_of(each, machine))
-        print(report.line(rows[-1]), flush=True)
+        terminal.say(report.line(rows[-1]))
     print(report.summary(rows))
     if to is not None:
         files.write_atomically(to, lambda path: path.write_text(report.as_json(rows, machine)))
@@ -70,7 +71,7 @@ def verify(
     files.commit()
     off = equal = 0
     for each in again.verify(found, rows, seed, results_folder(), train, device):
-        print(again.line(each), flush=True)
+        terminal.say(again.line(each))
         off, equal = off + each.is_off, equal + each.is_equal
     print(f"{equal} of {rows} equal to the last digit")
     if off:

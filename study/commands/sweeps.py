@@ -50,7 +50,8 @@ def sweep(
     trials: Annotated[int | None, typer.Option(min=1, help="Settings a loss.")] = None,
     cluster: Annotated[Cluster, typer.Option(help="Where to train.")] = Cluster.LOCAL,
     resources: Annotated[
-        Path, typer.Option(help="With slurm: what a job may use.")
+        Path,
+        typer.Option(help="With slurm: what a job may use.", show_default="one_machine.toml"),
     ] = RESOURCES_FOLDER / "one_machine.toml",
     wait: Annotated[
         bool, typer.Option("--wait", help="With slurm: stay until all is done.")
@@ -80,7 +81,7 @@ def sweep(
         dataset = ["fashion_mnist"]
     configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
     for other in (name for name in dataset if name not in config.datasets):
-        print(as_others(config, other))
+        terminal.say(as_others(config, other))
     if given:
         checks.require_known_device(device)
         slurm.require()
@@ -98,13 +99,13 @@ def sweep(
         if dry_run:
             there = scheduler.carried() if isinstance(scheduler, slurm.Jobs) else {}
             for line in forecast.describe(found, results, scheduler, there, at_once):
-                print(line)
+                terminal.say(line)
             return
         if found.left():
             checks.require_inputs(configs)
         found = runs.prepare(configs, results)
         for each in terminal.left_in_order(found):
-            print(f"{each.run}: goes on at step {each.step:,}")
+            terminal.say(f"{each.run}: goes on at step {each.step:,}")
         try:
             with terminal.live(results, at_once) as show:
                 train_all(found, scheduler, show, retries, max_failures, wait)
@@ -183,11 +184,10 @@ def finish(configs: list[RunConfig], table: pd.DataFrame, results: Path) -> None
         raise typer.Exit(1)
     name = configs[0].sweep
     search = load_sweep(name).ranges is not None
-    print(
-        f"next: make report SWEEP={name} (a page with figures)"
-        + (f", make verdict SWEEP={name}" if search else "")
-        + f", make sweep LOSS=... SWEEP={name} (`make losses` lists them)"
-    )
+    print(f"next: make report SWEEP={name}  (a page with figures)")
+    if search:
+        print(f"      make verdict SWEEP={name}")
+    terminal.say(f"      make sweep LOSS=... SWEEP={name}  (`make losses` lists them)")
 
 
 def collect_one(results: Path, sweep: str) -> pd.DataFrame:
@@ -220,22 +220,25 @@ def status(
         stands.require_sweep(name, results)
     found = stands.status(results, sweep)
     if as_json:
-        content = found._asdict() | {"running": [each._asdict() for each in found.running]}
+        content = found._asdict() | {
+            name: [each._asdict() for each in getattr(found, name)] for name in ("running", "kept")
+        }
         print(files.strict_json(content, indent=1))
         return
     for name in dict.fromkeys(entry["sweep"] for entry in found.groups):
         print(f"sweep {name}")
         groups = [entry for entry in found.groups if entry["sweep"] == name]
         terminal.console.print(terminal.overview(groups, terminal.console.width), highlight=False)
-    if found.running:
-        shown = terminal.runs_at_work(found.running, terminal.console.width)
-        terminal.console.print(shown, highlight=False)
+    for title, there in {"at work": found.running, "stopped, kept": found.kept}.items():
+        if there:
+            shown = terminal.runs_at_work(there, terminal.console.width, title)
+            terminal.console.print(shown, highlight=False)
     for failure in found.failures:
-        print(f"{failure['run']} failed: {failure['error']}; log: {failure['log']}")
+        terminal.say(f"{failure['run']} failed: {failure['error']}; log: {failure['log']}")
     for line in found.warnings:
-        print(line)
+        terminal.say(line)
     if not found.groups:
-        print("no runs and no table yet; `make sweep` trains some")
+        terminal.say("no runs and no table yet; `make sweep` trains some")
 
 
 def collect(

@@ -12,7 +12,7 @@ import pandas as pd
 from study import files
 from study.errors import StudyError, unknown
 from study.runs import orders
-from study.runs.claim import claims
+from study.runs.claim import claims, last_claim
 from study.runs.folder import (
     DONE,
     State,
@@ -40,6 +40,8 @@ class Status(NamedTuple):
     """Runs that have failed, with the error."""
     running: list["AtWork"]
     """Runs in training, with how far they are."""
+    kept: list["AtWork"]
+    """Runs that were stopped and checkpointed, with the step at which they go on."""
     warnings: list[str]
     """What is odd, a line each."""
 
@@ -62,6 +64,12 @@ def at_work(config: RunConfig, folder: Path) -> AtWork:
     step, rate = reached(folder)
     left_s = (config.d_steps - step) / rate if rate else None
     return AtWork(str(config.path), step, config.d_steps, rate, best_so_far(folder), left_s)
+
+
+def is_kept(folder: Path, state: State) -> bool:
+    """Whether a run was stopped with a checkpoint, from which it goes on."""
+    last = last_claim(folder) if state == "to do" and reached(folder).step else None
+    return last is not None and last.read().state == "released"
 
 
 def best_so_far(folder: Path) -> float | None:
@@ -180,7 +188,7 @@ def status(results: Path, sweeps: list[str] | None = None) -> Status:
 
     What cannot be read is named on stderr, and the rest is told.
     """
-    found = Status([], [], [], [])
+    found = Status([], [], [], [], [])
     for name in sweeps or sweeps_there(results):
         try:
             add_sweep(found, results, name)
@@ -203,6 +211,8 @@ def add_sweep(found: Status, results: Path, sweep: str) -> None:
             groups.add((sweep, config.loss, config.dataset), config.features, state, cost)
             if state == "running":
                 found.running.append(at_work(config, folder))
+            elif is_kept(folder, state):
+                found.kept.append(at_work(config, folder))
             add_run(found, folder, state)
         except OSError as error:
             print(f"{folder}: {error}", file=sys.stderr)
