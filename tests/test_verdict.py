@@ -1,6 +1,7 @@
 """The verdict's numbers on tables whose answer is known, and the words made from them."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -531,6 +532,41 @@ def test_no_figure_library_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "fids",
+    [
+        {"began": [58.0], "vae": [29.0]},  # no NS GAN: its rows are named as missing
+        {"ns": [40.0]},
+        {"ns": [0.0] * 12, "ls": [0.0, 3.0] * 6},
+        {"ns": [*range(1, 12), 0.0], "wgan": [INF] * 12, "ls": [5.0] * 12},
+    ],
+    ids=["no reference", "alone", "all at 0", "one at 0"],
+)
+def test_whatever_a_search_has_come_to_is_put_in_words(study: Study, fids: Fids) -> None:
+    """Each run with two evaluations, the other images at the same distance."""
+    rows = table(fids).assign(d_steps=1000, wall_s=1.0)
+    early = rows.assign(step=500, d_steps=500, wall_s=0.5, fid=rows["fid"] + 1)
+    both = pd.concat([early, rows], ignore_index=True)
+    tables = study(both.assign(fid_report=both["fid"]))
+    reference = next(iter(fids))
+    for finding in verdict.findings(tables, reference):
+        assert finding.answer
+        words = f"{finding.answer} {' '.join(map(str, verdict.cells(finding.table)))}"
+        assert not re.search(r"\bnan\b|\bNone\b| times times|  ", words), words
+
+
+def test_a_search_that_stopped_its_only_0_lost_it_wholly() -> None:
+    """The best of ten is at 0 in the end, and among the worse five at half of the steps."""
+    fids = {"ns": [*range(1, 10), 0.0]}
+    rows = table(fids).assign(d_steps=1000, wall_s=1.0)
+    early = rows.assign(step=500, d_steps=500, wall_s=0.5, fid=[*range(11, 21)])
+    found = search.stopped_early(pd.concat([early, rows], ignore_index=True))
+    assert found[["lost", "worst"]].to_numpy().tolist() == [[1, INF]]
+    same = search.stopped_early(pd.concat([early.assign(fid=rows["fid"]), rows], ignore_index=True))
+    assert same[["lost", "worst"]].to_numpy().tolist() == [[0, 1]]
 
 
 @pytest.mark.filterwarnings("error")

@@ -116,7 +116,7 @@ def defaults(runs: pd.DataFrame) -> Finding:
             continue
         beaten, by = rows["share_better"].dropna(), ""  # of no setting there is no share
         if len(beaten):
-            by = f"; {beaten.min():.0%} to {beaten.max():.0%} of the searched settings beat them"
+            by = f"; {between(beaten, '.0%')} of the searched settings beat them"
         said.append(
             f"{scores.dataset_title(dataset)}: the defaults' distance is "
             f"{extremes(finite, 'ratio')} times the best found, "
@@ -241,9 +241,8 @@ def flattery(table: pd.DataFrame) -> Finding:
     for dataset, rows in by_dataset(result):
         said.append(
             f"{scores.dataset_title(dataset)}: on images on which nothing was selected the "
-            f"winners' distances are {rows['ratio'].min():.3g} to {rows['ratio'].max():.3g} times "
-            f"those that they were selected by, over all runs "
-            f"{rows['usual_ratio'].median():.3g} times."
+            f"winners' distances are {between(rows['ratio'], '.3g')} times those that they were "
+            f"selected by, over all runs {rows['usual_ratio'].median():.3g} times."
         )
     return Finding("Does the choice flatter the winner?", " ".join(said), result)
 
@@ -291,7 +290,9 @@ def _stop_half(runs: pd.DataFrame, block: int) -> list[NDArray[np.float64]]:
     best = fid.min(axis=1)
     places = at_half.argsort(axis=1, kind="stable").argsort(axis=1)
     worse = places >= block // 2
-    found = [np.where(worse, at_half, fid).min(axis=1) / np.where(np.isfinite(best), best, np.nan)]
+    kept = np.where(worse, at_half, fid).min(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a best of 0, or none
+        found = [np.where(kept == best, 1.0, kept / best)]
     for cost in _SAVED:
         paid = np.where(worse, of(f"{cost}_half"), of(cost))
         found.append(1 - paid.sum(axis=1) / of(cost).sum(axis=1))

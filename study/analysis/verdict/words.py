@@ -67,8 +67,8 @@ def in_a_row(numbers: Sequence[int]) -> str:
 def extremes(rows: pd.DataFrame, column: str) -> str:
     """The least and the largest of a column, with their losses."""
     known = rows[rows[column].notna()].sort_values(column, kind="stable")
-    ends = [f"{row[column]:.2g} ({title_of(row)})" for _, row in known.iloc[[0, -1]].iterrows()]
-    return " to ".join(ends)
+    ends = [f"{row[column]:.2g} ({title_of(row)})" for _, row in known.iterrows()]
+    return " to ".join(dict.fromkeys(ends[:1] + ends[-1:])) or "unknown"
 
 
 def counted(count: float, what: str = "setting") -> str:
@@ -78,7 +78,10 @@ def counted(count: float, what: str = "setting") -> str:
 
 def between(values: Any, form: str = ".0f") -> str:
     """A range of values, or the one that all are."""
-    low, high = (format(end, form) for end in (min(values), max(values)))
+    known = [value for value in values if not np.isnan(value)]
+    if not known:
+        return "unknown"
+    low, high = (format(end, form) for end in (min(known), max(known)))
     return low if low == high else f"{low} to {high}"
 
 
