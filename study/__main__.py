@@ -1,7 +1,10 @@
 """python -m study COMMAND."""
 
+import codecs
+import io
 import os
 import sys
+import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,10 +28,28 @@ def require_packages() -> None:
     sys.exit(2)
 
 
+def write_anywhere() -> None:
+    """Have letters that a terminal's or pipe's encoding lacks written without their accents."""
+    codecs.register_error("plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """What is written in place of letters that cannot be, and where it goes on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    ascii_ = (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore") for letter in letters)
+    return "".join(letter.decode() or "?" for letter in ascii_), error.end
+
+
 def main() -> None:
     """Run the command line; Ctrl-C while it is being loaded, which takes a second, is silent."""
     try:
         require_packages()
+        write_anywhere()
         from study.cli import main as command_line  # noqa: PLC0415
     except KeyboardInterrupt:
         sys.exit(130)

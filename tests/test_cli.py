@@ -172,6 +172,19 @@ def test_a_long_line_breaks_between_words_and_only_on_a_terminal(
         assert printed == line + "\n"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "wanted"), [("ascii", "Frechet distance"), ("utf-8", "Fréchet distance")]
+)
+def test_an_output_without_accents_gets_letters_without(encoding: str, wanted: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "study", "status", "--sweep", "defaults"],
+        cwd=HERE.parent, env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True, encoding=encoding, check=True,
+    )  # fmt: skip
+    assert f"smallest {wanted} (lite0 features)" in done.stdout
+    assert done.stderr == ""
+
+
 def test_names_are_shown_as_they_are() -> None:
     rows = [{"loss": "[bold]ns[/bold]", "x": "[/]"}]
     assert "[bold]ns[/bold]" in rendered(terminal.records(rows, 80), 80)
@@ -193,6 +206,14 @@ def test_a_fresh_clone_shows_the_committed_tables(
     groups = json.loads(run("status", "--json", "--sweep", "mini")[1])["groups"]
     assert len(groups) == 16
     assert {group["ok"] + group["diverged"] for group in groups} == {40, 100}
+
+
+@pytest.mark.parametrize("command", ["collect", "cancel"])
+def test_a_command_that_finds_nothing_to_do_says_so(run: Run, root: Path, command: str) -> None:
+    code, out, err = run(command)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"no runs in {root / 'results/runs'}: no")
+    assert not (root / "results").exists()
 
 
 def test_nothing_at_all_is_said_too(run: Run, root: Path) -> None:

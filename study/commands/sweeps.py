@@ -206,7 +206,10 @@ def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = 
     results = results_folder()
     for name in sweep:
         stands.require_sweep(name, results)
-    for name in sweep or sweeps_with_runs(results):
+    names = sweep or sweeps_with_runs(results)
+    if not names:
+        terminal.say(f"no runs in {results / 'runs'}: no job to cancel")
+    for name in names:
         print(f"{name}: {slurm.cancel(orders.jobs_folder(results, name))} jobs cancelled")
 
 
@@ -259,8 +262,11 @@ def collect(
     results = results_folder()
     for name in sweep:
         stands.require_sweep(name, results)
+    names = sweep or sweeps_with_runs(results)
+    if not names:
+        terminal.say(f"no runs in {results / 'runs'}: nothing to collect; `make sweep` trains some")
     failed = False
-    for name in sweep or sweeps_with_runs(results):
+    for name in names:
         try:
             print(collected(results, name, common, winners))
         except StudyError as error:
