@@ -109,6 +109,9 @@ def test_the_defaults_at_full_length_belong_to_the_search(
     tables = read_tables(one_set, "mini")
     assert set(tables.full["loss"]) == {"ns", "wgan"}
     assert "defaults_fashion_mnist" in figures.of(tables.frames())
+    full.assign(dataset="mnist").to_parquet(one_set / "defaults.parquet")
+    assert read_tables(one_set, "mini").full.empty  # of a data set that the search has not
+    full.to_parquet(one_set / "defaults.parquet")
     few(monkeypatch)
     assert "What do full width and length change?" in report.page(tables)
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"

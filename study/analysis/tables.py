@@ -59,7 +59,8 @@ def read_tables(results: Path, sweep: str) -> Tables:
     again = [other.name for other in others if other.best_of == sweep]
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
     wider = [other.name for other in others if _is_defaults_alone(other, config)]
-    seeds, narrow, full = (_first_table(results, names) for names in (again, sisters, wider))
+    there = set(search["dataset"])
+    seeds, narrow, full = (_first_table(results, names, there) for names in (again, sisters, wider))
     seeds = of_the_winners(seeds, search)
     kept, untrained = examples.table(results, sweep), untrained_generators(results)
     behaviour = measured(results, "behaviour")
@@ -169,6 +170,8 @@ def _is_defaults_alone(other: SweepConfig, config: SweepConfig) -> bool:
     return alone and other.features == config.features and other.width > config.width
 
 
-def _first_table(results: Path, names: list[str]) -> pd.DataFrame:
+def _first_table(results: Path, names: list[str], datasets: set[str]) -> pd.DataFrame:
+    """The first of these tables that has rows on the data sets; those rows."""
     tables = (read_table(results, name) for name in names)
+    tables = (table[table["dataset"].isin(datasets)] for table in tables)
     return next((table for table in tables if len(table)), pd.DataFrame())
