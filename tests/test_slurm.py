@@ -637,6 +637,49 @@ def test_a_node_that_goes_down_costs_its_runs_nothing(empty: None, tmp_path: Pat
 
 
 @pytest.mark.slurm
+def test_a_controller_that_restarts_costs_nothing(empty: None, tmp_path: Path) -> None:
+    folders = toy.plan(tmp_path, a={"steps": 1000}, b={"steps": 1000})
+    submit(tmp_path, folders, max_jobs=2)
+    until(lambda: at_step(folders[0], 5) and at_step(folders[1], 5))
+    jobs, before = jobs_of(tmp_path), len(jobs_of(tmp_path).queued())
+    controller = int((Path(os.environ["STUDY_CLUSTER_DIR"]) / "slurmctld.pid").read_text())
+    os.kill(controller, signal.SIGTERM)
+    until(lambda: files.process_start(controller) is None)
+    try:
+        with pytest.raises(NotNow):
+            jobs.queued()
+        assert states(folders) == ["running"] * 2
+    finally:
+        shell(ONE_MACHINE, "start")
+    until(slurm.queue)
+    assert before == len(jobs.queued()) == 2
+    until(lambda: not slurm.queue())
+    assert states(folders) == ["ok"] * 2
+    assert numbers(folders) == [toy.expected(1000)] * 2
+    assert [there(last_claim(folder)).number for folder in folders] == [1] * 2
+    assert jobs.queued() == {}
+
+
+@pytest.mark.slurm
+def test_jobs_that_are_held_wait_until_they_are_released(
+    empty: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = toy.plan(tmp_path, a={}, b={})
+    parameters = RESOURCES.parameters | {"slurm_additional_parameters": {"hold": True}}
+    one, other = submit(tmp_path, folders, parameters=parameters)
+    jobs = jobs_of(tmp_path)
+    until(lambda: jobs.queued() and "2 JobHeldUser" in capsys.readouterr().err)
+    shell("scontrol", "release", other)
+    until(lambda: states(folders) == ["to do", "ok"])
+    until(lambda: list(jobs.queued()) == folders[:1])
+    assert capsys.readouterr().err == "held jobs wait until `scontrol release`: 1 JobHeldUser\n"
+    shell("scontrol", "release", one)
+    until(lambda: not jobs.queued())
+    assert states(folders) == ["ok", "ok"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slurm
 def test_pretended_gpus_are_given_to_jobs_and_shared(empty: None, tmp_path: Path) -> None:
     folders = toy.plan(tmp_path, **{name: {"step_s": 0.1} for name in "abcd"})
     parameters = RESOURCES.parameters | {"gpus_per_node": 1}

@@ -45,8 +45,8 @@ class Scheduler(Protocol):
         """What the jobs said of which none took a run."""
 
 
-class NotNow(Exception):  # noqa: N818 (nothing has gone wrong)
-    """The scheduler does not answer: ask again."""
+class NotNow(StudyError):  # noqa: N818 (nothing has gone wrong)
+    """The scheduler does not answer: whoever waits asks again, and others are told."""
 
 
 def drive(

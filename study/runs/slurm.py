@@ -107,7 +107,10 @@ def is_given_up(folder: Path) -> bool:
 
 
 def ask(*command: str) -> str:
-    """What one of SLURM's commands prints; StudyError with its own message where it fails."""
+    """What one of SLURM's commands prints; StudyError with its own message where it fails.
+
+    NotNow where SLURM did not answer, and asking again may help.
+    """
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
@@ -117,12 +120,14 @@ def ask(*command: str) -> str:
             f"no '{command[0]}' on this machine's PATH: work where SLURM is, or use CLUSTER=local"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise StudyError(
+        raise NotNow(
             f"'{' '.join(command)}' said nothing for {TIMEOUT_S} s: is SLURM up? "
             "`scontrol ping` tells"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise StudyError(f"'{' '.join(command)}' failed: {one_line(error.stderr)}") from error
+        message = one_line(error.stderr)
+        kind = NotNow if re.search(NO_ANSWER, message, re.I) else StudyError
+        raise kind(f"'{' '.join(command)}' failed: {message}") from error
     return done.stdout
 
 
