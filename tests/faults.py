@@ -163,7 +163,7 @@ class Sweep:
         whole, newer = path.read_bytes(), read_table(self.results, "tiny")
         stale = newer["config"] == newer["config"].iloc[0]
         for name, value in {"definition": 2, "config": "f" * 16, "fid": 0.5}.items():
-            newer.loc[stale, name] = value
+            newer[name] = newer[name].mask(stale, value)
         write_table(self.results, "tiny", newer)
         collector = self.start("collector", self.collect)
         collector.join()

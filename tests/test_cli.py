@@ -494,6 +494,17 @@ def test_an_error_of_the_disk_at_the_table_keeps_it(
     assert table_path(results, "tiny").read_bytes() == before
 
 
+def test_collecting_removes_what_dead_processes_left_half_written(root: Path) -> None:
+    results = root / "results"
+    folder = finished(results, plan(load_sweep("tiny"))[0], [5.0])
+    dead = [place / ".x.json.4194303@elsewhere.x" for place in (results, folder)]
+    for path in dead:
+        path.touch()
+        os.utime(path, (0, 0))
+    collect(results, "tiny")
+    assert not any(path.exists() for path in dead)
+
+
 def untrained_too(folder: Path, fid: float) -> None:
     """Has a finished run say what its generator came to before any training."""
     result = files.read_json(folder / "result.json") or {}

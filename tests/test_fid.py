@@ -226,7 +226,7 @@ def equal(a: fid.RealStatistics, b: fid.RealStatistics) -> bool:
 
 
 def test_statistics_are_computed_once(tmp_path: Path, images: Tensor) -> None:
-    extractor = Counting()
+    extractor, tmp_path = Counting(), tmp_path / "statistics/of"  # is made
     first = real_statistics(images, extractor, tmp_path)
     expected = gaussian(extractor.extractor(images).double().numpy())
     np.testing.assert_allclose(first.covariance, expected[1], rtol=1e-8, atol=1e-12)
@@ -250,7 +250,7 @@ def test_other_data_count_or_recipe_is_another_file(tmp_path: Path, images: Tens
     assert len(list(tmp_path.glob("*.npz"))) == 4
 
 
-@pytest.mark.parametrize("damage", ["truncate", "empty", "other", "nan"])
+@pytest.mark.parametrize("damage", ["truncate", "empty", "other", "another size", "nan"])
 def test_a_corrupt_file_is_computed_again(tmp_path: Path, images: Tensor, damage: str) -> None:
     extractor = Counting()
     expected = real_statistics(images, extractor, tmp_path)
@@ -261,6 +261,10 @@ def test_a_corrupt_file_is_computed_again(tmp_path: Path, images: Tensor, damage
         path.write_bytes(b"")
     elif damage == "other":
         np.savez(path, mean=np.zeros(3))
+    elif damage == "another size":
+        mean, three = np.zeros(3), np.eye(3)
+        alive, rank = np.arange(3), np.array(3)
+        np.savez(path, mean=mean, covariance=three, root=three, alive=alive, rank=rank)
     else:
         content = dict(np.load(path))
         np.savez(path, **(content | {"mean": content["mean"] * np.nan}))

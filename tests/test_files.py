@@ -211,6 +211,23 @@ def test_texts_are_utf8_with_or_without_a_mark(tmp_path: Path) -> None:
             files.read_text(path)
 
 
+def test_a_folder_that_is_not_there_yet_can_be_written_to(tmp_path: Path) -> None:
+    files.require_writable(tmp_path / "a/b")
+    assert (tmp_path / "a/b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match=r"cannot write to the results folder .*/file: File exist"):
+        files.require_writable(tmp_path / "file")
+
+
+def test_the_environment_is_as_it_was_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_ONE", "1")
+    monkeypatch.delenv("STUDY_OTHER", raising=False)
+    with files.environment({"STUDY_ONE": "2", "STUDY_OTHER": "3"}):
+        assert (os.environ["STUDY_ONE"], os.environ["STUDY_OTHER"]) == ("2", "3")
+    assert os.environ["STUDY_ONE"] == "1"
+    assert "STUDY_OTHER" not in os.environ
+
+
 def test_a_lock_keeps_others_out(tmp_path: Path) -> None:
     inside = threading.Event()
     with files.alone(tmp_path):

@@ -1,6 +1,9 @@
 """What is gone on from: a checkpoint of either optimiser, and nothing that could not be read."""
 
 import errno
+import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,8 +12,11 @@ import torch
 from test_driver import CONFIG
 from torch import nn
 
+from study import files
+from study.errors import StudyError
 from study.training import checkpoint
 from study.training.optimizer import Adam, adam
+from study.training.players import build
 
 
 def steps(optimiser: Adam, weight: nn.Parameter, count: int, start: int = 0) -> None:
@@ -57,6 +63,43 @@ def test_a_whole_checkpoint_that_cannot_be_read_now_is_never_discarded(
         checkpoint.restore(tmp_path, CONFIG, None, None)  # type: ignore[arg-type]
     assert path.read_bytes() == whole
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+class Evil:
+    """What a pickle from other hands may do."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_checkpoint_from_other_hands_runs_nothing(tmp_path: Path) -> None:
+    torch.save({"config": CONFIG.hash, "step": Evil(tmp_path / "ran")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint.restore(tmp_path, CONFIG, None, None)  # type: ignore[arg-type]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_and_kept(tmp_path: Path) -> None:
+    for content in ({"config": "x"}, {}, [1]):
+        torch.save(content, tmp_path / "checkpoint.pt")
+        with pytest.raises(
+            StudyError, match=r"checkpoint.pt belongs to another configuration; del"
+        ):
+            checkpoint.restore(tmp_path, CONFIG, None, None)  # type: ignore[arg-type]
+        assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_an_attempt_says_at_which_step_it_goes_on(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"loss": "ns", "width": 0.03125})
+    loss, players = build(config, (1, 28, 28), torch.device("cpu"))
+    state = checkpoint.restore(tmp_path, config, loss, players) | {"step": 7}
+    torch.save(checkpoint.checkpoint(state, config, loss, players), tmp_path / "checkpoint.pt")
+    assert checkpoint.restore(tmp_path, config, loss, players)["step"] == 7
+    assert "goes on at step 7\n" in (tmp_path / "log.txt").read_text()
+    assert files.read_json(tmp_path / "progress.json") == {"step": 7}
 
 
 @pytest.mark.parametrize("size", [0, 4, 300])

@@ -346,6 +346,30 @@ def test_claims_from_other_hands_are_read(folder: Path, content: dict[str, Any])
     forgive(folder)
 
 
+def test_what_is_no_process_number_is_no_process() -> None:
+    assert claim.record_of({"pid": "7"}).pid == 0
+    assert claim.record_of({"pid": 7}).pid == 7
+
+
+def test_a_heartbeat_touches_nothing_through_a_link(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "HEARTBEAT_S", 0.01)
+    mine = there(take(folder))
+    (tmp_path / "victim").touch()
+    for path in (tmp_path / "victim", mine.path):
+        os.utime(path, (0, 0))
+    with claim.heartbeat(mine):
+        until_touched = time.monotonic() + 10
+        while mine.path.stat().st_mtime == 0 and time.monotonic() < until_touched:
+            time.sleep(0.01)
+        assert mine.path.stat().st_mtime > 0
+        mine.path.unlink()
+        mine.path.symlink_to(tmp_path / "victim")
+        time.sleep(0.1)
+    assert (tmp_path / "victim").stat().st_mtime == 0
+
+
 @pytest.mark.parametrize("name", ["log.txt", "samples", "events"])
 def test_a_folder_with_links_is_not_worked_in(folder: Path, tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"

@@ -158,6 +158,24 @@ def test_a_warning_longer_than_a_jobs_life_is_said(tmp_path: Path, text: str, wa
         assert "goes back into the queue with no step done" in there(warning)
 
 
+def test_what_is_wrong_with_jobs_is_told_while_they_are_there(
+    pretended: Path, tmp_path: Path
+) -> None:
+    parameters = {"timeout_min": 1, "slurm_signal_delay_s": 60}
+    submit(tmp_path, some_runs(tmp_path), parameters=parameters)
+    orders.write_order(tmp_path / "jobs/study-00000000", orders.Order([], {}))
+    [warning] = orders.warnings(tmp_path / "jobs")
+    assert warning.startswith("slurm_signal_delay_s = 60 is no less than a job's life of 1 min")
+
+
+def test_an_order_of_before_there_was_a_word_for_it_was_sent(tmp_path: Path) -> None:
+    (tmp_path / "order.json").write_text('{"jobs": [["a", "b"], ["c"]]}')
+    found = orders.read_order(tmp_path)
+    assert found == orders.Order([[Path("a"), Path("b")], [Path("c")]], {}, True, None)
+    orders.write_order(tmp_path, found._replace(sent=False))
+    assert not orders.read_order(tmp_path).sent
+
+
 def test_a_missing_resource_file_is_named() -> None:
     with pytest.raises(StudyError, match=r"nowhere.toml: No such file .*has: gpu.toml, one_mach"):
         read_resources(Path("nowhere.toml"))

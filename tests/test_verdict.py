@@ -19,7 +19,7 @@ from study.analysis import scores, verdict
 from study.analysis import statistics as st
 from study.analysis.statistics.samples import Array
 from study.analysis.tables import Tables
-from study.analysis.verdict import against, agreement, interim, reruns, search, variance
+from study.analysis.verdict import against, agreement, interim, reruns, search, variance, words
 from study.errors import StudyError
 from study.settings import config
 
@@ -209,6 +209,15 @@ def test_what_holds_at_any_look(study: Study) -> None:
     assert rows["ls"]["wins"] == [40, 20, 8, 4]
     questions = [f.question for f in verdict.findings(tables, at_any_look=True)]
     assert questions[:2] == ["Which losses beat NS GAN?", "What holds at any look?"]
+    answer = interim.finding(list(rows.values())).answer
+    assert re.search(
+        r"^Fashion-MNIST, the first 40 settings: better than NS GAN: LS GAN \(p", answer
+    )
+    assert "; worse: MM GAN (p" in answer
+    assert answer.endswith(
+        "A bet on who wins consecutive blocks of k settings: this holds at every look, however "
+        "often and whenever one looks, 5 % for all losses and budgets of a data set together."
+    )
 
 
 def test_a_gap_ends_what_an_interim_look_may_use(study: Study) -> None:
@@ -427,6 +436,12 @@ def test_agreement_with_another_measure_of_the_same_images() -> None:
     assert found.index.tolist() == [("fashion_mnist", "fid_second")]
     by_hand = st.spearman([1, 2, 3, 4, 5, INF, 7, 8, 9], [10, 20, 30, 40, 50, INF, 0.1, 0.2, 0.3])
     assert found["correlation"].iloc[0] == by_hand.value
+    answer = there(agreement.between_measures(rows)).answer
+    assert f"over 9 runs {by_hand.value:.2f} (95 % interval {by_hand.low:.2f}" in answer
+    assert "the order of 3 losses by their median -0.50" in answer
+    two = there(agreement.between_measures(rows[rows["loss"] != "ls"])).answer
+    assert "over 6 runs 1.00" in two
+    assert "the order of" not in two
     assert agreement.between_measures(table(fids)) is None
 
 
@@ -532,6 +547,12 @@ def test_no_figure_library_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_cells_have_three_digits_and_nothing_where_there_is_no_value() -> None:
+    values = [12.345, 1234.6, -0.00123456, np.nan, None, np.inf, 3, "a"]
+    found = words.cells(pd.DataFrame({"x": pd.Series(values, dtype=object)}))
+    assert [row["x"] for row in found] == ["12.3", "1235", "-0.00123", "", "", "inf", "3", "a"]
 
 
 @pytest.mark.filterwarnings("error")
