@@ -122,7 +122,8 @@ class Sweep:
             self.drive()
 
         def elsewhere() -> None:
-            files.machine = claim.machine = lambda: "elsewhere"  # type: ignore[assignment,attr-defined]
+            files.machine = lambda: "elsewhere"  # type: ignore[assignment]
+            claim.machine = files.machine  # type: ignore[attr-defined]
             files.machine_key.cache_clear()
             self.drive()
 

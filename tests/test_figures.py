@@ -385,7 +385,8 @@ def test_notebooks_run_where_they_lie_and_hold_what_they_show(
 
 def test_one_notebook_runs_in_jupyter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STUDY_RESULTS", raising=False)
-    notebook = nbformat.read(ROOT / "analysis" / "seeds.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    path = ROOT / "analysis" / "seeds.ipynb"
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"][:2]
     where = {"metadata": {"path": str(ROOT / "analysis")}}
     done = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
