@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.analysis import scores
-from study.analysis.figures.parts import distance_label, log_distance, offsets, one_panel, write
+from study.analysis.figures.parts import distance_label, log_distance, one_panel, write
 from study.analysis.figures.style import style_of
 
 BOXES = (
     "Box: quartiles and median over all runs, infinite ones included (a box cut at the edge goes "
-    "on); whiskers: least, and largest within 1.5 box lengths."
+    "on); whiskers: least, and largest within 1.5 box lengths; a point a run."
 )
 
 
@@ -56,9 +57,18 @@ def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str |
         whiskerprops=line,
         capprops=line,
     )
-    spread = place + offsets(len(fid)) * width * 0.8
-    shown = np.where(np.isfinite(fid), fid, np.nan)
-    axes.plot(shown, spread, ".", color=color, alpha=0.55, ms=3.5, mec="none")
+    shown = fid[np.isfinite(fid)]
+    sns.swarmplot(
+        x=shown,
+        y=np.full(len(shown), place),
+        orient="h",
+        native_scale=True,
+        size=2.2,
+        color=color,
+        alpha=0.7,
+        warn_thresh=1,  # where there are too many they overlap
+        ax=axes,
+    )
 
 
 def column(axes: Axes, at: float, heading: str, shares: Mapping[int, float]) -> None:
