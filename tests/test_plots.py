@@ -20,6 +20,7 @@ from there import there
 from study import losses
 from study.analysis import figures, scores
 from study.analysis import statistics as st
+from study.analysis.figures import curves as training
 from study.analysis.figures import style
 from study.analysis.figures.budget import budget_curves
 from study.analysis.figures.budget_flops import budget_costs
@@ -547,6 +548,11 @@ def test_best_settings() -> None:
 
 
 # Single runs
+
+
+def test_training_curves_are_told_apart_without_colours() -> None:
+    lines = [str(line) for _, line in training._LOOKS]
+    assert len(set(lines)) == len(lines) == 5
 
 
 def test_training_curves_show_what_was_recorded() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,13 +32,14 @@ _CURVES = {
 }
 
 
-_LOOKS = [
+_LOOKS: list[tuple[str, Any]] = [
     ("#0072B2", "-"),
     ("#D55E00", "--"),
     ("#000000", ":"),
     ("#009E73", "-."),
-    ("#808080", "-"),
+    ("#808080", (0, (3, 1, 1, 1, 1, 1))),
 ]
+"""Told apart without colours, too."""
 
 
 @styled
