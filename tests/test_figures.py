@@ -25,11 +25,11 @@ from typer.testing import CliRunner
 
 from study.analysis import examples, figures, report, scores, verdict
 from study.analysis.figures import style
-from study.analysis.tables import read_tables, searches
+from study.analysis.tables import is_search, nearest_results, read_tables, searches
 from study.cli import app
 from study.errors import StudyError
 from study.runs.table import AFTER_OWN, BEFORE_OWN, read_table
-from study.settings.config import RunConfig
+from study.settings.config import RunConfig, load_sweep
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "analysis").glob("*.ipynb"))
@@ -79,6 +79,33 @@ def one_set(results: Path, tmp_path: Path) -> Path:
     """The same with one data set and two settings: quick to draw."""
     search(2, ("fashion_mnist",)).to_parquet(tmp_path / "mini.parquet")
     return tmp_path
+
+
+def test_results_are_looked_for_in_the_folders_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STUDY_RESULTS", raising=False)
+    below = tmp_path / "a/b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert nearest_results() == Path("results")
+    (tmp_path / "results").mkdir()
+    assert nearest_results() == tmp_path / "results"
+    (tmp_path / "a/results").mkdir()
+    assert nearest_results() == tmp_path / "a/results"
+    (below / "results").mkdir()
+    assert nearest_results() == Path("results")
+    (below / "results").rmdir()
+    monkeypatch.setenv("STUDY_RESULTS", "elsewhere")
+    assert nearest_results() == Path("elsewhere")
+
+
+def test_a_search_tries_more_than_one_setting() -> None:
+    paired = load_sweep("paired")
+    assert is_search(paired)
+    assert is_search(paired.model_copy(update={"trials": 2}))
+    assert not is_search(paired.model_copy(update={"trials": 1}))
+    assert not is_search(load_sweep("mini_seeds"))
 
 
 def test_seeds_of_an_overtaken_setting_are_left_out(

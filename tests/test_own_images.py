@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 from test_sweep import TINY
+from typer.testing import CliRunner
 
 from study import cli as commands
 from study import datasets as data
@@ -241,6 +243,25 @@ def test_too_many_bad_images(tmp_path: Path) -> None:
         path.write_text("no image")
     with pytest.raises(StudyError, match="3 images"):
         add("pets", source, skip_bad=True, held_out=2)
+
+
+@pytest.mark.parametrize(
+    "change", [{"sizes": {}}, {"sizes": {"train": 70}}, {"more": 1}, {"left_out": -1}]
+)
+def test_one_damaged_data_set_harms_no_other(
+    tmp_path: Path, data_folder: Path, change: dict[str, Any]
+) -> None:
+    add("pets", make(tmp_path / "a"))
+    add("good", make(tmp_path / "b"))
+    path = data_folder / "own/pets/data_set.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StudyError, match=r"pets/data_set.json: cannot be read \(.*\); remove"):
+        data.sizes("pets")
+    listed = CliRunner().invoke(commands.app, ["data"])
+    assert listed.exit_code == 0
+    assert re.search(r"^good: good, ", listed.stdout, re.MULTILINE)
+    assert "pets" not in listed.stdout
+    assert listed.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("damage", ["pixel", "torn", "gone", "sidecar", "empty sidecar"])

@@ -452,6 +452,18 @@ def test_the_extrapolation_of_gaussians_is_without_bias(shift: float) -> None:
     assert np.mean(extrapolated) == pytest.approx(truth, abs=3 * error)
 
 
+def test_the_margin_is_students_t_of_the_jackknifes_error_by_hand() -> None:
+    real, fake = gaussians(120, 0.5, seed=0)
+    found = compared(real, fake)
+    one, other = (torch.from_numpy(score._ranks(120)) * 12 // 120 for _ in "ab")
+    left = [score.frechet(real[one != block], fake[other != block]) for block in range(12)]
+    error = np.sqrt(11 / 12 * sum((value - np.mean(left)) ** 2 for value in left))
+    one_side, other_side = sides(real, fake)
+    found_error = score.jackknife_error(one_side.blocks, other_side.blocks)
+    assert found_error == pytest.approx(error)
+    assert found.margin == pytest.approx(2.200985 * error)  # t of 11 degrees of freedom at 97.5 %
+
+
 def test_the_jackknife_tells_the_spread_of_repeated_draws() -> None:
     found = [score.frechet(*gaussians(200, 0.5, seed)) for seed in range(60)]
     errors = [

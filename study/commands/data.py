@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from study import datasets
 from study.datasets import folder as own
+from study.errors import StudyError
 from study.terminal import say
 
 
@@ -36,7 +37,11 @@ def list_all(context: typer.Context) -> None:
     """The data sets there are; `data NAME` checks and describes one, `data add` makes one."""
     if context.invoked_subcommand is None:
         for name in datasets.names():
-            found = datasets.find(name)
+            try:
+                found = datasets.find(name)
+            except StudyError as error:  # each stands for itself
+                print(error, file=sys.stderr)
+                continue
             channels, height, width = found.shape
             kind = "grey" if channels == 1 else "colour"
             counts = ", ".join(f"{n:,} {part}" for part, n in found.sizes.items())

@@ -18,7 +18,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from study.datasets import _files as files
 from study.datasets import images
@@ -49,6 +49,14 @@ class Sidecar(BaseModel):
     seed: int
     left_out: int = Field(ge=0)
     sha256: dict[str, str]
+
+    @field_validator("sizes")
+    @classmethod
+    def both_parts(cls, sizes: dict[str, int]) -> dict[str, int]:
+        """Both parts have a size, and no other has."""
+        if sizes.keys() != LEAST.keys():
+            raise ValueError(f"parts {', '.join(sizes)}; wanted {', '.join(LEAST)}")
+        return sizes
 
 
 # --- The data sets that were added ----------------------------------------------------------------
