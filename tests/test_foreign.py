@@ -86,6 +86,32 @@ def test_no_command_touches_what_a_foreign_table_points_at(
     assert all(path.read_text() == "precious" for path in victim.iterdir())
 
 
+def test_a_result_says_nothing_that_its_configuration_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A data set that leads elsewhere would make the whole table one that nobody may read."""
+    own = {"margin": 2.5}
+    folder = tmp_path / "runs/mini/ns/mnist/000"
+    finished_run(folder, config(own=own), RunConfig(**config(own=own)).hash)
+    path = folder / "result.json"
+    result = json.loads(path.read_text())
+    result["evaluations"][0] |= {"dataset": "../../x", "lr": 7.0, "margin": 9.0, "config": "x"}
+    result["provenance"] |= {"loss": "../x", "status": "diverged", "seed": 3}
+    path.write_text(json.dumps(result))
+    [row] = rows_of(folder)
+    assert (row["sweep"], row["loss"], row["dataset"]) == ("mini", "ns", "mnist")
+    assert (row["lr"], row["margin"], row["seed"]) == (1e-3, 2.5, 0)
+    assert (row["status"], row["config"], row["d_steps"]) == ("ok", result["config"], 2)
+    for name in ("lr", "fid", "status"):
+        finished_run(folder, config(own={name: 1.0}), RunConfig(**config(own={name: 1.0})).hash)
+        assert rows_of(folder) == []
+        said = capsys.readouterr().err
+        assert (
+            said == f"{path}: its own hyperparameter {name} has the name of a column; the run "
+            "is left out\n"
+        )
+
+
 def test_examples_are_copied_over_links_and_not_through_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,22 +164,18 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             file=sys.stderr,
         )
         return []
-    config = configuration.model_dump()
-    made_by = result["provenance"]
-    shared = (
-        config
-        | config["own"]
-        | {
-            "status": result["status"],
-            "config": result["config"],
-        }
-        | {name: value for name, value in made_by.items() if name not in ("python", "host")}
-    )
-    for name in ("own", "evaluate_every"):
-        del shared[name]
     # d_steps of the configuration is the run's length, of a row the steps taken so far.
-    rows = [shared | evaluation for evaluation in result["evaluations"]]
+    config = configuration.model_dump(exclude={"own", "evaluate_every", "d_steps"})
+    made_by = {n: v for n, v in result["provenance"].items() if n not in ("python", "host")}
+    ended = {"status": result["status"], "config": result["config"]}
+    # What a result says never takes the place of what the configuration says.
+    rows = [
+        made_by | evaluation | configuration.own | config | ended
+        for evaluation in result["evaluations"]
+    ]
     problem = next(filter(None, map(wrong_with, rows)), None)
+    if taken := sorted(configuration.own.keys() & DECLARED.keys()):
+        problem = f"its own hyperparameter {taken[0]} has the name of a column"
     if problem is not None:
         print(f"{path}: {problem}; the run is left out", file=sys.stderr)
         return []
