@@ -348,6 +348,34 @@ def test_jpegs_are_near_and_large_ones_the_same_at_a_fraction(tmp_path: Path) ->
     np.testing.assert_allclose(found[:, 1:-1], expected[:, 1:-1], atol=3)
 
 
+def test_a_large_jpeg_is_decoded_at_four_times_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    picture(width=256, height=256).save(path, quality=95)
+    with Image.open(path) as image:
+        image.draft(None, (64, 64))
+        image.load()
+        assert image.size == (64, 64)
+        expected = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC))
+    assert np.array_equal(images.fitted(path, 16).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_read"), [(0, True), (65535, True), (65536, False), (-1, False)]
+)
+def test_more_than_16_bits_are_refused(tmp_path: Path, value: int, is_read: bool) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(
+        np.full((8, 8), 257, np.int32) + np.eye(8, dtype=np.int32) * (value - 257)
+    ).save(path)
+    if is_read:
+        grey = images.fitted(path, 8).pixels
+        assert grey[0, 0, 0] == value // 257
+        assert grey[0, 1, 0] == 1
+    else:
+        with pytest.raises(StudyError, match="more than 16 bits a channel"):
+            images.fitted(path, 8)
+
+
 def test_exif_orientation_is_heeded(tmp_path: Path) -> None:
     upright = picture(width=12, height=8)
     exif = Image.Exif()

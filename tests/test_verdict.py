@@ -264,6 +264,8 @@ def test_defaults() -> None:
     )
     assert result.loc["fashion_mnist", "ns"].tolist() == [30, 10, 3, 0.5]
     assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
+    near = search.defaults_beside_search(scored({"ns": [0.5, 0.25]}))
+    assert near["ratio"].tolist() == [2.0]
 
 
 def at_length(loss: str, fids: Sequence[float]) -> list[dict[str, Any]]:
