@@ -214,7 +214,7 @@ def show_distance(
     fake: Annotated[str, typer.Argument(help="What to compare with it, named likewise.")],
     features: Annotated[str | None, typer.Option(help="inception, lite0, lite2 or random.")] = None,
     num_images: Annotated[
-        int | None, typer.Option(help="At most so many images of each side; default: all.")
+        int | None, typer.Option(min=1, help="At most so many images of each side; default: all.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
     as_json: Json = False,
@@ -257,7 +257,7 @@ def show_behaviour(
 def show_agreement(
     runs: Annotated[list[Path], typer.Argument(help="Runs' folders, or folders above them.")],
     features: Annotated[list[str], typer.Option(help="Two extractors.")] = ["inception", "lite0"],
-    num_images: Annotated[int | None, typer.Option(help="Instead of the runs' own.")] = None,
+    num_images: Annotated[int | None, typer.Option(min=1, help="Instead of the runs' own.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Whether two extractors rank trained generators alike: Spearman's correlation over runs."""

@@ -494,6 +494,54 @@ def test_an_error_of_the_disk_at_the_table_keeps_it(
     assert table_path(results, "tiny").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["report", "figures"])
+def test_a_folder_of_ones_own_sweeps_alone_has_a_report_and_a_full_disk_is_named(
+    run: Run, root: Path, command: str
+) -> None:
+    results, to = root / "results", root / "out"
+    text = (root / "sweeps/tiny.toml").read_text()
+    title = "title = '\"><script>alert(1)</script>'"
+    (root / "sweeps/tiny.toml").write_text(text.replace('title = "tiny"', title))
+    for number, config in enumerate(plan(load_sweep("tiny"))):
+        finished(results, config, [5.0 + number])
+    collect(results, "tiny")
+    words = (command, "--sweep", "tiny", "--to", to)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (900, former[1]))
+    try:
+        code, _, err = run(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert code == 2
+    assert re.fullmatch(rf"error: {to}/[\w/]+\.(svg|html).*: File too large\n", err)
+    assert not [path for path in to.rglob("*") if path.is_file()]
+    assert run(*words)[0] == 0
+    assert not list(to.rglob(".*"))
+    if command == "report":
+        assert "<script>alert(1)" not in (to / "tiny.html").read_text()
+
+
+@pytest.mark.parametrize("device", ["tpu", "gpu"])
+def test_a_device_that_no_machine_has_is_refused_for_a_cluster_too(
+    run: Run, root: Path, device: str
+) -> None:
+    words = ("sweep", "--sweep", "tiny", "--cluster", "slurm")
+    code, _, err = run(*words, "--device", device)
+    assert code == 2
+    assert f"no device '{device}'" in err
+    (root / "mine.toml").write_text(f'device = "{device}"\n')
+    assert run(*words, "--resources", root / "mine.toml") == (2, "", err)
+    assert not (root / "results").exists()
+
+
+def test_no_images_are_no_number_of_images(run: Run) -> None:
+    code, _, err = run("fid", "mnist:train", "mnist:held_out", "--num-images", "0")
+    assert code == 2
+    assert "Invalid value for '--num-images'" in err
+
+
 def test_collecting_removes_what_dead_processes_left_half_written(root: Path) -> None:
     results = root / "results"
     folder = finished(results, plan(load_sweep("tiny"))[0], [5.0])

@@ -457,6 +457,11 @@ def test_agreement_between_two_studies() -> None:
     ]
 
 
+def test_two_losses_have_no_order_that_another_study_could_share() -> None:
+    fids: Fids = {"ns": [1.0, 2, 3], "mm": [4.0, 5, 6]}
+    assert agreement.between_studies(scored(fids), {"other": table(fids, sweep="other")}) is None
+
+
 def test_flattery_takes_the_selected_run() -> None:
     rows = table({"ns": [10.0, 20, 30]}).assign(fid_report=[12.0, 20, 33])
     assert_allclose(search.flattery_of_choice(rows).iloc[0], [10, 12, 1.2, 1.1])

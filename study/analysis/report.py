@@ -21,6 +21,7 @@ from study.analysis.figures import style
 from study.analysis.tables import Tables, paper
 from study.errors import StudyError
 from study.runs.table import table_path
+from study.settings import shipped
 from study.settings.config import load_sweep
 
 HERE = Path(__file__).parent
@@ -111,7 +112,7 @@ def main_table(tables: Tables, dataset: str) -> pd.DataFrame:
 
 def limits(tables: Tables) -> list[str]:
     """In what the sweep differs from the paper's study, and what its numbers cannot say."""
-    config, wide = load_sweep(tables.sweep), load_sweep("wide")
+    config, wide = load_sweep(tables.sweep), load_sweep("wide", shipped.SWEEPS)
     runs = scores.search(tables.search)
     said = []
     if config.features != wide.features:

@@ -324,16 +324,17 @@ def config_columns() -> tuple[Column, ...]:
     )
 
 
-def sweep_names() -> list[str]:
+def sweep_names(folder: Path | None = None) -> list[str]:
     """The sweeps there are, sorted."""
-    return sorted(path.stem for path in SWEEPS_FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in (folder or SWEEPS_FOLDER).glob("*.toml"))
 
 
-def load_sweep(name: str) -> SweepConfig:
+def load_sweep(name: str, folder: Path | None = None) -> SweepConfig:
     """Read sweeps/<name>.toml; StudyError on an unknown sweep, key or value."""
-    if name not in sweep_names():
-        raise unknown("sweep", name, sweep_names(), "sweeps/ has")
-    path = SWEEPS_FOLDER / f"{name}.toml"
+    known = sweep_names(folder)
+    if name not in known:
+        raise unknown("sweep", name, known, "sweeps/ has")
+    path = (folder or SWEEPS_FOLDER) / f"{name}.toml"
     try:
         content = tomllib.loads(files.read_text(path))
         return SweepConfig.model_validate({**content, "name": name})

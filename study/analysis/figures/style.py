@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodF
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from study import files
 from study.analysis import scores
 from study.analysis.figures import svg
 
@@ -83,8 +84,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
     lay_out(figure)
-    paths[0].write_text(svg.file_text(figure), encoding="utf-8")
-    paths[1].write_bytes(_png(figure))
+    text, picture = svg.file_text(figure), _png(figure)
+    files.write_atomically(paths[0], lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_atomically(paths[1], lambda path: path.write_bytes(picture))
     return paths
 
 
