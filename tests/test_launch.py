@@ -351,6 +351,32 @@ def children(pid: int) -> list[str]:
         return []
 
 
+def test_signals_stay_blocked_while_the_first_worker_is_started() -> None:
+    """In a process that has started none: whatever else is started then could let them through."""
+    code = (
+        "import signal, toy\n"
+        "from study.runs import workers as launch\n"
+        "start, seen = launch.SPAWN.Process.start, []\n"
+        "def started(process):\n"
+        "    start(process)\n"
+        "    seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+        "launch.SPAWN.Process.start = started\n"
+        "with launch.Notice() as notice:\n"
+        "    dispatcher = launch.Dispatcher(toy.train, notice, 1, 1)\n"
+        "    with dispatcher.closing():\n"
+        "        dispatcher.start_worker()\n"
+        "print(set(launch.SIGNALS) <= seen[0], signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True set()\n"
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     """nohup, and a shell's &."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
