@@ -249,7 +249,7 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         samples = folder / f"{best['number']:03d}/samples/{best['step']:06d}.png"
         if samples.exists():
             say(f"its samples: {samples}")
-        if folder.exists():
+        if folder.exists() and "stopped" not in set(rows["status"]):
             save(budget_curves(rows), folder / "budget_curve")
             say(f"budget curve: {folder / 'budget_curve'}.png")
     costs = table.groupby("config")[["wall_s", "flops"]].max().sum()

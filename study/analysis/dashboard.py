@@ -70,7 +70,7 @@ def trial_of(sweep: SweepConfig, loss: str, rows: pd.DataFrame) -> optuna.trial.
     inside = {n: v for n, v in values.items() if space[n]._contains(space[n].to_internal_repr(v))}
     diverged = first["status"] == "diverged"
     return create_trial(
-        state=TrialState.COMPLETE,
+        state=TrialState.PRUNED if first["status"] == "stopped" else TrialState.COMPLETE,
         value=float("inf") if diverged else float(rows["fid"].min()),
         params=inside,
         distributions={name: space[name] for name in inside},

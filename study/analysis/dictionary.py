@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from study.losses import about, names
 from study.runs.table import DECLARED
-from study.settings.config import Range, Schedule, SweepConfig
+from study.settings.config import Halving, Range, Schedule, SweepConfig
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import described
 
@@ -35,7 +35,12 @@ def columns() -> str:
 
 def sweep_keys() -> str:
     """Every key of sweeps/<name>.toml: name, default, meaning; as Markdown."""
-    rows = [*keys(SweepConfig), *keys(Schedule, "[datasets.NAME] "), *keys(Range, "[space] NAME.")]
+    rows = [
+        *keys(SweepConfig),
+        *keys(Schedule, "[datasets.NAME] "),
+        *keys(Range, "[space] NAME."),
+        *keys(Halving, "[halving] "),
+    ]
     return markdown(("key", "default", "meaning"), rows)
 
 

@@ -60,7 +60,7 @@ def table(results: Path, sweep: str) -> pd.DataFrame:
 
     Columns: dataset, collapsed (a bool), and those of Example.
     """
-    runs = scores.of_runs(read_table(results, sweep))
+    runs = scores.of_runs(scores.ended(read_table(results, sweep)))
     rows = [
         {"dataset": dataset, "collapsed": bad} | example._asdict()
         for dataset in scores.dataset_order(runs)
@@ -144,7 +144,7 @@ def _keep_real(dataset: str, path: Path) -> None:
 
 
 def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:
-    runs = scores.of_runs(read_table(results, sweep))
+    runs = scores.of_runs(scores.ended(read_table(results, sweep)))
     chosen = runs[runs["dataset"] == dataset]
     if chosen.empty:
         raise StudyError(

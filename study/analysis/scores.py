@@ -54,6 +54,12 @@ def of_runs(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
     require(table, [*RUN, *DISTANCE, "step", "status", "fid", report])
     if table.empty:
         raise StudyError("the table has no rows; run a sweep and collect it first")
+    stopped = table.loc[table["status"] == "stopped", "config" if "config" in table else "number"]
+    if len(stopped):
+        raise StudyError(
+            f"{stopped.nunique()} runs were stopped early by halving: scores of unlike lengths are "
+            "not compared; such a search tells its best settings (study verdict, best_of)"
+        )
     strange = sorted(set(table["status"].astype(str)) - {"ok", "diverged"})
     if strange:
         raise StudyError(f"status {strange[0]!r} in the table; only ok and diverged are results")
@@ -76,6 +82,11 @@ def of_runs(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
     keys = best.assign(place=best["loss"].map(order)).sort_values([*RUN[:1], "place", *RUN[2:]])
     named = keys.drop(columns="place").rename(columns={"fid": "selected", "reported": "fid"})
     return named.reset_index(drop=True)
+
+
+def ended(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs that were not stopped early by halving."""
+    return table[table["status"] != "stopped"]
 
 
 def common_settings(table: pd.DataFrame) -> pd.DataFrame:

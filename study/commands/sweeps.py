@@ -20,6 +20,7 @@ from study.runs import status as stands
 from study.runs.claim import forgive, last_claim
 from study.runs.driver import Scheduler, Show, drive
 from study.runs.folder import DONE, results_folder, state_of, sweeps_with_runs
+from study.runs.halving import judge, require_all
 from study.runs.resources import RESOURCES_FOLDER, Resources, read_resources
 from study.runs.table import collect as collect_runs
 from study.runs.table import read_table, table_path, write_table
@@ -29,7 +30,7 @@ from study.settings.config import ENVIRONMENT, load_sweep, read_config
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.settings.config import RunConfig
+    from study.settings.config import Halving, RunConfig
 
 
 class Cluster(StrEnum):
@@ -91,6 +92,7 @@ def sweep(
     gpus = checks.local_gpus() if device == "cuda" and not given else []
     workers = workers or len(gpus) or len(os.sched_getaffinity(0))
     at_once = given.runs_together if given else workers
+    require_all(config, trials)
     found = runs.progress(configs, results)
     jobs = orders.jobs_folder(results, sweep)
     limits = (retries, max_failures)
@@ -103,12 +105,12 @@ def sweep(
             return
         if found.left():
             checks.require_inputs(configs)
-        found = runs.prepare(configs, results)
+        found = judge(runs.prepare(configs, results, config.halving), config.halving)
         for each in terminal.left_in_order(found):
             terminal.say(f"{each.run}: goes on at step {each.step:,}")
         try:
             with terminal.live(results, at_once) as show:
-                train_all(found, scheduler, show, retries, max_failures, wait)
+                train_all(found, scheduler, show, limits, wait, config.halving)
         except KeyboardInterrupt:
             for each in terminal.left_in_order(found.now()):
                 print(f"{each.run}: stopped at step {each.step:,}, kept", file=sys.stderr)
@@ -123,22 +125,22 @@ def train_all(
     found: runs.Progress,
     scheduler: Scheduler,
     show: Show,
-    retries: int,
-    max_failures: int,
+    limits: tuple[int, int],
     wait: bool,
+    halving: Halving | None,
 ) -> None:
     """Have what is missing trained: to the end here, and on a cluster where one is to wait."""
     if isinstance(scheduler, slurm.Jobs):
         scheduler.report_former()
         if not wait:
-            scheduler.submit(found.open(retries))
+            scheduler.submit(found.open(limits[0]))
             print("`make status` tells how it goes; `make cancel` takes the jobs back")
             return
         there = len(scheduler.carried())
         if there:
             print(f"{there} runs are in the queue already")
     if found.left():
-        drive(found, scheduler, show, retries, max_failures)
+        drive(found, scheduler, show, *limits, halving)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from typing import Protocol
 
 from study.errors import StudyError
 from study.runs.claim import latest
+from study.runs.halving import judge
 from study.runs.progress import Progress
 from study.runs.workers import stop_if_broken
+from study.settings.config import Halving
 
 Show = Callable[[Progress], None]
 
@@ -50,7 +52,12 @@ class NotNow(StudyError):  # noqa: N818 (nothing has gone wrong)
 
 
 def drive(
-    found: Progress, scheduler: Scheduler, show: Show, retries: int, max_failures: int
+    found: Progress,
+    scheduler: Scheduler,
+    show: Show,
+    retries: int,
+    max_failures: int,
+    halving: Halving | None = None,
 ) -> None:
     """Have what is open trained, and stay until every run has come to an end.
 
@@ -62,7 +69,7 @@ def drive(
     pause_s = scheduler.look_s
     while True:
         started = time.monotonic()
-        found = found.now()
+        found = judge(found.now(), halving)
         show(found)
         try:
             stop_if_broken(found.states, max_failures)

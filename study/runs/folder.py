@@ -3,6 +3,8 @@
 config.json       resolved configuration, written before any training
 claim.N.json      the N-th attempt: who, where, when; its modification time is the heartbeat
 checkpoint.pt     everything needed to go on bit for bit
+pause.json        with halving: the D step at which the run waits for the others
+waiting.json      written there: result.json as it would be, should the run stop here
 best.pt           the generator at the best evaluation
 metrics.jsonl     a line an evaluation
 curves.parquet    the training curves;  events/ the same for TensorBoard
@@ -28,19 +30,23 @@ from study.runs.claim import (
     is_later_start,
     last_claim,
 )
-from study.settings.config import RunConfig, read_config
+from study.settings.config import RESULT, WAITING, RunConfig, read_config
 
-State = Literal["to do", "running", "ok", "diverged", "failed", "lost"]
-DONE: tuple[State, ...] = ("ok", "diverged")
+State = Literal["to do", "running", "waiting", "ok", "stopped", "diverged", "failed", "lost"]
+DONE: tuple[State, ...] = ("ok", "stopped", "diverged")
 
 
-def read_result(folder: Path, config: str | None = None) -> dict[str, Any] | None:
+def read_result(
+    folder: Path, config: str | None = None, name: str = RESULT
+) -> dict[str, Any] | None:
     """A finished run's result.json; None where there is none, or none that says what it must.
+
+    `name`: the same of another file, waiting.json.
 
     With the hash of its configuration, a result of another one is none. Its numbers that JSON has
     not, a diverged run's distances, are infinite.
     """
-    result = files.read_json(folder / "result.json")
+    result = files.read_json(folder / name)
     if result is None:
         return None
     if result.get("status") == "diverged" and isinstance(result.get("evaluations"), list):
@@ -84,11 +90,13 @@ def state_of(folder: Path, config: str | None = None) -> State:
     With the hash of its configuration, a result of another one is none.
     """
     result = read_result(folder, config)
-    return state_without_result(folder) if result is None else result["status"]
+    return state_without_result(folder, config) if result is None else result["status"]
 
 
-def state_without_result(folder: Path) -> State:
-    """What is true of a run that is not done, by its claims."""
+def state_without_result(folder: Path, config: str | None = None) -> State:
+    """What is true of a run that is not done, by its claims and whether it waits at a rung."""
+    if read_result(folder, config, WAITING) is not None:
+        return "waiting"
     last = last_claim(folder)
     if last is None:
         return "to do"

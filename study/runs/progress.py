@@ -14,7 +14,7 @@ from study.files import STALE_AFTER_S
 from study.runs.claim import claims, forgive
 from study.runs.folder import DONE, State, folder_of, is_open, planned_runs, state_of
 from study.runs.table import read_table, table_path
-from study.settings.config import MACHINE, RunConfig
+from study.settings.config import MACHINE, PAUSE, Halving, RunConfig
 
 OVERTAKEN = (
     "(of re-runs whose search has found a better setting: `python -m study collect --winners`)"
@@ -99,7 +99,7 @@ def progress(configs: list[RunConfig], results: Path) -> Progress:
     return Progress(configs, folders, states, hashes)
 
 
-def prepare(configs: list[RunConfig], results: Path) -> Progress:
+def prepare(configs: list[RunConfig], results: Path, halving: Halving | None = None) -> Progress:
     """Write every run's configuration before anything trains; refuse a sweep that has changed.
 
     Nothing is written before all has been looked at. A plan of which nothing was trained gives way
@@ -114,6 +114,11 @@ def prepare(configs: list[RunConfig], results: Path) -> Progress:
     for (config, folder, state), is_there in zip(found.runs(), written, strict=True):
         path = folder / "config.json"
         # A run that only the table holds needs no folder; a torn file is mended in any state.
+        if state not in DONE and not was_begun(folder):
+            if halving is not None:
+                files.write_json(folder / PAUSE, {"step": halving.steps(config.d_steps)[0]})
+            elif (folder / PAUSE).exists():
+                (folder / PAUSE).unlink()
         if not is_there and (state not in DONE or folder.exists()):
             if path.exists() and files.read_json(path) is None:
                 aside = files.set_aside(path)

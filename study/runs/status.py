@@ -26,7 +26,9 @@ from study.runs.steps import reached
 from study.runs.table import read_table
 from study.settings.config import RunConfig, sweep_names
 
-STATES: tuple[State, ...] = ("to do", "running", "ok", "diverged", "failed", "lost")
+STATES: tuple[State, ...] = (
+    *("to do", "running", "waiting", "ok", "stopped", "diverged", "failed", "lost"),
+)
 RESTLESS = 3
 """Attempts, each left before its first step was done, of which the status tells."""
 
@@ -91,7 +93,7 @@ class Cost(NamedTuple):
 
 def cost_of(status: str, distances: Iterable[float], wall_s: float) -> Cost:
     """The cost of a run that is done: its smallest distance, infinity where it diverged."""
-    return Cost(min(distances) if status == "ok" else float("inf"), wall_s)
+    return Cost(min(distances) if status != "diverged" else float("inf"), wall_s)
 
 
 def cost_of_result(result: dict[str, Any]) -> Cost:
@@ -154,7 +156,7 @@ class Groups:
     def entries(self) -> list[dict[str, Any]]:
         """One entry a group."""
         for group in self.groups.values():
-            done = group["ok"] + group["diverged"]
+            done = sum(group[state] for state in DONE)
             left = group["runs"] - done
             group["left_s"] = group["spent_s"] / done * left / self.workers if done else None
         names = ("sweep", "loss", "dataset")
@@ -205,7 +207,7 @@ def add_sweep(found: Status, results: Path, sweep: str) -> None:
         try:
             hash_ = config.hash
             result = read_result(folder, hash_)
-            state = state_without_result(folder) if result is None else result["status"]
+            state = state_without_result(folder, hash_) if result is None else result["status"]
             cost = None if result is None else cost_of_result(result)
             seen.add(hash_)
             groups.add((sweep, config.loss, config.dataset), config.features, state, cost)

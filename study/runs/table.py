@@ -36,8 +36,8 @@ RECORDED = (
     Column(
         "status",
         "str",
-        "`ok` or `diverged`, of the whole run. Diverged: a loss, weight or image was not finite; "
-        "its last row has infinite distances",
+        "`ok`, `diverged` or `stopped`, of the whole run. Diverged: a loss, weight or image was "
+        "not finite; its last row has infinite distances. Stopped: at a rung of its search",
     ),
     Column("processor", "str", "the GPU, or the CPU with the instruction set that torch used"),
     Column("torch", "str", "its version"),
@@ -102,7 +102,7 @@ def require_columns(path: Path, table: pd.DataFrame) -> None:
     elif other:
         problem = f"{other[0]} is {table[other[0]].dtype}"
     elif not table["status"].isin(DONE).all():
-        problem = "a status is neither ok nor diverged"
+        problem = "a status is neither ok, stopped nor diverged"
     else:
         return
     raise StudyError(f"{path} is no table of results: {problem}; {files.KEPT}")

@@ -114,11 +114,12 @@ def attempt(folder: Path, train: Train, interrupted: Callable[[], bool], retries
                 mine.end("failed", f"{type(error).__name__}: {error}".splitlines()[0])
                 files.log(folder, f"attempt {mine.number} failed\n{traceback.format_exc()}")
                 return False
-            if outcome == "interrupted":
+            goes_on = outcome in ("interrupted", "waiting")
+            if goes_on:
                 steps.write()
             else:
                 steps.forget()
-            mine.end("released" if outcome == "interrupted" else "finished")
+            mine.end("released" if goes_on else "finished")
             files.log(folder, f"attempt {mine.number} ends: {outcome}")
         return True
     except OSError as error:  # a full disk, say, must not take the next run with it

@@ -39,6 +39,9 @@ BATCH_SIZE = 64
 
 SWEEPS_FOLDER = Path(os.environ.get("STUDY_SWEEPS") or shipped.SWEEPS)
 
+# Of a run folder (study/runs/folder.py describes all that lies there).
+RESULT, WAITING, PAUSE = "result.json", "waiting.json", "pause.json"
+
 Precision = Literal["fp32", "tf32", "bf16"]
 Normalisation = Literal["none", "batch", "spectral"]
 Arithmetic = Literal["native", "avx2"]
@@ -251,6 +254,29 @@ class Range(Frozen):
         return self
 
 
+class Halving(Frozen):
+    """Where a search stops its worse settings: after each rung a share of them goes on."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
+    """shares of the D steps, ascending: there a loss's settings are compared by their least
+    distance so far; each is a step at which runs are evaluated"""
+    keep: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """the share of those at a rung that goes on, rounded up; as many as there are rungs"""
+
+    @model_validator(mode="after")
+    def one_share_a_rung(self) -> Self:
+        """Rungs ascend, and each has its share."""
+        if len(self.keep) != len(self.rungs) or list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError("state ascending rungs, and as many shares to keep")
+        return self
+
+    def steps(self, d_steps: int) -> list[int]:
+        """The D steps of the rungs of a run of `d_steps`."""
+        return [round(share * d_steps) for share in self.rungs]
+
+
 class SweepConfig(Frozen):
     """One experiment: sweeps/<name>.toml."""
 
@@ -293,6 +319,9 @@ class SweepConfig(Frozen):
     """`fp32`, `tf32` or `bf16`; the latter two are other numerics"""
     arithmetic: Arithmetic = "native"
     """`avx2`: the instruction set that processors share, for digits that others can repeat"""
+    halving: Halving | None = None
+    """a search that stops its worse settings early (successive halving); without it all of them
+    are trained to the end"""
     datasets: dict[Name, Schedule] = Field(min_length=1)
     """the data sets, a table each"""
 
@@ -307,6 +336,15 @@ class SweepConfig(Frozen):
             raise ValueError("a sweep states either ranges or best_of")
         if self.second_features == self.features:
             raise ValueError(f"second_features = {self.features!r} are the first; name others")
+        if self.halving is not None and self.ranges is None:
+            raise ValueError("halving stops the worse settings of a search; best_of has but one")
+        for each in self.datasets.values():
+            for step in self.halving.steps(each.d_steps) if self.halving is not None else ():
+                if step == 0 or step % each.evaluate_every:
+                    raise ValueError(
+                        f"halving: a rung at D step {step} of {each.d_steps}, where no evaluation "
+                        f"is: they are made every {each.evaluate_every}"
+                    )
         return self
 
 

@@ -25,7 +25,7 @@ from study import files
 from study.errors import StudyError
 from study.losses.base import Players
 from study.measures import of_a_generator as measure
-from study.settings.config import ENVIRONMENT, RunConfig, read_config, require_avx2
+from study.settings.config import ENVIRONMENT, PAUSE, RunConfig, read_config, require_avx2
 from study.training.checkpoint import checkpoint, restore
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops
@@ -34,7 +34,7 @@ from study.training.networks import (
     stream,
 )
 from study.training.players import build
-from study.training.records import Outcome, evaluation_z, finish, provenance, write_records
+from study.training.records import Outcome, evaluation_z, finish, provenance, wait, write_records
 
 CURVE_EVERY = 10
 """D steps whose means make one point of the training curves."""
@@ -70,10 +70,11 @@ def train(
 
     loss, players = build(config, shape, device)
     train_step = GraphStep(loss, players) if config.cuda_graph else partial(loss.step, players)
-    flops = count_flops(config, shape)
+    d_flops, g_flops = count_flops(config, shape)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
     z_evaluation = evaluation_z(config)
     state = restore(folder, config, loss, players)
+    pause = (files.read_json(folder / PAUSE) or {}).get("step")  # with halving
     streams: dict[str, torch.Generator] = state["streams"]
     evaluations: list[dict[str, Any]] = state["evaluations"]
     curves: list[dict[str, float]] = state["curves"]
@@ -82,7 +83,6 @@ def train(
 
     def costs() -> dict[str, float]:
         g_steps: int = state["g_steps"]
-        d_flops, g_flops = flops
         return {
             "d_steps": state["step"],
             "g_steps": g_steps,
@@ -105,12 +105,16 @@ def train(
         return finish(folder, config, status, reason, costs(), state, made_by, require_held)
 
     while state["step"] < config.d_steps:
+        if state["step"] == pause:
+            return wait(folder, config, evaluations, made_by, require_held)
+
         # One D step, and G's where it is its turn.
         x_real = batch(images, state["step"], config.batch_size)
         g_turn = loss.g_turn(state["step"], config.disc_iters)
         z = draw_z(config.batch_size, loss.prior, streams["z"]).to(device)
-        fresh = loss.fresh_z
-        z_g = draw_z(config.batch_size, loss.prior, streams["z"]).to(device) if fresh else None
+        z_g = (
+            draw_z(config.batch_size, loss.prior, streams["z"]).to(device) if loss.fresh_z else None
+        )
         draws = loss.draws(x_real, streams["penalty"])
         with precision(config):
             recent.append(train_step(x_real, z, g_turn=g_turn, z_g=z_g, draws=draws))

@@ -23,14 +23,14 @@ from study.losses import load
 from study.measures import at_best
 from study.measures import of_a_generator as measure
 from study.measures.of_a_generator import best_generator
-from study.settings.config import RunConfig
+from study.settings.config import RESULT, WAITING, RunConfig
 from study.training.networks import (
     draw_z,
     stream,
 )
 from study.training.players import build
 
-Outcome = Literal["ok", "diverged", "interrupted"]
+Outcome = Literal["ok", "diverged", "interrupted", "waiting"]
 
 
 def write_records(
@@ -98,20 +98,43 @@ def finish(
     # Infinite where the run diverged, whatever its checkpoints had reached.
     score = math.inf if status == "diverged" else min(row["fid"] for row in evaluations)
     record_setting(folder, config, score)
-    files.write_json(
-        folder / "result.json",
-        {
-            "status": status,
-            "reason": reason,
-            "config": config.hash,
-            "evaluations": evaluations,
-            "provenance": made_by,
-            # Once a sweep, loss and data set: what a run has to be better than.
-            **({"untrained": untrained(config)} if config.number == 0 else {}),
-        },
-    )
+    content = result(config, status, reason, evaluations, made_by)
+    files.write_json(folder / RESULT, content)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return status
+
+
+def wait(
+    folder: Path,
+    config: RunConfig,
+    evaluations: list[dict[str, Any]],
+    made_by: dict[str, str | None],
+    require_held: Callable[[], None],
+) -> Outcome:
+    """Write down what the run has come to should it stop here, at a rung of its search."""
+    require_held()
+    content = result(config, "stopped", None, evaluations, made_by)
+    files.write_json(folder / WAITING, content)
+    return "waiting"
+
+
+def result(
+    config: RunConfig,
+    status: Literal["ok", "diverged", "stopped"],
+    reason: str | None,
+    evaluations: list[dict[str, Any]],
+    made_by: dict[str, str | None],
+) -> dict[str, Any]:
+    """What result.json says."""
+    return {
+        "status": status,
+        "reason": reason,
+        "config": config.hash,
+        "evaluations": evaluations,
+        "provenance": made_by,
+        # Once a sweep, loss and data set: what a run has to be better than.
+        **({"untrained": untrained(config)} if config.number == 0 else {}),
+    }
 
 
 def untrained(config: RunConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis.tables import Tables, other_searches, paper
-from study.analysis.verdict import against, agreement, interim, reruns, search, variance
+from study.analysis.verdict import against, agreement, halved, interim, reruns, search, variance
 from study.analysis.verdict.against import ALPHA, REFERENCE
 from study.analysis.verdict.words import Finding, cells
 from study.settings.config import load_sweep
@@ -35,6 +35,9 @@ def findings(
     the figures: an empty table, unlike rows, all runs diverged.
     """
     table, sweep = tables.search, load_sweep(tables.sweep)
+    if halved.is_halved(table):
+        yield halved.finding(table)
+        return
     runs = scores.search(table)
     judged = _judged(tables, reference)
     if judged:
@@ -99,7 +102,9 @@ def as_json(
 
 
 def _judged(tables: Tables, reference: str) -> list[tuple[list[str], list[dict[str, Any]]]]:
-    """Sentences and comparisons of each data set."""
+    """Sentences and comparisons of each data set; none of a search that stopped settings early."""
+    if halved.is_halved(tables.search):
+        return []
     runs = scores.search(tables.search)
     if reference != REFERENCE:
         against.require_reference(runs, reference)

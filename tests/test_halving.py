@@ -1,0 +1,204 @@
+"""Successive halving: who goes on is decided by what was measured, and changes no number."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tiny
+from typer.testing import CliRunner
+
+from study import cli, files
+from study.analysis import scores
+from study.analysis.verdict import halved
+from study.errors import StudyError
+from study.runs import halving
+from study.runs.folder import state_of
+from study.runs.halving import Member
+from study.settings import config as configs
+from study.settings.config import Halving, load_sweep
+
+HASH = "0123456789abcdef"
+HALVING = "\n[halving]\nrungs = [0.25, 0.5]\nkeep = [0.5, 0.4]\n"
+
+
+def put(folder: Path, distances: dict[int, float], status: str | None = None) -> Path:
+    """A run that has been evaluated so far; it waits there, or has ended with that status."""
+    rows: list[dict[str, Any]] = [
+        {"step": step, "fid": fid, "wall_s": 1.0} for step, fid in distances.items()
+    ]
+    lines = "".join(files.strict_json(row) + "\n" for row in rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text(lines)
+    content = {"status": status or "stopped", "config": HASH, "evaluations": rows, "provenance": {}}
+    files.write_json(folder / ("result.json" if status else "waiting.json"), content)
+    return folder
+
+
+def members(root: Path, *runs: dict[int, float] | None) -> list[Member]:
+    found = []
+    for number, distances in enumerate(runs):
+        folder = root / f"{number:03d}"
+        if distances is not None:
+            put(folder, distances)
+        found.append(Member(number, folder, HASH))
+    return found
+
+
+def states(group: list[Member]) -> list[str]:
+    return [state_of(member.folder, HASH) for member in group]
+
+
+def test_the_best_go_on_when_all_have_come(tmp_path: Path) -> None:
+    rule = Halving(rungs=(0.5,), keep=(0.3,))
+    group = members(tmp_path, {5: 9.0, 10: 4.0}, {5: 3.0, 10: 8.0}, {10: 5.0}, {10: 4.0}, None)
+    halving.judge_group(rule, 20, group)
+    assert states(group) == ["waiting"] * 4 + ["to do"]  # the last has not come
+    put(group[4].folder, {5: 1.0}, "diverged")
+    halving.judge_group(rule, 20, group)
+    # ceil(0.3 * 5) = 2 go on: least so far are 3 (number 1, earlier) and 4 (0, of the equal ones).
+    assert states(group) == ["to do", "to do", "stopped", "stopped", "diverged"]
+    assert not (group[0].folder / "pause.json").exists()
+
+
+def test_a_driver_that_dies_in_the_middle_decides_the_same_again(tmp_path: Path) -> None:
+    rule = Halving(rungs=(0.25, 0.5), keep=(0.5, 0.5))
+    runs = [{5: fid} for fid in (4.0, 1.0, 3.0, 2.0)]
+    for done in ([], [1], [2], [1, 2], [0, 1, 2], [3]):
+        group = members(tmp_path / f"{done}", *runs)
+        for number in done:
+            folder = group[number].folder
+            if number in (1, 3):
+                halving.let_go_on(folder, 10)
+            else:
+                (folder / "waiting.json").rename(folder / "result.json")
+        halving.judge_group(rule, 20, group)
+        assert states(group) == ["stopped", "to do", "stopped", "to do"]
+        assert json.loads((group[3].folder / "pause.json").read_text()) == {"step": 10}
+        put(group[3].folder, {5: 2.0, 10: 0.5})
+        halving.judge_group(rule, 20, group)
+        assert states(group)[3] == "waiting"  # number 1 is on its way to the second rung
+        put(group[1].folder, {5: 1.0, 10: 3.0})
+        halving.judge_group(rule, 20, group)
+        assert states(group) == ["stopped", "stopped", "stopped", "to do"]
+        assert not (group[3].folder / "pause.json").exists()
+
+
+def run(root: Path, halved: bool, *options: str, trials: int = 5) -> pd.DataFrame:
+    """A tiny sweep's table, trained with or without rungs."""
+    environment = tiny.environment(root, trials, steps=40, every=10)
+    if halved:
+        with (root / "sweeps/tiny.toml").open("a") as file:
+            file.write(HALVING)
+    command = [sys.executable, tiny.__file__, "sweep", "--sweep", "tiny", *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return pd.read_parquet(root / "results/tiny.parquet").set_index(["number", "step"])
+
+
+def test_what_goes_on_is_the_run_that_it_would_have_been(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", False)
+    found = run(tmp_path / "halved", True, "--workers", "2")
+    same = [name for name in found if name not in ("wall_s", "status")]
+    pd.testing.assert_frame_equal(found[same], whole.loc[found.index, same])
+    steps = found.reset_index().groupby("number")["step"].max()
+    at_rung = whole["fid"].unstack()[[10]].min(axis=1).sort_values(kind="stable").index[:3]
+    at_next = whole["fid"].unstack().loc[at_rung, [10, 20]].min(axis=1)
+    last = at_next.sort_values(kind="stable").index[:2]
+    expected = {n: 40 if n in last else 20 if n in at_rung else 10 for n in range(5)}
+    assert steps.to_dict() == expected
+    status = found.groupby("number")["status"].first()
+    assert status.to_dict() == {n: "ok" if n in last else "stopped" for n in range(5)}
+
+
+def test_interrupted_in_the_middle_it_comes_to_the_same(tmp_path: Path) -> None:
+    undisturbed = run(tmp_path / "a", True, "--workers", "1").drop(columns="wall_s")
+    environment = tiny.environment(tmp_path / "b", 5, steps=40, every=10)
+    (tmp_path / "b/sweeps/tiny.toml").write_text((tmp_path / "a/sweeps/tiny.toml").read_text())
+    command = [sys.executable, tiny.__file__, "sweep", "--sweep", "tiny", "--workers", "2"]
+    for wanted in ("waiting.json", "result.json"):  # at the first rung; when some have stopped
+        driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while not list((tmp_path / "b/results").rglob(wanted)) and time.monotonic() < end:
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    again = run(tmp_path / "b", True)
+    pd.testing.assert_frame_equal(again.drop(columns="wall_s"), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("halving", "message"),
+    [
+        ("rungs = [0.5]\nkeep = [0.5, 0.5]", "state ascending rungs, and as many shares to keep"),
+        ("rungs = [0.5, 0.25]\nkeep = [0.5, 0.5]", "state ascending rungs"),
+        ("rungs = []\nkeep = []", "halving.rungs = []: tuple should have at least 1 item"),
+        ("rungs = [0.5]\nkeep = [1.5]", "halving.keep.0 = 1.5: input should be less than 1"),
+        ("rungs = [0.3]\nkeep = [0.5]", "a rung at D step 12 of 40, where no evaluation is"),
+        ("rungs = [0.5]\nshare = [0.5]", "unknown key 'halving.share'"),
+    ],
+)
+def test_bad_rungs_are_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halving: str, message: str
+) -> None:
+    text = tiny.SWEEP.format(trials=3, steps=40, every=10)
+    (tmp_path / "tiny.toml").write_text(f"{text}\n[halving]\n{halving}\n")
+    monkeypatch.setattr(configs, "SWEEPS_FOLDER", tmp_path)
+    with pytest.raises(StudyError) as error:
+        load_sweep("tiny")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_settings_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tiny.SWEEP.format(trials=3, steps=40, every=10)
+    (tmp_path / "tiny.toml").write_text(text + HALVING)
+    monkeypatch.setattr(configs, "SWEEPS_FOLDER", tmp_path)
+    halving.require_all(load_sweep("tiny"), None)
+    halving.require_all(load_sweep("tiny"), 3)
+    with pytest.raises(StudyError, match="stops the worse of its 3 settings"):
+        halving.require_all(load_sweep("tiny"), 2)
+
+
+def halved_table() -> pd.DataFrame:
+    rows = []
+    for loss, offset in (("ns", 0.0), ("mm", 1.0)):
+        for number in range(4):
+            for step in (1000, 2000) if number == 2 else (1000,):
+                rows.append(
+                    {
+                        **{"sweep": "mini", "loss": loss, "dataset": "fashion_mnist"},
+                        **{"number": number, "seed": 0, "step": step, "d_steps": step},
+                        "status": "ok" if number == 2 else "stopped",
+                        "fid": 20.0 - number - step / 1000 + offset,
+                        **{"features": "lite0", "num_images": 5000, "width": 0.25},
+                        **{"precision": "fp32", "config": f"{loss}{number}"},
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def test_a_verdict_tells_the_best_and_judges_nobody() -> None:
+    found = halved.finding(halved_table())
+    assert "NS GAN 16 (number 2), MM GAN 17 (number 2)" in found.answer
+    assert "4 settings a loss, 1 to 1 of them trained to the end, with 62% of" in found.answer
+    assert found.table["steps"].tolist() == [0.625, 0.625]
+    with pytest.raises(StudyError, match="6 runs were stopped early by halving"):
+        scores.search(halved_table())
+
+
+def test_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = halved_table().assign(commit="c", g_steps=1, images=1, flops=1, wall_s=1.0)
+    table = table.assign(fid_train=1.0, batch_norm=True, lr=1e-3, beta1=0.5, disc_iters=1)
+    table.to_parquet(tmp_path / "mini.parquet")
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    done = CliRunner().invoke(cli.app, ["verdict", "--sweep", "mini"])
+    assert done.exit_code == 0, done.output
+    assert "What is the best of each search?" in done.stdout
+    assert "better" in done.stdout
+    assert "beats" not in done.stdout
