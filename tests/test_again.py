@@ -20,7 +20,8 @@ from study.files import write_json
 from study.runs.plan import plan
 from study.runs.table import collect, read_table, rows_of
 from study.settings import config as settings
-from study.settings.config import Arithmetic, RunConfig, SweepConfig
+from study.settings.arithmetic import Arithmetic
+from study.settings.config import RunConfig, SweepConfig
 from study.training.loop import train
 
 ROOT = Path(__file__).parent.parent

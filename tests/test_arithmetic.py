@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from study.settings.config import ENVIRONMENT, cpu_flags
+from study.settings.arithmetic import ENVIRONMENT, cpu_flags
 
 STEPS = 50
 DIGESTS = {  # of both networks' weights after 50 steps at quarter width, first 16 hex digits

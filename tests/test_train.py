@@ -27,7 +27,7 @@ from study.features import random as random_features
 from study.losses import load, names
 from study.measures import of_a_generator as measure
 from study.runs.folder import read_result, state_of
-from study.settings import config as config_module
+from study.settings import arithmetic
 from study.settings.config import Normalisation, Precision, RunConfig
 from study.settings.space import SHARED
 from study.training import cuda_graph, flops, records
@@ -421,7 +421,7 @@ def test_avx2_has_to_be_set_before_torch_is_loaded(
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
         train.train(tmp_path)
-    monkeypatch.setattr(config_module, "cpu_flags", lambda: {"neon"})
+    monkeypatch.setattr(arithmetic, "cpu_flags", lambda: {"neon"})
     with pytest.raises(StudyError, match=r'arithmetic = "avx2", which this processor .* does not'):
         train.train(tmp_path)
 

@@ -14,7 +14,8 @@ from study.losses import load
 from study.runs import checks, claim
 from study.runs.table import rows_of
 from study.runs.workers import SIGNALS, Dispatcher, Notice, Train
-from study.settings.config import ENVIRONMENT, RunConfig, load_sweep
+from study.settings.arithmetic import ENVIRONMENT
+from study.settings.config import RunConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 
 COSTS = ("wall_s", "flops")

@@ -25,7 +25,8 @@ from study.runs.resources import RESOURCES_FOLDER, Resources, read_resources
 from study.runs.table import collect as collect_runs
 from study.runs.table import read_table, table_path, write_table
 from study.runs.workers import SIGNALS, Notice, attempt
-from study.settings.config import ENVIRONMENT, load_sweep, read_config
+from study.settings.arithmetic import ENVIRONMENT
+from study.settings.config import load_sweep, read_config
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from study.errors import StudyError
 from study.losses import about, names
 from study.runs.folder import results_folder
 from study.runs.table import DECLARED, hyperparameters, read_table, setting_of, winners
-from study.settings.config import RunConfig, SweepConfig, require_avx2
+from study.settings.arithmetic import require_avx2
+from study.settings.config import RunConfig, SweepConfig
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import setting, space_of
 

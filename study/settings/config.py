@@ -3,13 +3,10 @@
 A run is a pure function of its configuration: it is resolved and complete before training starts.
 """
 
-import contextlib
 import difflib
 import hashlib
 import json
 import os
-import platform
-import re
 import sys
 import tomllib
 from functools import cache
@@ -28,6 +25,7 @@ from pydantic import (
 from study import files
 from study.errors import StudyError, unknown
 from study.settings import shipped
+from study.settings.arithmetic import Arithmetic
 from study.settings.columns import Column
 from study.settings.hyperparameters import SHARED_NAMES
 
@@ -44,42 +42,12 @@ RESULT, WAITING, PAUSE = "result.json", "waiting.json", "pause.json"
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Normalisation = Literal["none", "batch", "spectral"]
-Arithmetic = Literal["native", "avx2"]
-
-# What a worker's environment says before torch is loaded, so that processors which differ in their
-# instruction sets compute the same digits (with one thread).
-ENVIRONMENT: dict[Arithmetic, dict[str, str]] = {
-    "native": {},
-    "avx2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_CBWR": "AVX2",
-        "OPENBLAS_CORETYPE": "Haswell",  # NumPy's and SciPy's, for the distances
-    },
-}
 
 # Names become paths below results/ and analysis/: wherever a sweep, a table or a configuration is
 # read, which may come from other hands, they are held to this alphabet.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 NAME_RULE = "names have 1 to 64 letters, digits, _ or -, and begin with a letter or digit"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
-
-
-def cpu_flags() -> set[str]:
-    """What this processor can do, in Linux's words; empty where it cannot be told."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return set(found[1].split()) if found else set()
-    return set()
-
-
-def require_avx2(who: str) -> None:
-    """StudyError where this processor has no AVX2, or does not say so."""
-    if "avx2" not in cpu_flags():
-        raise StudyError(
-            f'{who}: arithmetic = "avx2", which this processor ({platform.machine()}) does not '
-            'have; train on an x86 processor of 2013 or later, or state arithmetic = "native"'
-        )
 
 
 # What a run is trained with, which its results do not depend on but for rounding: not in its hash.

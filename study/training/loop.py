@@ -25,7 +25,8 @@ from study import files
 from study.errors import StudyError
 from study.losses.base import Players
 from study.measures import of_a_generator as measure
-from study.settings.config import ENVIRONMENT, PAUSE, RunConfig, read_config, require_avx2
+from study.settings.arithmetic import ENVIRONMENT, require_avx2
+from study.settings.config import PAUSE, RunConfig, read_config
 from study.training.checkpoint import checkpoint, restore
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops

@@ -1,0 +1,40 @@
+"""The arithmetic that a run asks for, so that another processor can repeat its digits."""
+
+import contextlib
+import platform
+import re
+from pathlib import Path
+from typing import Literal
+
+from study.errors import StudyError
+
+Arithmetic = Literal["native", "avx2"]
+
+# What a worker's environment says before torch is loaded, so that processors which differ in their
+# instruction sets compute the same digits (with one thread).
+ENVIRONMENT: dict[Arithmetic, dict[str, str]] = {
+    "native": {},
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_CBWR": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",  # NumPy's and SciPy's, for the distances
+    },
+}
+
+
+def cpu_flags() -> set[str]:
+    """What this processor can do, in Linux's words; empty where it cannot be told."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return set(found[1].split()) if found else set()
+    return set()
+
+
+def require_avx2(who: str) -> None:
+    """StudyError where this processor has no AVX2, or does not say so."""
+    if "avx2" not in cpu_flags():
+        raise StudyError(
+            f'{who}: arithmetic = "avx2", which this processor ({platform.machine()}) does not '
+            'have; train on an x86 processor of 2013 or later, or state arithmetic = "native"'
+        )
