@@ -103,10 +103,11 @@ def rendered(what: RenderableType, width: int) -> str:
 
 GROUP = {
     "sweep": "wide", "loss": "wgan_gp", "dataset": "fashion_mnist", "features": "inception",
-    "runs": 100, "to do": 12, "running": 8, "ok": 61, "diverged": 10, "failed": 7, "lost": 2,
+    "runs": 174, "to do": 12, "running": 8, "waiting": 31, "ok": 61, "stopped": 43, "diverged": 10,
+    "failed": 7, "lost": 2,
     "best": 1234.5, "spent_s": 360_000.0, "left_s": 359_999.0,
 }  # fmt: skip
-NUMBERS = ["12", "8", "61", "10", "7", "2", "1234", "100:00:00", "99:59:59"]
+NUMBERS = ["12", "8", "31", "61", "43", "10", "7", "2", "1234", "100:00:00", "99:59:59"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
