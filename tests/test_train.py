@@ -32,6 +32,7 @@ from study.settings.config import Normalisation, Precision, RunConfig
 from study.settings.space import SHARED
 from study.training import cuda_graph, flops, records
 from study.training import loop as train
+from study.training.checkpoint import checkpoint
 from study.training.flops import count_flops
 from study.training.loop import batch
 from study.training.networks import draw_z, stream
@@ -197,6 +198,23 @@ def test_large_blocks_come_from_memory_that_is_kept() -> None:
         assert libc.mallinfo2().hblks == mapped
     finally:
         libc.free(block)
+
+
+@pytest.mark.parametrize(("every_s", "saved"), [(60.0, [20, 25]), (0.0, [10, 20, 25])])
+def test_checkpoints_are_written_by_the_clock_and_at_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_s: float, saved: list[int]
+) -> None:
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", every_s)
+    steps: list[int] = []
+
+    def noted(state: dict[str, Any], *more: Any) -> dict[str, Any]:
+        steps.append(state["step"])
+        return checkpoint(state, *more)
+
+    monkeypatch.setattr(train, "checkpoint", noted)
+    plan(tmp_path, "ns")
+    train.train(tmp_path)
+    assert steps == saved
 
 
 def test_files_and_costs_of_a_run(tmp_path: Path) -> None:
@@ -419,6 +437,11 @@ def test_avx2_has_to_be_set_before_torch_is_loaded(
 ) -> None:
     plan(tmp_path, "ns", arithmetic="avx2")
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
+        train.train(tmp_path)
+    for name, value in arithmetic.ENVIRONMENT["avx2"].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")  # set too late
     with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
         train.train(tmp_path)
     monkeypatch.setattr(arithmetic, "cpu_flags", lambda: {"neon"})
