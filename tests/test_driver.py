@@ -107,6 +107,22 @@ def test_jobs_that_die_before_they_take_a_run_stop_the_sweep(tmp_path: Path) -> 
     assert puppet.sent == [["a", "b", "c"]]
 
 
+def test_a_run_that_came_back_untouched_waits_for_all_others(tmp_path: Path) -> None:
+    found, looks = runs(tmp_path, "ab"), [3, 2, 1]
+
+    def work(folder: Path) -> None:
+        if folder.name == "b" and looks:
+            looks.pop()
+            puppet.there.append(folder)  # is still in the queue
+        elif folder.name == "b" or len(puppet.sent) > 1:
+            assert not looks
+            finish(folder)
+
+    puppet = Puppet(work)
+    drive(found, puppet, lambda _: None, retries=1, max_failures=9)
+    assert puppet.sent == [["a", "b"], ["a"]]
+
+
 def test_what_is_in_the_queue_is_not_sent_again(tmp_path: Path) -> None:
     found = runs(tmp_path)
     puppet = Puppet(finish)
