@@ -98,13 +98,21 @@ def run(root: Path, halved: bool, *options: str, trials: int = 5) -> pd.DataFram
     command = [sys.executable, tiny.__file__, "sweep", "--sweep", "tiny", *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return pd.read_parquet(root / "results/tiny.parquet").set_index(["number", "step"])
+    table = pd.read_parquet(root / "results/tiny.parquet").drop(columns=["wall_s", "commit"])
+    return table.set_index(["number", "step"])
 
 
-def test_what_goes_on_is_the_run_that_it_would_have_been(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", False)
-    found = run(tmp_path / "halved", True, "--workers", "2")
-    same = [name for name in found if name not in ("wall_s", "status")]
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The table of a sweep with rungs that nothing has disturbed."""
+    return run(tmp_path_factory.mktemp("undisturbed"), True, "--workers", "1")
+
+
+def test_what_goes_on_is_the_run_that_it_would_have_been(
+    tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    whole, found = run(tmp_path, False, "--workers", "1"), undisturbed
+    same = [name for name in found if name != "status"]
     pd.testing.assert_frame_equal(found[same], whole.loc[found.index, same])
     steps = found.reset_index().groupby("number")["step"].max()
     at_rung = whole["fid"].unstack()[[10]].min(axis=1).sort_values(kind="stable").index[:3]
@@ -116,20 +124,22 @@ def test_what_goes_on_is_the_run_that_it_would_have_been(tmp_path: Path) -> None
     assert status.to_dict() == {n: "ok" if n in last else "stopped" for n in range(5)}
 
 
-def test_interrupted_in_the_middle_it_comes_to_the_same(tmp_path: Path) -> None:
-    undisturbed = run(tmp_path / "a", True, "--workers", "1").drop(columns="wall_s")
-    environment = tiny.environment(tmp_path / "b", 5, steps=40, every=10)
-    (tmp_path / "b/sweeps/tiny.toml").write_text((tmp_path / "a/sweeps/tiny.toml").read_text())
+def test_interrupted_in_the_middle_it_comes_to_the_same(
+    tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    """Whatever the number of workers."""
+    environment = tiny.environment(tmp_path, 5, steps=40, every=10)
+    with (tmp_path / "sweeps/tiny.toml").open("a") as file:
+        file.write(HALVING)
     command = [sys.executable, tiny.__file__, "sweep", "--sweep", "tiny", "--workers", "2"]
     for wanted in ("waiting.json", "result.json"):  # at the first rung; when some have stopped
         driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 60
-        while not list((tmp_path / "b/results").rglob(wanted)) and time.monotonic() < end:
+        while not list((tmp_path / "results").rglob(wanted)) and time.monotonic() < end:
             time.sleep(0.02)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    again = run(tmp_path / "b", True)
-    pd.testing.assert_frame_equal(again.drop(columns="wall_s"), undisturbed)
+    pd.testing.assert_frame_equal(run(tmp_path, True), undisturbed)
 
 
 @pytest.mark.parametrize(
