@@ -25,7 +25,14 @@ from typer.testing import CliRunner
 
 from study.analysis import examples, figures, report, scores, verdict
 from study.analysis.figures import style
-from study.analysis.tables import is_search, nearest_results, read_tables, searches
+from study.analysis.tables import (
+    complete,
+    is_search,
+    nearest_results,
+    other_searches,
+    read_tables,
+    searches,
+)
 from study.cli import app
 from study.errors import StudyError
 from study.runs.table import AFTER_OWN, BEFORE_OWN, read_table
@@ -214,6 +221,29 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
     search().assign(sweep="defaults").to_parquet(tmp_path / "defaults.parquet")
     with pytest.raises(StudyError, match="no table of a search"):
         searches(tmp_path)
+
+
+def test_a_paired_search_is_shown_when_it_is_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_sweep("paired")
+    search(2, ("fashion_mnist",)).to_parquet(tmp_path / "mini.parquet")
+    one = search(1, ("fashion_mnist",)).iloc[:1].assign(sweep="paired")
+    for settings, shown in ((79, ["mini"]), (80, ["mini", "paired"])):
+        rows = [
+            one.assign(loss=loss, number=number)
+            for loss in config.losses
+            for number in range(settings)
+        ]
+        pd.concat(rows).to_parquet(tmp_path / "paired.parquet")
+        assert searches(tmp_path) == shown
+        said = capsys.readouterr().err
+        assert said.startswith("paired: not all of its 80 settings") == (settings < 80)
+        assert set(other_searches(read_tables(tmp_path, "mini"))) == {*shown} - {"mini"}
+    lacking = pd.concat(rows).query("not (loss == 'hinge' and number == 7)")
+    assert complete(config, lacking).empty
+    both = pd.concat([lacking, pd.concat(rows).assign(dataset="mnist")])
+    assert set(complete(config, both)["dataset"]) == {"mnist"}
 
 
 # The report

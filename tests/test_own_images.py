@@ -152,7 +152,7 @@ def test_repeated_images_are_counted(tmp_path: Path) -> None:
 
 
 def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(TINY.replace("trials", "batch_size = 8\ntrials"))
     monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path)
     tiny = config.load_sweep("tiny")
     add("pets", make(tmp_path / "a", 30), held_out=12)
@@ -500,7 +500,7 @@ BAD = {
     "postscript": (other_files_content, "cannot identify"),
     "floats": (cmyk_floats, "F|floats"),
     "tags": (negative_tag, ""),
-    "folder": (lambda path: path.mkdir(), "directory"),
+    "folder": (lambda path: path.mkdir(), "no file"),
 }
 
 

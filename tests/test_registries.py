@@ -98,8 +98,12 @@ def test_what_losses_say_is_kept_as_they_say_it() -> None:
     assert {name: About.of(losses.load(name)) for name in losses.names()} == kept.about
 
 
-def test_what_losses_say_is_known_without_torch() -> None:
-    losses.names()
+def test_what_losses_say_is_known_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    losses.known.cache_clear()
+    losses.names()  # kept in that folder
     code = (
         "import sys; from study import losses; print(losses.about('ns').title, len(losses.names()),"
         "'torch' in sys.modules)"

@@ -106,6 +106,11 @@ def is_search(config: SweepConfig) -> bool:
     return config.ranges is not None and config.trials > 1
 
 
+def is_paired(config: SweepConfig) -> bool:
+    """Whether a number of a sweep means one setting and one seed for all losses."""
+    return config.draws == "shared" and config.seed == "number"
+
+
 def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     """The re-runs of what is now the search's best setting; others are named on stderr.
 
@@ -131,23 +136,44 @@ def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
 
 
 def searches(results: Path) -> list[str]:
-    """The searches that have a table, sorted; StudyError where none has."""
+    """The searches to be shown where none is named, sorted; StudyError where there is none.
+
+    Those that have a table. A paired one, which is judged once, is left out until it is complete,
+    with a word on stderr: nobody should see who is ahead by chance.
+    """
     there = [each for each in load_sweeps() if table_path(results, each.name).exists()]
-    found = [each.name for each in there if is_search(each)]
+    found = []
+    for each in filter(is_search, there):
+        if is_paired(each) and complete(each, read_table(results, each.name)).empty:
+            print(
+                f"{each.name}: not all of its {each.trials} settings are there; it is shown when "
+                f"they are, or now by SWEEP={each.name}",
+                file=sys.stderr,
+            )
+        else:
+            found.append(each.name)
     if not found:
         raise StudyError(f"no table of a search in {results}; `make sweep` trains and collects one")
     return found
 
 
+def complete(config: SweepConfig, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows on data sets on which every loss has all the settings that the sweep states."""
+    settings = table.groupby(["dataset", "loss"])["number"].nunique().unstack(fill_value=0)
+    settings = settings.reindex(columns=sorted({*settings, *config.losses}), fill_value=0)
+    whole = settings.index[(settings >= config.trials).all(axis=1)]
+    return table[table["dataset"].isin(whole)]
+
+
 def other_searches(tables: Tables) -> dict[str, pd.DataFrame]:
-    """The tables of the other searches in the same features, by name."""
+    """The tables of the other searches in the same features, by name; of what is complete."""
     features, found = load_sweep(tables.sweep).features, {}
     for config in load_sweeps():
         name = config.name
         if name == tables.sweep or not table_path(tables.results, name).exists():
             continue
         if is_search(config) and config.features == features:
-            found[name] = read_table(tables.results, name)
+            found[name] = complete(config, read_table(tables.results, name))
     return {name: table for name, table in found.items() if len(table)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import scores
-from study.analysis.tables import Tables, other_searches, paper
+from study.analysis.tables import Tables, is_paired, other_searches, paper
 from study.analysis.verdict import against, agreement, halved, interim, reruns, search, variance
 from study.analysis.verdict.against import ALPHA, REFERENCE
 from study.analysis.verdict.words import Finding, cells
@@ -82,7 +82,7 @@ def as_json(
         "sweep": tables.sweep,
         "reference": reference,
         "alpha": ALPHA,
-        "paired": sweep.draws == "shared" and sweep.seed == "number",
+        "paired": is_paired(sweep),
         "stated_settings": sweep.trials,
         "sentences": [line for lines, _ in judged for line in lines],
         "comparisons": [row for _, rows in judged for row in rows],

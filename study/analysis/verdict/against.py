@@ -13,6 +13,7 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
+from study.analysis.tables import is_paired
 from study.analysis.verdict.words import (
     between,
     counted,
@@ -73,7 +74,7 @@ def judged_budgets(n: int) -> list[int]:
 
 def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterator[Panel]:
     """The data sets of a search's scores that have the reference and another loss."""
-    paired = sweep.draws == "shared" and sweep.seed == "number"
+    paired = is_paired(sweep)
     for dataset, panel in panels(runs):
         there = scores.losses(panel)
         losses = there + [loss for loss in sweep.losses if loss not in there]
