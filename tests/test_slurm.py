@@ -656,7 +656,7 @@ def test_a_node_that_goes_down_costs_its_runs_nothing(empty: None, tmp_path: Pat
 
 @pytest.mark.slurm
 def test_a_controller_that_restarts_costs_nothing(empty: None, tmp_path: Path) -> None:
-    folders = toy.plan(tmp_path, a={"steps": 1000}, b={"steps": 1000})
+    folders = toy.plan(tmp_path, a={"waits_at": 5}, b={"waits_at": 5})
     submit(tmp_path, folders, max_jobs=2)
     until(lambda: at_step(folders[0], 5) and at_step(folders[1], 5))
     jobs, before = jobs_of(tmp_path), len(jobs_of(tmp_path).queued())
@@ -671,9 +671,11 @@ def test_a_controller_that_restarts_costs_nothing(empty: None, tmp_path: Path) -
         shell(ONE_MACHINE, "start")
     until(slurm.queue)
     assert before == len(jobs.queued()) == 2
+    for folder in folders:
+        (folder / "go").touch()
     until(lambda: not slurm.queue())
     assert states(folders) == ["ok"] * 2
-    assert numbers(folders) == [toy.expected(1000)] * 2
+    assert numbers(folders) == [toy.expected()] * 2
     assert [there(last_claim(folder)).number for folder in folders] == [1] * 2
     assert jobs.queued() == {}
 

@@ -40,6 +40,8 @@ def train(folder: Path, interrupted: Callable[[], bool], require_held: Callable[
         state = {"step": state["step"] + 1, "x": 3.7 * state["x"] * (1 - state["x"])}
         require_held()
         files.write_json(folder / "checkpoint.json", state)
+        while state["step"] == config.get("waits_at") and not (folder / "go").exists():
+            time.sleep(0.05)
         if interrupted():
             return "interrupted"
     require_held()
