@@ -195,7 +195,7 @@ def trials(table: pd.DataFrame, width: int) -> RenderableType:
     ok = best["status"] == "ok"
     rows = []
     for _, row in pd.concat([best[ok], best[~ok]]).iterrows():
-        good = row["status"] == "ok"
+        good = row["status"] != "diverged"
         rows.append(
             {
                 "no.": str(row["number"]),

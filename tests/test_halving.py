@@ -1,6 +1,7 @@
 """Successive halving: who goes on is decided by what was measured, and changes no number."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny
+from rich.console import Console
 from typer.testing import CliRunner
 
-from study import cli, files
+from study import cli, files, terminal
 from study.analysis import scores
 from study.analysis.verdict import halved
 from study.errors import StudyError
@@ -212,3 +214,15 @@ def test_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "What is the best of each search?" in done.stdout
     assert "better" in done.stdout
     assert "beats" not in done.stdout
+
+
+def test_stopped_runs_are_shown_with_what_they_came_to() -> None:
+    table = halved_table().query("loss == 'ns'").assign(fid_train=1.0, lr=1e-3)
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(terminal.trials(table, 80))
+    shown = captured.get()
+    assert "inf" not in shown
+    for number, distance in enumerate(("19", "18", "16", "16")):  # 20 - number - step / 1000
+        assert re.search(rf"^ *{number} +{distance} ", shown, re.MULTILINE)
+    assert shown.count("stopped") == 3
