@@ -25,7 +25,7 @@ from study.losses import names
 from study.runs.folder import folder_of, take
 from study.runs.plan import plan as plan_of
 from study.runs.progress import is_written, prepare
-from study.runs.table import AFTER_OWN, BEFORE_OWN, merge, table_path, write_table
+from study.runs.table import AFTER_OWN, BEFORE_OWN, merge, read_table, table_path, write_table
 from study.settings import config as configs
 from study.settings.config import Range, RunConfig, SweepConfig, load_sweep, read_config
 from study.training.players import build
@@ -444,3 +444,15 @@ def test_a_full_disk_leaves_the_old_table(tiny: SweepConfig, tmp_path: Path) -> 
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
     assert merge(tmp_path, "tiny", [folder])["number"].tolist() == [0, 1]
+
+
+def test_tables_of_before_there_were_three_normalisations_say_which_they_had() -> None:
+    table = read_table(ROOT / "results", "mini")
+    assert "normalisation" not in pd.read_parquet(ROOT / "results/mini.parquet")
+    assert set(table["normalisation"]) == {"batch", "none"}
+    assert (table["normalisation"].eq("batch") == table["batch_norm"]).all()
+    paired = read_table(ROOT / "results", "paired")  # has its own word, which stays
+    assert (
+        paired["normalisation"].tolist()
+        == pd.read_parquet(ROOT / "results/paired.parquet")["normalisation"].tolist()
+    )
