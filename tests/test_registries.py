@@ -98,6 +98,18 @@ def test_what_losses_say_is_kept_as_they_say_it() -> None:
     assert {name: About.of(losses.load(name)) for name in losses.names()} == kept.about
 
 
+def test_a_loss_is_there_once_what_it_lacked_is_there(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is the same, and yet what was kept of it does not hold."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    put(losses, "needy", f"import its_package\n{LOSS}")
+    assert "needy" not in losses.names()
+    monkeypatch.setitem(sys.modules, "its_package", ModuleType("its_package"))
+    losses.known.cache_clear()  # as in the next process
+    assert "needy" in losses.names()
+
+
 def test_what_losses_say_is_known_without_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,12 @@ class Known:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The same back again."""
+        """The same back again; ValueError where there were problems: they may be mended since.
+
+        (A file that could not be imported for want of a package is the same file afterwards.)
+        """
+        if content["problems"]:
+            raise ValueError("to be asked anew")
         about = {
             name: About(**said | {"space": _each(said["space"], json_to_distribution)})
             for name, said in content["about"].items()
