@@ -101,10 +101,8 @@ def fitted(path: Path, size: int) -> Picture:
 
 
 def _opened(path: Path, picture: Callable[[Image.Image], Picture]) -> Picture:
-    if path.exists() and not path.is_file():
-        raise StudyError(
-            f"{path}: no file; remove it from the images"
-        )  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise StudyError(f"{path}: no file; remove it from the images")
     try:
         with Image.open(path, formats=_kinds()) as image:
             if image.width * image.height > MOST_PIXELS:

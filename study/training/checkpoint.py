@@ -65,9 +65,8 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
     for name, generator in streams.items():
         generator.set_state(saved["streams"][name].cpu())
     files.log(folder, f"goes on at step {saved['step']}")
-    files.write_json(
-        folder / "progress.json", {"step": saved["step"]}
-    )  # whoever counts begins there
+    # Whoever counts the steps begins there.
+    files.write_json(folder / "progress.json", {"step": saved["step"]})
     return {name: saved[name] for name in state} | {"streams": streams}
 
 
