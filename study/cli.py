@@ -261,14 +261,14 @@ def show_agreement(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Whether two extractors rank trained generators alike: Spearman's correlation over runs."""
-    from study.analysis import behaviour
+    from study.analysis import behaviour, measured
 
     if len(set(features)) != 2:
         raise StudyError(f"features {', '.join(features)}; the agreement is that of two extractors")
     folders = behaviour.runs_below(runs)
     device = device_for(device)
     found = behaviour.distances_of_runs(folders, features, num_images, device)
-    agreed = behaviour.agreement(found, *features)
+    agreed = measured.agreement(found, *features)
     terminal.say(
         f"{' and '.join(features)} over {len(found)} generators: Spearman {agreed.value:.3f} "
         f"(95 %: {agreed.low:.3f} to {agreed.high:.3f})"

@@ -12,7 +12,7 @@ from test_score import a_run  # noqa: F401 (a fixture)
 from study import cli as commands
 from study import datasets as data
 from study import features
-from study.analysis import behaviour, figures
+from study.analysis import behaviour, figures, measured
 from study.analysis.figures.behaviour_agreement import agreement
 from study.analysis.figures.behaviour_bias import bias
 from study.analysis.figures.behaviour_damage import damage
@@ -152,24 +152,24 @@ def fall(
 def test_the_limit_of_a_line_in_inverse_n() -> None:
     table = fall([50, 100, 200, 400])
     table.loc[table["num_images"] == 50, "distance"] = 9  # no more images than features: left out
-    limit = behaviour.infinitely_many(table)
+    limit = measured.infinitely_many(table)
     assert limit.value == pytest.approx(0.25)
     assert 0.2399 < limit.low < 0.25 < limit.high < 0.2601
     with pytest.raises(StudyError, match="1 sizes exceed the number of features"):
-        behaviour.infinitely_many(fall([50, 100]))
+        measured.infinitely_many(fall([50, 100]))
 
 
 def test_bias_and_spread_by_number() -> None:
-    found = behaviour.bias(fall([100, 200])).set_index("num_images")
+    found = measured.bias(fall([100, 200])).set_index("num_images")
     assert found["mean"].tolist() == pytest.approx([1.25, 0.75])
     assert found["sd"].tolist() == pytest.approx([0.01, 0.01])
     assert found["draws"].tolist() == [3, 3]
 
 
 def test_the_papers_values_stand_beside_fid_only() -> None:
-    inception = behaviour.bias(fall([5000, 10_000], features_name="inception"))
+    inception = measured.bias(fall([5000, 10_000], features_name="inception"))
     assert inception["paper"].tolist() == pytest.approx([np.nan, 1.25], nan_ok=True)
-    assert behaviour.bias(fall([10_000]))["paper"].isna().all()
+    assert measured.bias(fall([10_000]))["paper"].isna().all()
 
 
 def test_the_report_states_the_limit(table: pd.DataFrame) -> None:
@@ -200,13 +200,13 @@ def runs(second: Sequence[float], dataset: str = "mnist") -> pd.DataFrame:
 
 
 def test_agreement_is_spearmans() -> None:
-    same = behaviour.agreement(runs([1.0, 4, 9, 16, 25]), "lite0", "random")
+    same = measured.agreement(runs([1.0, 4, 9, 16, 25]), "lite0", "random")
     assert same.value == pytest.approx(1)
-    swapped = behaviour.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
+    swapped = measured.agreement(runs([2.0, 1, 3, 4, 5]), "lite0", "random")
     assert swapped.value == pytest.approx(0.9)
     two = pd.concat([runs([1.0, 2, 3, 4, 5]), runs([1.0, 2, 3, 4, 5], "cifar10")])
     with pytest.raises(StudyError, match="runs on cifar10, mnist"):
-        behaviour.agreement(two, "lite0", "random")
+        measured.agreement(two, "lite0", "random")
 
 
 def test_convergence_has_a_row_a_combination(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ import ast
 import html
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
@@ -178,6 +180,15 @@ def test_the_figures_that_the_tables_allow(results: Path) -> None:
     assert {"f1_triangles", "seeds_fashion_mnist", "samples_fashion_mnist"} < names
     assert {"curves_fashion_mnist", "settings_fashion_mnist_ns", "settings_triangles_wgan"} < names
     assert not names & {"narrow_fashion_mnist", "samples_triangles", "f1_fashion_mnist"}
+
+
+def test_figures_are_known_without_loading_torch_or_seaborn() -> None:
+    code = (
+        "import sys; from study.analysis import figures; print(len(figures.names()), "
+        "[m for m in ('torch', 'seaborn', 'scipy.stats') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{len(figures.names())} []\n"
 
 
 def test_a_figure_is_written_whole_or_not_at_all(

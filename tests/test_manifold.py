@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from study.datasets import triangles
 from study.errors import StudyError
-from study.measures import triangle_distance
+from study.measures import descents, triangle_distance
 from study.measures import triangle_manifold as manifold
 from study.training.networks import Prior
 
@@ -159,12 +159,7 @@ def test_distance_converges_with_steps_and_starts_and_the_defaults_suffice() -> 
     assert len(excess) == 16
     assert excess[1, 0, 0] > excess[1, 0, 3] > excess[4, 1, 12]
     assert excess[4, 1, 24] == 0
-    assert (
-        excess[
-            triangle_distance.NEIGHBOURS, triangle_distance.RANDOM_STARTS, triangle_distance.STEPS
-        ]
-        < 1e-4
-    )
+    assert excess[descents.NEIGHBOURS, descents.RANDOM_STARTS, descents.STEPS] < 1e-4
     by_start = {(r["neighbours"], r["steps"]): r for r in rows if r["random"] == 0}
     assert by_start[1, 12]["within_delta"] == 1
 
@@ -270,7 +265,7 @@ def test_a_lookup_that_replays_the_test_images_has_both_one() -> None:
 
 def nearest_share(images: Tensor, memory: Tensor) -> float:
     gaps = torch.cdist(images.flatten(1).double(), memory.flatten(1).double()).square()
-    return float((gaps.amin(1) <= triangle_distance.DELTA).double().mean())
+    return float((gaps.amin(1) <= descents.DELTA).double().mean())
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:

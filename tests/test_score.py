@@ -25,6 +25,7 @@ from study.losses import load
 from study.measures import at_best, image_sets, neighbours, triangle_manifold
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
+from study.measures.extrapolation import fit_in_inverse_n
 from study.measures.image_sets import open_set
 from study.settings.config import RunConfig
 from study.training.networks import draw_z, stream
@@ -395,9 +396,7 @@ def gaussians(n: int, shift: float, seed: int, dim: int = 8) -> tuple[Tensor, Te
 
 
 def test_the_fit_in_inverse_n_is_exact_on_a_line() -> None:
-    intercept, slope = score.fit_in_inverse_n(
-        [100, 200, 400], [3 + 50 / n for n in (100, 200, 400)]
-    )
+    intercept, slope = fit_in_inverse_n([100, 200, 400], [3 + 50 / n for n in (100, 200, 400)])
     assert intercept == pytest.approx(3)
     assert slope == pytest.approx(50)
 

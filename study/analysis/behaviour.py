@@ -21,7 +21,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from study import datasets as data
 from study import features as extractors
 from study import files
-from study.analysis import statistics as st
+from study.analysis.measured import BESIDE, NUM_IMAGES, bias, infinitely_many
 from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
@@ -38,14 +38,10 @@ from study.settings.config import read_config
 Row = dict[str, Any]
 
 SIZES = (500, 1000, 2000, 3000, 5000, 10_000)
-NUM_IMAGES = 5000  # of each side, where not their number is the question
-BESIDE = 1000  # of them for KID (without bias at any number) and the k-NN measures
 CLASSES = 10
 NOISE_LEVELS = (0, 5, 10, 20, 40, 80)  # standard deviation, of 255
 BLUR_PX = (0.0, 0.25, 0.5, 1.0, 2.0)  # standard deviation
 MEMORISED = (50, 100, 250, 500, 1000, 2500, 5000)  # training images
-# FID of real against real at 10,000 images in the paper's section on FID: recalled, not read.
-PAPER = {"fashion_mnist": 2.60, "mnist": 1.25, "cifar10": 5.19, "celeba": 2.27}
 KEY = ["dataset", "features", "experiment", "real", "level", "draw"]
 
 
@@ -179,37 +175,6 @@ def _row(split: str, level: float, real: Tensor, fake: Tensor) -> Row:
     }
 
 
-def bias(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of real against real by number of images, a row each.
-
-    `paper` is what the paper found (recalled) where it can be compared: FID on 10,000 images.
-    """
-    real = table[table["experiment"] == "real"]
-    groups = real.groupby(["dataset", "features", "num_images"], sort=True)["distance"]
-    found = groups.agg(mean="mean", sd="std", draws="size").reset_index()
-    comparable = (found["features"] == "inception") & (found["num_images"] == 10_000)
-    return found.assign(paper=found["dataset"].map(PAPER).where(comparable))
-
-
-def infinitely_many(table: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> st.Estimate:
-    """Real against real at infinitely many images, with its 95 % bootstrap interval over draws.
-
-    The fit is `score.fit_in_inverse_n` on the sizes that exceed the number of features: below, the
-    covariances are singular and the law in 1/n bends.
-    """
-    real = table[(table["experiment"] == "real") & (table["num_images"] > table["dim"])]
-    wide = real.pivot(index="draw", columns="num_images", values="distance")
-    if wide.shape[1] < 2:
-        raise StudyError(
-            f"{wide.shape[1]} sizes exceed the number of features; the fit in 1/n needs 2 or more"
-        )
-    picks = np.random.default_rng(seed).integers(0, len(wide), (resamples, len(wide)))
-    means = wide.to_numpy()[picks].mean(axis=1)
-    limits = [score.fit_in_inverse_n(wide.columns, row)[0] for row in means]
-    low, high = np.quantile(limits, [0.025, 0.975])
-    return st.Estimate(np.array(score.fit_in_inverse_n(wide.columns, wide.mean())[0]), low, high)
-
-
 def report(table: pd.DataFrame) -> str:
     """A table of `measure_all` in a few lines a data set and extractor."""
     lines = []
@@ -264,17 +229,6 @@ def _distance(dataset: str, images: Tensor, extractor: Extractor) -> float:
 def runs_below(folders: Sequence[Path]) -> list[Path]:
     """The runs' folders with a generator in or below these folders, sorted."""
     return sorted({best.parent for folder in folders for best in folder.rglob("best.pt")})
-
-
-def agreement(table: pd.DataFrame, first: str, second: str) -> st.Estimate:
-    """Spearman's rank correlation of two extractors over runs, with its 95 % interval.
-
-    Of one data set: between data sets the distances differ by far more than between generators.
-    """
-    if table["dataset"].nunique() > 1:
-        held = ", ".join(sorted(table["dataset"].unique()))
-        raise StudyError(f"runs on {held}; the agreement is that on one data set")
-    return st.spearman(table[first], table[second])
 
 
 # --- The descent to the manifold ------------------------------------------------------------------

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from study import datasets as data
 from study import features
-from study.analysis.behaviour import PAPER
+from study.analysis.measured import PAPER
 from study.check import replay
 from study.check.rows import Check, Machine, NotTried, Off, require_within
 from study.features import Extractor, inception

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from study.errors import StudyError
 from study.features import Extractor
 from study.measures import frechet as fid
 from study.measures import neighbours
+from study.measures.extrapolation import fit_in_inverse_n
 from study.measures.image_sets import ImageSet, open_set
 
 LEAST_IMAGES = 40  # of a side: blocks and quarters then hold enough for every measure
@@ -297,16 +297,6 @@ def distances_of_parts(
         means.append(float(np.mean([_distance(x, y) for x, y in sides])))
     count = sum(block.count for block in real)
     return count / np.array(PARTS, float), np.array(means)
-
-
-def fit_in_inverse_n(sizes: Any, distances: Any) -> tuple[float, float]:
-    """The line distance = a + b / n by least squares: (a, b). a: infinitely many images.
-
-    Chong & Forsyth 2020 (arXiv 1911.07023), section 3: the bias falls as 1/n. They vary the number
-    of fake images alone; here both sides are divided, so that a is free of the bias of both.
-    """
-    slope, intercept = np.polyfit(1 / np.asarray(sizes, float), distances, 1)
-    return float(intercept), float(slope)
 
 
 def jackknife_error(real: Sequence[fid.Moments], fake: Sequence[fid.Moments]) -> float:

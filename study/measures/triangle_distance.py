@@ -12,12 +12,9 @@ from torch import Tensor
 
 from study.datasets import triangles
 from study.errors import StudyError
+from study.measures.descents import DELTA, NEIGHBOURS, RANDOM_STARTS, STEPS
 
 SIZE_PX = triangles.SIZE_PX
-DELTA = 0.75  # squared distance within which an image counts as on the manifold
-# On hold-out, noisy and generated images these find, on average, within 0.004 of what 16 starts of
-# 32 steps find (`distance_convergence`).
-NEIGHBOURS, RANDOM_STARTS, STEPS = 4, 1, 12  # of the descent to the closest triangle
 FRESH_TRIANGLES = 10_000  # among which neighbours are looked for
 CHUNK = 64  # triangles drawn at once: their tensors fit a core's cache
 DAMPING, DAMPING_FACTOR = 1e-2, 4.0  # Levenberg-Marquardt, relative to the diagonal

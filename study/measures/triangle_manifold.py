@@ -19,24 +19,13 @@ from torch import Tensor
 
 from study import datasets
 from study.errors import StudyError
-from study.measures.triangle_distance import (
-    DELTA,
-    NEIGHBOURS,
-    RANDOM_STARTS,
-    SIZE_PX,
-    STEPS,
-    distance,
-    nearest,
-    share,
-    summary,
-    unit,
-)
+from study.measures.descents import DELTA, NEIGHBOURS, RANDOM_STARTS, STEPS, Z_STARTS, Z_STEPS
+from study.measures.triangle_distance import SIZE_PX, distance, nearest, share, summary, unit
 from study.training.networks import Generator, Prior, draw_z
 
 GeneratorFunction = Callable[[Tensor], Tensor]
 
 NUM_IMAGES = 1024
-Z_STARTS, Z_STEPS = 1, 200  # of the descent to the closest generated image
 RECIPE = {
     "delta": DELTA,
     "num_images": NUM_IMAGES,

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from study.analysis import behaviour, scores
+from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, style_of, styled
@@ -14,7 +14,7 @@ RUN = ("sweep", "loss", "dataset", "number", "num_images")  # the other columns:
 @styled
 def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
     """One extractor's distance against another's, a point a trained generator."""
-    agreed = behaviour.agreement(table, first, second)
+    agreed = measured.agreement(table, first, second)
     figure = Figure(figsize=(6.2, 5.4), layout="constrained")
     axes = figure.subplots()
     for loss in scores.losses(table):

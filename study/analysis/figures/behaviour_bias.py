@@ -7,17 +7,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis import behaviour, scores
+from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import styled
-from study.measures import of_two_sets as score
+from study.measures.extrapolation import fit_in_inverse_n
 
 
 @styled
 def bias(table: pd.DataFrame) -> Figure:
     """Real against real by number of images: its mean against 1/n, its spread against n."""
-    found, real = behaviour.bias(table), table[table["experiment"] == "real"]
+    found, real = measured.bias(table), table[table["experiment"] == "real"]
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(1 / real["num_images"], real["distance"], ".", color="#808080", ms=4, label="a draw")
@@ -53,8 +53,8 @@ def _fit(axes: Axes, table: pd.DataFrame, found: pd.DataFrame) -> None:
     fitted = found[found["num_images"] > table["dim"].iloc[0]]
     if len(fitted) < 2:
         return
-    limit = behaviour.infinitely_many(table)
-    a, b = score.fit_in_inverse_n(fitted["num_images"], fitted["mean"])
+    limit = measured.infinitely_many(table)
+    a, b = fit_in_inverse_n(fitted["num_images"], fitted["mean"])
     x = np.array([0, 1 / found["num_images"].min()])
     axes.plot(x, a + b * x, "--", color="#0072B2", lw=1, zorder=1, label="fit in 1/n")
     error = [[limit.value - limit.low], [limit.high - limit.value]]

@@ -8,8 +8,7 @@ from matplotlib.ticker import StrMethodFormatter
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import styled
-from study.measures import triangle_distance
-from study.measures import triangle_manifold as manifold
+from study.measures import descents
 
 STARTS = [(0, 8), (1, 0), (2, 0), (4, 0), (4, 1), (8, 8)]  # (neighbours, random), drawn of them all
 COLOURS = ["#CC79A7", "#56B4E9", "#009E73", "#E69F00", "#000000", "#D55E00"]
@@ -18,14 +17,14 @@ COLOURS = ["#CC79A7", "#56B4E9", "#009E73", "#E69F00", "#000000", "#D55E00"]
 @styled
 def convergence(table: pd.DataFrame) -> Figure:
     """What the descents find by steps: a line a number of starts, a panel a kind of images."""
-    descents = table[table["measure"] == "distance"]
-    kinds = list(dict.fromkeys(descents["images"]))
+    found = table[table["measure"] == "distance"]
+    kinds = list(dict.fromkeys(found["images"]))
     recall = table[table["measure"] == "recall"]
     panels = len(kinds) + (not recall.empty)
     figure = Figure(figsize=(3.3 * panels + 0.6, 4.6), layout="constrained")
     grid = figure.subplots(1, panels, squeeze=False)[0]
     for axes, kind in zip(grid, kinds, strict=False):
-        _descents(axes, descents[descents["images"] == kind])
+        _descents(axes, found[found["images"] == kind])
         axes.set_title(f"distance: {kind}")
     grid[0].legend(fontsize=8, title="starts")
     grid[0].set_ylabel("mean squared distance above the best found")
@@ -34,11 +33,11 @@ def convergence(table: pd.DataFrame) -> Figure:
     text = (
         "Descent to the closest triangle (the excess over the best of all starts and steps, on a "
         f"linear axis below 0.001; {int(table['num_images'].iloc[0])} images of each kind; star: "
-        f"the study's choice, {triangle_distance.NEIGHBOURS} neighbours, "
-        f"{triangle_distance.RANDOM_STARTS} random, {triangle_distance.STEPS} steps) and, where a "
+        f"the study's choice, {descents.NEIGHBOURS} neighbours, "
+        f"{descents.RANDOM_STARTS} random, {descents.STEPS} steps) and, where a "
         "generator was given, from the test images to its closest images (share within δ = "
-        f"{triangle_distance.DELTA}; dotted: the study's {manifold.Z_STEPS} steps, from "
-        f"{manifold.Z_STARTS} start)."
+        f"{descents.DELTA}; dotted: the study's {descents.Z_STEPS} steps, from "
+        f"{descents.Z_STARTS} start)."
     )
     return captioned(figure, text)
 
@@ -49,9 +48,9 @@ def _descents(axes: Axes, rows: pd.DataFrame) -> None:
         label = f"{neighbours} near, {random} random"
         axes.plot(own["steps"], own["mean_excess"], "o-", ms=3, color=colour, label=label)
     chosen = rows[
-        (rows["neighbours"] == triangle_distance.NEIGHBOURS)
-        & (rows["random"] == triangle_distance.RANDOM_STARTS)
-        & (rows["steps"] == triangle_distance.STEPS)
+        (rows["neighbours"] == descents.NEIGHBOURS)
+        & (rows["random"] == descents.RANDOM_STARTS)
+        & (rows["steps"] == descents.STEPS)
     ]
     axes.plot(
         chosen["steps"], chosen["mean_excess"], "*", ms=12, color="#000000", zorder=4, clip_on=False
@@ -67,7 +66,7 @@ def _recall(axes: Axes, rows: pd.DataFrame) -> None:
         label = f"{starts} start{'s' * (starts > 1)}"
         axes.plot(own["steps"], own["within_delta"], "o-", ms=3, color=colour, label=label)
     axes.set(title="recall", xlabel="steps", ylabel="share within δ", ylim=(0, None))
-    axes.axvline(manifold.Z_STEPS, color="#808080", ls=":", lw=1)
+    axes.axvline(descents.Z_STEPS, color="#808080", ls=":", lw=1)
     axes.legend(fontsize=8)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.analysis import behaviour, scores
+from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, styled
@@ -48,12 +48,12 @@ def damage(table: pd.DataFrame) -> Figure:
     for axes in grid[:, -1]:
         axes.legend(fontsize=8)
     text = (
-        f"{scores.dataset_title(table['dataset'].iloc[0])}: {behaviour.NUM_IMAGES:,} training "
+        f"{scores.dataset_title(table['dataset'].iloc[0])}: {measured.NUM_IMAGES:,} training "
         "images, changed as the axis says, "
-        f"against {behaviour.NUM_IMAGES:,} held-out ones; mean of "
+        f"against {measured.NUM_IMAGES:,} held-out ones; mean of "
         f"{int(own['draw'].max()) + 1} draws, band: least to largest. Dotted: "
         "the same images unchanged. Precision and recall (k = 3) of "
-        f"{behaviour.BESIDE:,} images of each side. Repeated training images are also held "
+        f"{measured.BESIDE:,} images of each side. Repeated training images are also held "
         "against the training images that they are among: there the distance falls to 0 (no "
         "point on this axis), against held-out ones it ends where honest samples lie. Recall is 0 "
         "by its definition where each of the images comes more than three times."

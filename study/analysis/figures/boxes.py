@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,6 +36,8 @@ def boxes(runs: pd.DataFrame, sweeps: Sequence[str] = ()) -> tuple[Figure, Axes]
 
 def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str | None) -> None:
     """Box and runs at y = place; what is infinite is cut at the edge."""
+    import seaborn as sns  # noqa: PLC0415 (half a second, which most figures need not pay)
+
     fid, color = own["fid"].to_numpy(), style_of(own["loss"].iloc[0])["color"]
     edge = axes.get_xlim()[1]
     q1, median, q3 = np.quantile(fid, [0.25, 0.5, 0.75], method="inverted_cdf")

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 from PIL import Image
@@ -106,17 +108,21 @@ def words(figure: Figure) -> tuple[str, str]:
 
 def lay_out(figure: Figure) -> None:
     """Place everything, once for both files: it takes as long as drawing does."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
         figure.set_layout_engine("none")
 
 
 def _png(figure: Figure) -> bytes:
     """A PNG's bytes, in the figure's 256 main colours, which is less than half the size."""
-    with BytesIO() as drawn, BytesIO() as file:
-        figure.savefig(drawn, format="png")
-        image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    figure.set_dpi(matplotlib.rcParams["savefig.dpi"])
+    canvas: Any = FigureCanvasAgg(figure)  # savefig would draw twice
+    canvas.draw()
+    with BytesIO() as file:
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         mark = PngInfo()
         mark.add_text("Software", svg.MARK)
-        image.save(file, "png", compress_level=6, pnginfo=mark)
+        reduced = image.quantize(256, dither=Image.Dither.NONE)
+        reduced.save(file, "png", compress_level=6, pnginfo=mark)
         return file.getvalue()

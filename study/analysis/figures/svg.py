@@ -7,8 +7,10 @@ and in its ids, which are hashes of coordinates; so coordinates are rounded, and
 import re
 from base64 import b64decode, b64encode
 from io import BytesIO, StringIO
+from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -33,8 +35,10 @@ def inline(figure: Figure, prefix: str) -> str:
 
 
 def _drawn(figure: Figure, fonttype: str) -> str:
+    figure.set_dpi(matplotlib.rcParams["savefig.dpi"])  # of the images within
     with matplotlib.rc_context({"svg.fonttype": fonttype}), StringIO() as file:
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": MARK})
+        canvas: Any = FigureCanvasSVG(figure)  # savefig would draw twice
+        canvas.print_svg(file, metadata={"Date": None, "Creator": MARK})
         return file.getvalue()
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,6 +26,8 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     Without `budgets`: the last three of 1, 2, 5, 10 and 20 that are judged with the settings that
     every loss has; beyond, a few runs decide who wins.
     """
+    import seaborn as sns  # noqa: PLC0415 (half a second, which most figures need not pay)
+
     runs = scores.search(search)
     names = [scores.title(loss) for loss in scores.losses(runs)]
     if len(names) < 2:
