@@ -8,6 +8,7 @@ once and kept on disk.
 Run it by `make bench`, or `python benchmarks/evaluation.py`.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -25,24 +26,30 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from study import features
-from study.features import inception
+from study.features._inception import inception_network
 from study.measures import frechet as fid
 
 
 def inception_side_by_side() -> tuple[features.Extractor, Callable[[Tensor], Any]]:
     """The study's Inception and torch-fidelity's, with the same random weights."""
-    network = inception.inception_network()
-    prepare, cpu = inception.prepare, torch.device("cpu")
-    extractor = features.Extractor(
-        "inception", 2048, "random", 50, 50 * 299**2, prepare, network, cpu
-    )
-    weights = network.state_dict() | nn.Linear(2048, 1008).state_dict(prefix="fc.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.pth")
-        torch.save(weights, path)
+        torch.save(random_inception(), path)
+        os.environ["STUDY_INCEPTION"] = str(path)
+        extractor = features.load("inception", any_weights=True)
         name, layers = "inception", ["2048"]
         theirs = FeatureExtractorInceptionV3(name, layers, feature_extractor_weights_path=str(path))
     return extractor, theirs
+
+
+def random_inception() -> dict[str, Tensor]:
+    """Weights of Inception as torch-fidelity's file has them, but drawn with one seed."""
+    torch.manual_seed(0)
+    network, last = inception_network(), nn.Linear(2048, 1008)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # else deep features shrink to nothing
+            nn.init.kaiming_normal_(module.weight)
+    return network.state_dict() | last.state_dict(prefix="fc.")
 
 
 def lite0_as_packaged() -> Callable[[Tensor], Tensor]:

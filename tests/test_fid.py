@@ -158,6 +158,21 @@ def test_streaming_is_numpys_mean_and_covariance(rng: np.random.Generator) -> No
     np.testing.assert_allclose(result.covariance, expected, rtol=1e-8, atol=1e-10)
 
 
+def test_blocks_add_up_to_the_same_bits_as_moments(rng: np.random.Generator) -> None:
+    parts = [draw(rng, n, 7) for n in (30, 1, 12)]
+    blocks = [fid.Block(7), fid.Block(7)]
+    for part, block in zip(parts, (blocks[0], blocks[0], blocks[1]), strict=True):
+        block.update(part)
+    first, second = moments(parts[0]), moments(parts[2])
+    first.update(parts[1])
+    assert fid.together(blocks[:1]).same_as(first)
+    both = fid.together(blocks)
+    assert both.count == 43
+    assert np.array_equal(both._outer, first._outer + second._outer)
+    assert np.array_equal(both.mean, (first._sum + second._sum) / 43)
+    assert not both.same_as(first)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

@@ -23,6 +23,7 @@ from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
 from study.measures import at_best, image_sets, neighbours, triangle_manifold
+from study.measures import frechet as fid
 from study.measures import of_a_generator as measure
 from study.measures import of_two_sets as score
 from study.measures.extrapolation import fit_in_inverse_n
@@ -184,11 +185,35 @@ def test_images_are_read_as_they_are_needed(
         return whole(path)
 
     monkeypatch.setattr(images, "read", read)
+    monkeypatch.setattr(image_sets, "GROUP_BYTES", 1)
     batches = open_set(folder).batches(None, 10)
     assert isinstance(batches, Generator)
     next(batches)
     assert len(seen) <= 1 + 10 + images.AHEAD + 1
     batches.close()
+
+
+def test_photographs_wait_few_at_a_time_and_small_images_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 16 x 16 x 3 bytes: two groups of two fit into four images' bytes."""
+    content = pictures(40, 0)
+    folder = save_folder(tmp_path / "a", content)
+    taken: list[int] = []
+    whole = images.read
+
+    def read_counted(path: Path) -> images.Picture:
+        taken.append(int(path.stem))
+        return whole(path)
+
+    monkeypatch.setattr(images, "read", read_counted)
+    monkeypatch.setattr(image_sets, "GROUP_BYTES", 2 * 16 * 16 * 3)
+    monkeypatch.setattr(images, "AHEAD_BYTES", 4 * 16 * 16 * 3)
+    batches = open_set(folder).batches(None, 3)
+    assert torch.equal(next(batches), tensor(content[:3]))
+    assert len(taken) <= 1 + 4 + 2 * 3  # the first, what is handed on, and what waits or is read
+    assert torch.equal(torch.cat(list(batches)), tensor(content[3:]))
+    assert sorted(taken) == [0, *range(40)]
 
 
 def test_large_images_go_through_few_at_a_time(extractor: Extractor) -> None:
@@ -420,10 +445,12 @@ def test_features_are_kept_alike_however_many_come_at_a_time(
     for side in found:
         assert side.count == 430
         assert torch.equal(side.features, found[0].features)
-        assert all(a.same_as(b) for a, b in zip(side.blocks, found[0].blocks, strict=True))
+        for one, other in zip(side.blocks, found[0].blocks, strict=True):
+            assert fid.together([one]).same_as(fid.together([other]))
     ranks = score._ranks(430)
     assert torch.equal(found[0].features, x[torch.from_numpy(ranks < 150)])
-    for block, moments in enumerate(found[0].blocks):
+    for block in range(12):
+        moments = fid.together([found[0].blocks[block]])
         members = x[torch.from_numpy(ranks * 12 // 430 == block)].double().numpy()
         assert moments.mean == pytest.approx(members.mean(axis=0))
         assert moments.covariance == pytest.approx(np.cov(members.T))
@@ -499,10 +526,10 @@ def test_blocks_are_alike_in_number_and_dealt_the_same_on_both_sides() -> None:
     real = torch.arange(100.0)[:, None]
     side, other = sides(real, real + 1000)
     assert {block.count for block in side.blocks} == {8, 9}
-    assert sum(side.blocks[1:], side.blocks[0]).mean == pytest.approx(49.5)
-    for block, opposite in zip(side.blocks, other.blocks, strict=True):
-        assert opposite.mean - block.mean == pytest.approx(1000)
-    assert np.std([block.mean for block in side.blocks]) < 15  # not in the order they came
+    assert fid.together(side.blocks).mean == pytest.approx(49.5)
+    means, opposite = ([fid.together([b]).mean for b in x.blocks] for x in (side, other))
+    assert np.array(opposite) - np.array(means) == pytest.approx(1000)
+    assert np.std(means) < 15  # not in the order they came
 
 
 def test_the_parts_cover_all_images_once() -> None:

@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 MOST_PIXELS = 2**26  # of one image: what claims more is no picture to learn from, but a trap
 THREADS, AHEAD = 4, 16
+AHEAD_BYTES = 2**26  # that may wait: of photographs that is fewer than AHEAD
 ORIENTATION = 0x0112  # EXIF's tag
 # Formats whose files hold no pictures of their own, or are run by another program to get at them.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -101,7 +102,7 @@ def fitted(path: Path, size: int) -> Picture:
 
 
 def _opened(path: Path, picture: Callable[[Image.Image], Picture]) -> Picture:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if not path.is_file() and path.exists():  # a pipe would be waited for
         raise StudyError(f"{path}: no file; remove it from the images")
     try:
         with Image.open(path, formats=_kinds()) as image:
@@ -120,7 +121,8 @@ def _opened(path: Path, picture: Callable[[Image.Image], Picture]) -> Picture:
 
 @cache
 def _kinds() -> list[str]:
-    return sorted(set(formats().values()))
+    """The formats in the order in which they are tried: those of nearly all files come first."""
+    return sorted(set(formats().values()), key=lambda kind: (kind not in ("JPEG", "PNG"), kind))
 
 
 def _as_it_is(image: Image.Image) -> Picture:
@@ -161,7 +163,8 @@ def _turned(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 def _pixels(image: Image.Image) -> Images:
     """(H, W, C): grey where the mode says so, not where all pixels happen to be."""
-    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -190,17 +193,21 @@ def _central_square(image: Image.Image, size: int) -> Image.Image:
     return square.resize((size, size), Image.Resampling.BICUBIC)
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], size: int = 0
+) -> Iterator[Result]:
     """function(item) of each item, in their order, a few of them computed in advance, in threads.
 
-    Pillow decodes without Python's lock. Results wait in memory only as long as AHEAD allows.
+    Pillow decodes without Python's lock. Results, of `size` bytes each, wait in memory only as long
+    as AHEAD and AHEAD_BYTES allow.
     """
+    ahead = min(AHEAD, max(1, AHEAD_BYTES // max(1, size)))
     with ThreadPoolExecutor(min(THREADS, len(os.sched_getaffinity(0)))) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > AHEAD:
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

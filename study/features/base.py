@@ -49,13 +49,18 @@ class Extractor:
         return max(1, min(self.batch, self.batch_px // (height * width)))
 
     def _features(self, images: Tensor, batch: int) -> Tensor:
-        missing = batch - len(images)
-        scale = 1.0 if images.dtype == torch.uint8 else 255.0
-        x = F.pad(images.to(self.device).float() * scale, (0, 0, 0, 0, 0, 0, 0, missing))
-        x = self.prepare(x).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        if missing := batch - len(images):
+            images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing))
+        # A channel at a time: large images need no more memory than they must.
+        x = torch.cat([self._prepared(channel) for channel in torch.split(images, 1, dim=1)], dim=1)
+        x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             features: Tensor = self.network(x)
-        return features[: len(images)]
+        return features[: batch - missing]
+
+    def _prepared(self, channel: Tensor) -> Tensor:
+        x = channel.to(self.device).float()
+        return self.prepare(x if channel.dtype == torch.uint8 else x * 255.0)
 
 
 def _check_images(images: Tensor) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import uuid
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,10 @@ class Moments:
     def covariance(self) -> Array:
         """The features' covariance with n - 1, (dim, dim)."""
         self._enough(2)
-        centre = np.outer(self._sum, self._sum / self.count)
-        return (self._outer - centre) / (self.count - 1)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        """Those of both sets of features together."""
-        both = Moments(len(self._sum))
-        both.count = self.count + other.count
-        both._sum = self._sum + other._sum
-        both._outer = self._outer + other._outer
-        return both
+        result: Array = np.outer(self._sum, self._sum / self.count)
+        np.subtract(self._outer, result, out=result)
+        result /= self.count - 1
+        return result
 
     def same_as(self, other: "Moments") -> bool:
         """Whether both are of the same features, to the last bit."""
@@ -77,6 +72,39 @@ class Moments:
     def _enough(self, least: int) -> None:
         if self.count < least:
             raise StudyError(f"{self.count} images; this statistic needs at least {least}")
+
+
+class Block:
+    """What `Moments` adds up, in half the memory: of symmetric sums the lower triangle alone."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self._sum: Array = np.zeros(dim)
+        self._lower: Array = np.zeros(dim * (dim + 1) // 2)
+
+    def update(self, features: Tensor | NDArray[np.floating[Any]]) -> None:
+        """As `Moments.update`."""
+        dim = len(self._sum)
+        part = Moments(dim)
+        part.update(features)
+        self.count += part.count
+        self._sum += part._sum
+        self._lower += part._outer[np.tri(dim, dtype=np.bool_)]
+
+
+def together(blocks: Sequence[Block]) -> Moments:
+    """The moments of the features of all blocks."""
+    first, *others = blocks
+    moments, lower = Moments(len(first._sum)), first._lower.copy()
+    moments.count, moments._sum = first.count, first._sum.copy()
+    for block in others:
+        moments.count += block.count
+        moments._sum += block._sum
+        lower += block._lower
+    triangle = np.tri(len(first._sum), dtype=np.bool_)
+    moments._outer[triangle] = lower
+    moments._outer.T[triangle] = lower
+    return moments
 
 
 @dataclass(frozen=True)
@@ -104,8 +132,10 @@ def statistics_of(mean: Array, covariance: Array) -> RealStatistics:
     alive = np.flatnonzero(np.diagonal(covariance))
     eigenvalues, vectors = np.linalg.eigh(covariance[np.ix_(alive, alive)])
     noise = eigenvalues.max(initial=0) * len(mean) * np.finfo(np.float64).eps
-    half = vectors * np.sqrt(eigenvalues.clip(0))
-    root: Array = np.asarray(np.linalg.qr(half.T, mode="r")).T  # column-major, as LAPACK wants it
+    vectors *= np.sqrt(eigenvalues.clip(0))
+    root: Array = np.asarray(
+        np.linalg.qr(vectors.T, mode="r")
+    ).T  # column-major, as LAPACK wants it
     return RealStatistics(mean, covariance, alive, root, rank=int((eigenvalues > noise).sum()))
 
 
@@ -135,8 +165,9 @@ def _distance(real: RealStatistics, mean: Array, covariance: Array, rank: int) -
         raise StudyError(f"{len(real.mean)} real features but {len(mean)} fake ones")
     block = covariance[np.ix_(real.alive, real.alive)]
     # LAPACK's reduction computes Lᵀ Σ L at a quarter of two products' cost; Σᵀ = Σ spares a copy.
-    product = dsygst(block.T, real.root, itype=2, lower=1)[0] if len(block) else block
-    eigenvalues = np.linalg.eigvalsh(product, UPLO="L").clip(0)
+    if len(block):
+        block = dsygst(block.T, real.root, itype=2, lower=1, overwrite_a=1)[0]
+    eigenvalues = np.linalg.eigvalsh(block, UPLO="L").clip(0)
     cross = np.sqrt(eigenvalues[::-1][: min(rank, real.rank)]).sum()
     trace = np.trace(real.covariance) + np.trace(covariance)
     return float(((real.mean - mean) ** 2).sum() + trace - 2 * cross)

@@ -5,6 +5,7 @@ part of a data set (`fashion_mnist:held_out`), or a run's folder, whose best gen
 the images from the z of every evaluation.
 """
 
+import math
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from study import datasets as data
 from study.datasets import images as reader
+from study.datasets.base import Images
 from study.errors import StudyError
 from study.losses import load
 from study.measures import of_a_generator as measure
@@ -30,6 +32,7 @@ from study.training.networks import draw_z, stream
 SEED = 0
 BEYOND = 1e-5  # floats so far outside [0, 1] are rounding, and are taken for the end that they pass
 CHUNK_BYTES = 2**24  # of an array, read at a time
+GROUP_BYTES = 2**17  # of small images' pixels: a thread reads so many files before it hands them on
 
 Chunks = Iterator[Tensor]
 
@@ -65,12 +68,15 @@ class ImageSet:
     def batches(self, n: int | None, size: int) -> Chunks:
         """The images that are taken, `size` at a time, the last fewer; uint8 or float in [0, 1]."""
         waiting: list[Tensor] = []
+        count = 0
         for chunk in self.read(self.places(n)):
-            waiting.append(self._checked(chunk))
-            while sum(map(len, waiting)) >= size:
-                whole = torch.cat(waiting)
-                yield whole[:size]
-                waiting = [whole[size:]] if len(whole) > size else []
+            for part in torch.split(self._checked(chunk), size):
+                before, rest = part[: size - count], part[size - count :]
+                waiting.append(before)
+                count += len(before)
+                if count == size:
+                    yield waiting[0] if len(waiting) == 1 else torch.cat(waiting)
+                    waiting, count = ([rest] if len(rest) else []), len(rest)
         if waiting:
             yield torch.cat(waiting)
 
@@ -170,16 +176,28 @@ def _folder(path: Path) -> ImageSet:
     first = reader.read(files[0]).pixels.shape
     notes = Counter({f"{kind} left out": count for kind, count in others.items()})
 
-    def read(places: NDArray[np.intp]) -> Chunks:
-        paths = [files[place] for place in places]
-        for at, picture in zip(paths, reader.in_order(reader.read, paths), strict=True):
+    size = math.prod(first)
+    at_once = max(1, GROUP_BYTES // size)
+
+    def together(paths: list[Path]) -> tuple[Images, Counter[str]]:
+        pixels, said = np.empty((len(paths), first[2], *first[:2]), np.uint8), Counter[str]()
+        for place, at in enumerate(paths):
+            picture = reader.read(at)
             if picture.pixels.shape != first:
                 raise StudyError(
                     f"{files[0]} is {first} but {at} is {picture.pixels.shape}; "
                     "a folder's images must be alike"
                 )
-            notes.update(picture.notes)
-            yield torch.from_numpy(picture.pixels.transpose(2, 0, 1).copy())[None]
+            said.update(picture.notes)
+            pixels[place] = picture.pixels.transpose(2, 0, 1)
+        return pixels, said
+
+    def read(places: NDArray[np.intp]) -> Chunks:
+        paths = [files[place] for place in places]
+        groups = [paths[start : start + at_once] for start in range(0, len(paths), at_once)]
+        for pixels, said in reader.in_order(together, groups, at_once * size):
+            notes.update(said)
+            yield torch.from_numpy(pixels)
 
     return ImageSet(str(path), len(files), first[:2], read, "files", notes=notes)
 

@@ -69,12 +69,13 @@ def kid_and_precision_recall(real: RealNeighbours, fake: Tensor) -> dict[str, fl
 
 
 def _side(features: Tensor, centre: Tensor, k: int) -> _Side:
-    x = torch.from_numpy(float64(features)) - centre
+    x = torch.from_numpy(float64(features)).sub_(centre)
     if len(x) <= k:
         raise StudyError(f"{len(x)} images; their {k} nearest neighbours need at least {k + 1}")
     dim = len(centre)
     along = x @ centre / dim + (centre.square().sum() / dim + 1) / 2
-    return _Side(x.float(), x.square().sum(dim=1).float(), along.float())
+    less, along = x.float(), along.float()
+    return _Side(less, x.square_().sum(dim=1).float(), along)
 
 
 def _within(side: _Side, k: int) -> tuple[Tensor, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit  # of scipy.stats, whose import takes a second
 from torch import Tensor
 
 from study.errors import StudyError
@@ -94,7 +94,7 @@ def _size(images: ImageSet) -> str:
 class Side:
     """A side's features in as many moments as there are BLOCKS, some of them whole, and hashes."""
 
-    blocks: list[fid.Moments]
+    blocks: list[fid.Block]
     features: Tensor  # (n, dim) of at most MOST_NEIGHBOURS images, drawn where there are more
     hashes: Counter[bytes] = field(default_factory=Counter)  # of the images -> how many have it
 
@@ -116,7 +116,7 @@ def side_of(features: Iterable[Tensor], count: int, dim: int) -> Side:
     with one seed. A set may be sorted, or be paired with the other.
     """
     ranks = torch.from_numpy(_ranks(count))
-    blocks = [fid.Moments(dim) for _ in range(BLOCKS)]
+    blocks = [fid.Block(dim) for _ in range(BLOCKS)]
     kept, start = torch.empty(min(count, MOST_NEIGHBOURS), dim), 0
     for part in _gathered(features, dim):
         rank = ranks[start : start + len(part)]
@@ -237,7 +237,7 @@ def compare_sides(
     distance = _distance(real.blocks, fake.blocks)
     margin = extrapolated = None
     if _enough(real) and _enough(fake):
-        spread = float(student.ppf(0.975, BLOCKS - 1))
+        spread = float(stdtrit(BLOCKS - 1, 0.975))  # Student's t
         margin = spread * jackknife_error(real.blocks, fake.blocks)
         extrapolated, _ = fit_in_inverse_n(*distances_of_parts(real.blocks, fake.blocks, distance))
     there = neighbours.real_neighbours(real.features)
@@ -269,22 +269,22 @@ def _enough(side: Side) -> bool:
 
 def frechet(real: Tensor, fake: Tensor) -> float:
     """Squared Fréchet distance between features (n, dim) and (m, dim); see `fid.distance_to`."""
-    of_real, of_fake = fid.Moments(real.shape[1]), fid.Moments(real.shape[1])
+    of_real, of_fake = fid.Block(real.shape[1]), fid.Block(real.shape[1])
     of_real.update(real)
     of_fake.update(fake)
     return _distance([of_real], [of_fake])
 
 
-def _distance(real: Sequence[fid.Moments], fake: Sequence[fid.Moments]) -> float:
+def _distance(real: Sequence[fid.Block], fake: Sequence[fid.Block]) -> float:
     """Of the images of some blocks of both sides; exactly 0 where both sides have the same ones."""
-    x, y = sum(real[1:], real[0]), sum(fake[1:], fake[0])
+    x, y = fid.together(real), fid.together(fake)
     if x.same_as(y):
         return 0.0
     return fid.distance_to(fid.statistics_of(x.mean, x.covariance), y)
 
 
 def distances_of_parts(
-    real: Sequence[fid.Moments], fake: Sequence[fid.Moments], whole: float
+    real: Sequence[fid.Block], fake: Sequence[fid.Block], whole: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Images a part, and the parts' mean distance: of all images and of halves, thirds, quarters.
 
@@ -299,7 +299,7 @@ def distances_of_parts(
     return count / np.array(PARTS, float), np.array(means)
 
 
-def jackknife_error(real: Sequence[fid.Moments], fake: Sequence[fid.Moments]) -> float:
+def jackknife_error(real: Sequence[fid.Block], fake: Sequence[fid.Block]) -> float:
     """Standard error of a distance: each block of both sides' images left out once.
 
     Not a bootstrap: images drawn twice make two sets look further apart than they are.
@@ -308,7 +308,7 @@ def jackknife_error(real: Sequence[fid.Moments], fake: Sequence[fid.Moments]) ->
     return float(np.sqrt((BLOCKS - 1) * np.var(values)))
 
 
-def _without(blocks: Sequence[fid.Moments], left_out: int) -> list[fid.Moments]:
+def _without(blocks: Sequence[fid.Block], left_out: int) -> list[fid.Block]:
     return [block for number, block in enumerate(blocks) if number != left_out]
 
 
