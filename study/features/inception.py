@@ -32,11 +32,16 @@ def extractor(device: torch.device) -> Extractor:
 
     Its name is "inception" with the known weights alone, else it has their hash in it.
     """
-    network, path = inception_network(), weights_path()
+    path = weights_path()
+    with torch.device("meta"):  # no weights are drawn only to be overwritten
+        network = inception_network()
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
+        kept = {k: v for k, v in weights.items() if not k.startswith("fc.")}
+        network.load_state_dict(kept, assign=True)
+        network.float()
     except FileNotFoundError:
         raise StudyError(
             f"no Inception weights at {path}; download {WEIGHTS_URL} to there or to a "

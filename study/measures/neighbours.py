@@ -14,6 +14,7 @@ from study.errors import StudyError
 from study.measures.frechet import float64
 
 NEIGHBOURS = 3  # k, as Kynkäänniemi et al. 2019 choose it
+AT_ONCE, COLUMNS = 1000, 256  # features that are float64 at a time: rows, or columns
 ROWS = 250  # of a matrix of products at a time: memory grows with the images, not their square
 
 
@@ -38,7 +39,8 @@ class RealNeighbours:
 
 def real_neighbours(features: Tensor, k: int = NEIGHBOURS) -> RealNeighbours:
     """The real side of features (N, dim), at least k + 1 of them; costs what a fake one does."""
-    centre = torch.from_numpy(float64(features)).mean(dim=0)
+    columns = torch.split(features, COLUMNS, dim=1)
+    centre = torch.cat([torch.from_numpy(float64(part)).mean(dim=0) for part in columns])
     side = _side(features, centre, k)
     return RealNeighbours(centre, side, k, *_within(side, k))
 
@@ -69,13 +71,17 @@ def kid_and_precision_recall(real: RealNeighbours, fake: Tensor) -> dict[str, fl
 
 
 def _side(features: Tensor, centre: Tensor, k: int) -> _Side:
-    x = torch.from_numpy(float64(features)).sub_(centre)
-    if len(x) <= k:
-        raise StudyError(f"{len(x)} images; their {k} nearest neighbours need at least {k + 1}")
-    dim = len(centre)
-    along = x @ centre / dim + (centre.square().sum() / dim + 1) / 2
-    less, along = x.float(), along.float()
-    return _Side(less, x.square_().sum(dim=1).float(), along)
+    n, dim = len(features), len(centre)
+    if n <= k:
+        raise StudyError(f"{n} images; their {k} nearest neighbours need at least {k + 1}")
+    side = _Side(torch.empty(n, dim), torch.empty(n), torch.empty(n))
+    for start in range(0, n, AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        x = torch.from_numpy(float64(features[rows])).sub_(centre)
+        side.features[rows] = x
+        side.along[rows] = (x @ centre / dim + (centre.square().sum() / dim + 1) / 2).float()
+        side.square[rows] = x.square_().sum(dim=1).float()
+    return side
 
 
 def _within(side: _Side, k: int) -> tuple[Tensor, float]:

@@ -92,7 +92,7 @@ def _size(images: ImageSet) -> str:
 
 @dataclass
 class Side:
-    """A side's features in as many moments as there are BLOCKS, some of them whole, and hashes."""
+    """A side's features in the moments of BLOCKS, or of one block; some as they are; hashes."""
 
     blocks: list[fid.Block]
     features: Tensor  # (n, dim) of at most MOST_NEIGHBOURS images, drawn where there are more
@@ -102,6 +102,11 @@ class Side:
     def count(self) -> int:
         """How many images there are."""
         return sum(block.count for block in self.blocks)
+
+    def handed_over(self) -> Tensor:
+        """The features, which the side then has no longer: they are large."""
+        features, self.features = self.features, torch.empty(0, self.features.shape[1])
+        return features
 
     @property
     def repeats(self) -> int:
@@ -116,16 +121,17 @@ def side_of(features: Iterable[Tensor], count: int, dim: int) -> Side:
     with one seed. A set may be sorted, or be paired with the other.
     """
     ranks = torch.from_numpy(_ranks(count))
-    blocks = [fid.Block(dim) for _ in range(BLOCKS)]
+    # With fewer images there is neither margin nor extrapolation: see `Score`.
+    blocks = [fid.Block(dim) for _ in range(BLOCKS if count // PARTS[-1] > dim else 1)]
     kept, start = torch.empty(min(count, MOST_NEIGHBOURS), dim), 0
     for part in _gathered(features, dim):
         rank = ranks[start : start + len(part)]
         before = int((ranks[:start] < MOST_NEIGHBOURS).sum())
         drawn = part[rank < MOST_NEIGHBOURS]
         kept[before : before + len(drawn)] = drawn
-        for block in range(BLOCKS):
-            if len(members := part[rank * BLOCKS // count == block]):
-                blocks[block].update(members)
+        for number, block in enumerate(blocks):
+            if len(members := part[rank * len(blocks) // count == number]):
+                block.update(members)
         start += len(part)
     return Side(blocks, kept)
 
@@ -234,14 +240,16 @@ def compare_sides(
     real: Side, fake: Side, features: str, digest: str, notes: dict[str, dict[str, int]]
 ) -> Score:
     """As `compare`, of what was kept of both sides."""
+    seen = max(len(side.features) for side in (real, fake))
+    there = neighbours.real_neighbours(real.handed_over())
+    beside = neighbours.kid_and_precision_recall(there, fake.handed_over())
+    del there
     distance = _distance(real.blocks, fake.blocks)
     margin = extrapolated = None
     if _enough(real) and _enough(fake):
         spread = float(stdtrit(BLOCKS - 1, 0.975))  # Student's t
         margin = spread * jackknife_error(real.blocks, fake.blocks)
         extrapolated, _ = fit_in_inverse_n(*distances_of_parts(real.blocks, fake.blocks, distance))
-    there = neighbours.real_neighbours(real.features)
-    beside = neighbours.kid_and_precision_recall(there, fake.features)
     return Score(
         features=features,
         features_digest=digest,
@@ -253,7 +261,7 @@ def compare_sides(
         kid=beside["kid"],
         precision=beside["knn_precision"],
         recall=beside["knn_recall"],
-        neighbours=max(len(real.features), len(fake.features)),
+        neighbours=seen,
         real_repeats=real.repeats,
         fake_repeats=fake.repeats,
         in_both=len(real.hashes.keys() & fake.hashes.keys()),
@@ -263,8 +271,7 @@ def compare_sides(
 
 def _enough(side: Side) -> bool:
     """Whether margin and extrapolation hold for a side: see `Score`."""
-    dim = side.features.shape[1]
-    return side.count // PARTS[-1] > dim and side.repeats <= MOST_REPEATS * side.count
+    return len(side.blocks) == BLOCKS and side.repeats <= MOST_REPEATS * side.count
 
 
 def frechet(real: Tensor, fake: Tensor) -> float:
