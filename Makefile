@@ -135,6 +135,7 @@ else
 	$(PYTHON) benchmarks/step.py
 	$(PYTHON) benchmarks/shares.py
 	$(PYTHON) benchmarks/evaluation.py
+	$(PYTHON) benchmarks/scoring.py
 	$(PYTHON) benchmarks/trials.py
 	$(PYTHON) benchmarks/growth.py
 endif
