@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,18 @@ def test_a_digit_that_differs_is_told_beside_another_seed(
     assert ("differing: " in line) == (column != "fid")
 
 
+def test_rows_of_an_earlier_order_of_operations_name_their_commit(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    earlier = table.assign(rounding=1, commit="0123456789ab")
+    earlier["fid"] *= 1 + 1e-9
+    for each in verify(earlier, tmp_path):
+        assert not each.is_off
+        assert again.line(each).endswith(
+            "rounding 1 then, 2 now: the code of commit 0123456789ab has the table's digits"
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "arithmetic", "promised"),
     [
@@ -110,12 +123,14 @@ def test_a_digit_that_differs_is_told_beside_another_seed(
         ({"processor": "another"}, "avx2", True),
         ({"processor": "another", "device": "cuda"}, "avx2", False),
         ({"torch": "2.0"}, "avx2", False),
+        ({"rounding": 1}, "native", False),
+        ({"rounding": 1}, "avx2", False),
     ],
 )
 def test_equality_is_promised_for_one_kind_of_processor(
-    sweep: SweepConfig, changes: dict[str, str], arithmetic: Arithmetic, promised: bool
+    sweep: SweepConfig, changes: dict[str, Any], arithmetic: Arithmetic, promised: bool
 ) -> None:
-    made = {"processor": "this", "torch": "2.14", "device": "cpu"}
+    made = {"processor": "this", "torch": "2.14", "rounding": 2, "device": "cpu", "commit": "a"}
     row = {"status": "ok", "step": 1, "fid": 3.0, "config": "x"}
     config = plan(sweep)[0].model_copy(update={"arithmetic": arithmetic})
     recorded, found = (pd.DataFrame([row | each]) for each in (made | changes, made))

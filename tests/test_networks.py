@@ -14,8 +14,13 @@ from study.training.networks import (
     Discriminator,
     Encoder,
     Generator,
+    ImageConv2d,
+    ImageConvTranspose2d,
     ImageShape,
     initialise,
+    normalise_spectrally,
+    place,
+    together,
 )
 from study.training.optimizer import Adam, adam
 
@@ -72,6 +77,92 @@ def test_batch_norm_matches_torch_but_for_the_biased_moving_variance(
     ours.eval(), theirs.eval()
     theirs.running_var = ours.variance
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("of_the_image", [False, True])
+def test_image_layers_are_torchs(channels: int, of_the_image: bool) -> None:
+    """Values, gradients and the gradient of a gradient's norm, as a penalty takes it."""
+    draws = torch.Generator().manual_seed(3)
+    for own, torchs, image in (
+        (ImageConv2d(channels, 5), nn.Conv2d(channels, 5, 4, 2, 1), (2, channels, 8, 6)),
+        (ImageConvTranspose2d(5, channels), nn.ConvTranspose2d(5, channels, 4, 2, 1), (2, 5, 4, 3)),
+    ):
+        torchs.load_state_dict(own.state_dict())
+        x = torch.randn(image, dtype=torch.float64, generator=draws)
+        found = []
+        for layer in (own.double(), torchs.double()):
+            at = x.clone().requires_grad_(of_the_image)
+            y = layer(at)
+            wanted = [*layer.parameters(), *([at] if of_the_image else [])]
+            gradients = torch.autograd.grad(y.square().sum(), wanted, create_graph=True)
+            norm = torch.cat([gradient.flatten() for gradient in gradients]).square().sum()
+            found.append([y, *gradients, *torch.autograd.grad(norm, wanted)])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_the_image_layers_derivatives_are_those_of_their_values() -> None:
+    layer = ImageConv2d(3, 2).double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,))
+
+
+@pytest.mark.parametrize("make", [Discriminator, Autoencoder])
+@pytest.mark.parametrize("normalisation", ["none", "batch", "spectral"])
+def test_batches_together_are_as_one_after_the_other(
+    make: type[Discriminator] | type[Autoencoder], normalisation: str
+) -> None:
+    """Outputs, weight gradients, moving averages and the vectors of the power iteration."""
+    images = torch.Generator().manual_seed(5)
+    real, fake = (torch.rand(6, 3, 8, 8, dtype=torch.float64, generator=images) for _ in range(2))
+    fake = fake.square()
+    ended = []
+    for outputs in (together, lambda D, *batches: [D(batch) for batch in batches]):
+        D = make((3, 8, 8), normalisation == "batch", 0.125)
+        initialise(D, torch.Generator().manual_seed(0))
+        if normalisation == "spectral":
+            normalise_spectrally(D, torch.Generator().manual_seed(1))
+        D.double()
+        forwards: list[int] = []
+        D.register_forward_hook(lambda *_, forwards=forwards: forwards.append(1))
+        d_real, d_fake = outputs(D, real, fake)
+        (d_real.square().sum() + d_fake.exp().sum()).backward()
+        assert d_real.shape == d_fake.shape == (6,)
+        gradients = [p.grad for p in D.parameters()]
+        ended.append([len(forwards), d_real, d_fake, *gradients, *D.buffers()])
+    assert ended[0][0] == (2 if normalisation == "spectral" else 1)
+    for one, other in zip(ended[0][1:], ended[1][1:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_layer_that_mixes_images_gets_one_batch_at_a_time() -> None:
+    class MinusMean(Discriminator):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x - x.mean(0))
+
+    D, other = MinusMean((1, 8, 8), False, 0.125), Discriminator((1, 8, 8), False, 0.125)
+    other.bn2 = nn.BatchNorm2d(16)  # type: ignore[assignment]
+    ones, halves = torch.ones(4, 1, 8, 8), torch.rand(4, 1, 8, 8) / 2
+    for network in (D, other):
+        expected = network(ones), network(halves)
+        for one, alone in zip(together(network, ones, halves), expected, strict=True):
+            assert torch.equal(one, alone)
+
+
+@pytest.mark.parametrize(("width", "last"), [(0.25, True), (1.0, False)])
+def test_below_full_width_the_channels_of_images_come_last(width: float, last: bool) -> None:
+    """And the weights are those that were drawn."""
+    G, placed = (Generator((3, 8, 8), width) for _ in range(2))
+    for network in (G, placed):
+        initialise(network, torch.Generator().manual_seed(0))
+    place(placed, torch.device("cpu"), width)
+    assert placed.deconv3.weight.is_contiguous(memory_format=torch.channels_last) == last
+    for one, other in zip(G.parameters(), placed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    z = torch.rand(4, 64)
+    torch.testing.assert_close(placed(z), G(z))
 
 
 def test_moving_averages_moved_twice_have_the_decay_squared() -> None:

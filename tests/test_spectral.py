@@ -53,18 +53,22 @@ def test_the_largest_singular_value_of_every_matrix_is_one(
     assert all(value >= 1 - 1e-5 for value in found)  # an estimate is never too large
 
 
-def test_a_forward_is_one_power_iteration() -> None:
+@pytest.mark.parametrize("name", ["conv1", "conv2", "fc3"])
+@pytest.mark.parametrize("of_the_image", [False, True])
+def test_a_forward_is_one_power_iteration(name: str, of_the_image: bool) -> None:
+    """Whether or not the images are to get a gradient."""
     D = normalised()
-    layer: Any = D.fc3
+    layer: Any = getattr(D, name)
+    kept = layer.parametrizations.weight[0]
     original = layer.parametrizations.weight.original.detach()
-    v = layer.parametrizations.weight[0]._v.clone()
-    D(torch.rand(2, *SHAPE))
-    u = nn.functional.normalize(original @ v, dim=0)
-    v = nn.functional.normalize(original.T @ u, dim=0)
-    assert torch.allclose(layer.parametrizations.weight[0]._u, u, atol=1e-6)
-    assert torch.allclose(layer.parametrizations.weight[0]._v, v, atol=1e-6)
+    matrix, v = original.flatten(1), kept._v.clone()
+    D(torch.rand(2, *SHAPE).requires_grad_(of_the_image))
+    u = nn.functional.normalize(matrix @ v, dim=0)
+    v = nn.functional.normalize(matrix.T @ u, dim=0)
+    assert torch.allclose(kept._u, u, atol=1e-6)
+    assert torch.allclose(kept._v, v, atol=1e-6)
     D.eval()
-    assert torch.allclose(layer.weight, original / (u @ original @ v), rtol=1e-5)
+    assert torch.allclose(layer.weight, original / (u @ matrix @ v), rtol=1e-5)
 
 
 def test_initial_weights_are_those_without_it_and_the_global_generator_is_not_used() -> None:

@@ -147,7 +147,7 @@ def provenance(tables: Tables) -> pd.DataFrame:
     """Where each table comes from: file, hash, rows, runs, and what made it."""
     made_by = [
         *["commit", "torch", "processor", "device", "threads"],
-        *["cuda_graph", "precision", "arithmetic", "definition"],
+        *["cuda_graph", "precision", "arithmetic", "rounding", "definition"],
     ]
     rows = []
     for table in (tables.search, tables.seeds, tables.narrow, tables.full):

@@ -37,12 +37,15 @@ class Again(NamedTuple):
 
     @property
     def should_be_equal(self) -> bool:
-        """Whether the same digits are promised: same torch, same kind of processor, or `avx2`."""
+        """Whether the same digits are promised.
+
+        They are by the same order of operations and the same torch, on the same kind of processor
+        or with `avx2`.
+        """
         then, now = self.recorded.iloc[0], self.found.iloc[0]
         travels = self.config.arithmetic == "avx2" and now["device"] == then["device"] == "cpu"
-        return bool(
-            then["torch"] == now["torch"] and (travels or then["processor"] == now["processor"])
-        )
+        same_code = then["torch"] == now["torch"] and then["rounding"] == now["rounding"]
+        return bool(same_code and (travels or then["processor"] == now["processor"]))
 
     @property
     def is_off(self) -> bool:
@@ -177,6 +180,11 @@ def line(again: Again) -> str:
     for name in ("processor", "torch"):
         if then[name] != now[name]:
             said += f"; {name} then {then[name]}, now {now[name]}"
+    if then["rounding"] != now["rounding"]:
+        said += (
+            f"; rounding {then['rounding']} then, {now['rounding']} now: "
+            f"the code of commit {then['commit']} has the table's digits"
+        )
     return f"{said}; the same digits were promised" if again.is_off else said
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from study.settings.hyperparameters import Space
-from study.training.networks import Discriminator, Generator, ImageShape, Prior
+from study.training.networks import Discriminator, Generator, ImageShape, Prior, together
 from study.training.optimizer import Adam
 from study.training.penalties import Seen
 
@@ -144,7 +144,7 @@ class GANLoss(nn.Module):
 
         real = x_real.detach().requires_grad_("real" in self.penalised)
         fake = x_fake.detach().requires_grad_("fake" in self.penalised)
-        d_real, d_fake = D(real), D(fake)
+        d_real, d_fake = (D(real), D(fake)) if self.penalised else together(D, real, fake)
         seen = Seen(D, (real, d_real), (fake, d_fake)) if self.penalised else D
         penalty = self.penalty(seen, real, fake, draws)
         d_loss = self.d_loss(d_real, d_fake) + penalty
@@ -169,7 +169,7 @@ class GANLoss(nn.Module):
                     x_fake = G(z)
                 else:  # the same weights and z give the same images
                     G.move_averages()
-                d_real, d_fake = D(x_real), D(x_fake)
+                d_real, d_fake = together(D, x_real, x_fake)
                 self.after_step(d_real, d_fake)
             curves |= self.curves(d_real, d_fake)
         return {name: value.detach() for name, value in curves.items()}

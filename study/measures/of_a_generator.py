@@ -19,7 +19,7 @@ from study.losses import load
 from study.measures import at_best, columns
 from study.measures import frechet as fid
 from study.settings.config import RunConfig
-from study.training.networks import Generator
+from study.training.networks import Generator, place
 
 GENERATE_BATCH = 250
 
@@ -106,7 +106,8 @@ def best_generator(folder: Path, config: RunConfig) -> Generator:
     generator = load(config.loss)(**config.own).generator(shape, config.width, config.bn_decay)
     weights = torch.load(folder / "best.pt", weights_only=True, map_location=device)
     generator.load_state_dict(weights)
-    return generator.to(device).eval()
+    place(generator, device, config.width)
+    return generator.eval()
 
 
 @torch.no_grad()

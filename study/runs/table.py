@@ -41,6 +41,12 @@ RECORDED = (
     ),
     Column("processor", "str", "the GPU, or the CPU with the instruction set that torch used"),
     Column("torch", "str", "its version"),
+    Column(
+        "rounding",
+        "int64",
+        "version of the order of the step's operations: with one torch and one kind of processor, "
+        "rows of the same have the same digits",
+    ),
     Column("commit", "str", "of the code as the worker loaded it (+ where it was changed)"),
     Column("data_digest", "str", "of the images trained on and held out, 16 hex digits"),
     Column("features_digest", "str", "of the extractor's weights and recipe, 16 hex digits"),
@@ -62,7 +68,7 @@ BEFORE_OWN = [
 ]
 AFTER_OWN = [
     *["width", "bn_decay", "device", "threads", "cuda_graph", "precision"],
-    *["processor", "torch", "commit", "definition", "config"],
+    *["processor", "torch", "rounding", "commit", "definition", "config"],
 ]
 KEY = ["sweep", "loss", "dataset", "number", "step"]
 MEASURED_ALWAYS = ("d_steps", "g_steps", "images", "flops", "wall_s", "fid", "fid_train")
@@ -87,6 +93,8 @@ def read_table(results: Path, sweep: str) -> pd.DataFrame:
     require_names(path, table)
     if "definition" not in table:
         table["definition"] = 1  # the first
+    if "rounding" not in table:
+        table["rounding"] = 1  # likewise
     if "normalisation" not in table:  # before there were three, `batch_norm` said it
         table["normalisation"] = np.where(table["batch_norm"], "batch", "none")
     return table
@@ -166,7 +174,8 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         return []
     # d_steps of the configuration is the run's length, of a row the steps taken so far.
     config = configuration.model_dump(exclude={"own", "evaluate_every", "d_steps"})
-    made_by = {n: v for n, v in result["provenance"].items() if n not in ("python", "host")}
+    made_by = {"rounding": 1} | result["provenance"]  # the first, where it says nothing
+    made_by = {name: value for name, value in made_by.items() if name not in ("python", "host")}
     ended = {"status": result["status"], "config": result["config"]}
     # What a result says never takes the place of what the configuration says.
     rows = [

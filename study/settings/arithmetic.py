@@ -10,6 +10,13 @@ from study.errors import StudyError
 
 Arithmetic = Literal["native", "avx2"]
 
+ROUNDING = 2
+"""Raised by one where a change of the code changes a run's digits by rounding alone.
+
+1: until November 2026. 2: D takes real and generated images together, the image layers have the
+gradient of their own, and below full width the channels of images come last.
+"""
+
 # What a worker's environment says before torch is loaded, so that processors which differ in their
 # instruction sets compute the same digits (with one thread).
 ENVIRONMENT: dict[Arithmetic, dict[str, str]] = {

@@ -9,6 +9,7 @@ from study.training.networks import (
     ImageShape,
     initialise,
     normalise_spectrally,
+    place,
     stream,
 )
 from study.training.optimizer import adam
@@ -24,7 +25,7 @@ def build(config: RunConfig, shape: ImageShape, device: torch.device) -> tuple[G
     if config.normalisation == "spectral":
         normalise_spectrally(discriminator, stream(config.seed, "spectral"))
     for network in (generator, discriminator):
-        network.to(device)
+        place(network, device, config.width)
     g_lr = config.lr * loss.g_lr_ratio
     return loss.to(device), Players(
         generator,

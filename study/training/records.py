@@ -23,6 +23,7 @@ from study.losses import load
 from study.measures import at_best
 from study.measures import of_a_generator as measure
 from study.measures.of_a_generator import best_generator
+from study.settings.arithmetic import ROUNDING
 from study.settings.config import RESULT, WAITING, RunConfig
 from study.training.networks import (
     draw_z,
@@ -78,7 +79,7 @@ def finish(
     reason: str | None,
     costs: dict[str, float],
     state: dict[str, Any],
-    made_by: dict[str, str | None],
+    made_by: dict[str, Any],
     require_held: Callable[[], None],
 ) -> Outcome:
     """Write what the run has come to: the last records and, last of all, result.json."""
@@ -108,7 +109,7 @@ def wait(
     folder: Path,
     config: RunConfig,
     evaluations: list[dict[str, Any]],
-    made_by: dict[str, str | None],
+    made_by: dict[str, Any],
     require_held: Callable[[], None],
 ) -> Outcome:
     """Write down what the run has come to should it stop here, at a rung of its search."""
@@ -123,7 +124,7 @@ def result(
     status: Literal["ok", "diverged", "stopped"],
     reason: str | None,
     evaluations: list[dict[str, Any]],
-    made_by: dict[str, str | None],
+    made_by: dict[str, Any],
 ) -> dict[str, Any]:
     """What result.json says."""
     return {
@@ -155,7 +156,7 @@ def evaluation_z(config: RunConfig) -> Tensor:
     return z.to(config.device)
 
 
-def provenance(config: RunConfig) -> dict[str, str | None]:
+def provenance(config: RunConfig) -> dict[str, Any]:
     """What made the numbers: commit of the code, versions, machine.
 
     Of a CPU torch's instruction set too: another one rounds otherwise, and a GAN amplifies it.
@@ -169,6 +170,7 @@ def provenance(config: RunConfig) -> dict[str, str | None]:
         "python": platform.python_version(),
         "host": platform.node(),
         "processor": processor,
+        "rounding": ROUNDING,
         **measure.digests(config),
     }
 
