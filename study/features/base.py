@@ -51,16 +51,26 @@ class Extractor:
     def _features(self, images: Tensor, batch: int) -> Tensor:
         if missing := batch - len(images):
             images = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing))
-        # A channel at a time: large images need no more memory than they must.
-        x = torch.cat([self._prepared(channel) for channel in torch.split(images, 1, dim=1)], dim=1)
-        x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self._prepared(images)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             features: Tensor = self.network(x)
         return features[: batch - missing]
 
-    def _prepared(self, channel: Tensor) -> Tensor:
-        x = channel.to(self.device).float()
-        return self.prepare(x if channel.dtype == torch.uint8 else x * 255.0)
+    def _prepared(self, images: Tensor) -> Tensor:
+        """(N, 3, H', W') as the network wants them; a channel at a time, which saves memory."""
+        x = torch.empty(0)
+        for number, channel in enumerate(torch.split(images, 1, dim=1)):
+            pixels = channel.to(self.device).float()
+            part = self.prepare(pixels if channel.dtype == torch.uint8 else pixels * 255.0)
+            if number == 0:
+                n, _, *size = part.shape
+                x = torch.empty(
+                    (n, 3, *size), device=part.device, memory_format=torch.channels_last
+                )
+                x[:] = part  # all three, where the images are grey
+            else:
+                x[:, number : number + 1] = part
+        return x
 
 
 def _check_images(images: Tensor) -> None:

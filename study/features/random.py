@@ -8,7 +8,8 @@ from study.features.base import Extractor
 
 def extractor(device: torch.device) -> Extractor:
     """The extractor, the same on every call."""
-    layers = [nn.Conv2d(3, 32, 4, stride=2), nn.ReLU(), nn.Conv2d(32, 64, 4, stride=2), nn.ReLU()]
+    relu = nn.ReLU(inplace=True)
+    layers = [nn.Conv2d(3, 32, 4, stride=2), relu, nn.Conv2d(32, 64, 4, stride=2), relu]
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
