@@ -124,16 +124,17 @@ def draw_figures(
     from study.analysis import figures
     from study.analysis.tables import read_measured, read_tables, searches
 
-    results = results_folder()
+    results, processes = results_folder(), len(os.sched_getaffinity(0))
     drawn = {
-        to / name: figures.draw(read_tables(results, name).frames(), to / name, alone=True)
+        to / name: figures.draw(read_tables(results, name).frames(), to / name, True, processes)
         for name in sweep or searches(results)
     }
     if not sweep and (measured := read_measured(results)):
         drawn[to] = figures.draw(measured, to)
-    for folder, (written, refused) in drawn.items():
-        print(f"{folder}: {len(written)} files")
-        for line in refused:
+    for folder, found in drawn.items():
+        same = f", {found.unchanged} of them unchanged" if found.unchanged else ""
+        print(f"{folder}: {len(found.written)} files{same}")
+        for line in found.refused:
             print(f"not drawn: {line}", file=sys.stderr)
 
 
@@ -296,8 +297,8 @@ def draw_behaviour(name: str, found: pd.DataFrame, path: Path) -> None:
     """Write the figures of this table into analysis/figures/, and say what was written."""
     from study.analysis import figures
 
-    written, _ = figures.draw({name: found}, Path("analysis/figures"))
-    print(*(path, *written), sep="\n")
+    drawn = figures.draw({name: found}, Path("analysis/figures"))
+    print(*(path, *drawn.written), sep="\n")
 
 
 def device_for(asked: str | None) -> str:

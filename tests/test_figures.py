@@ -3,9 +3,11 @@
 import ast
 import html
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
@@ -14,19 +16,23 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from nbclient import NotebookClient
 from PIL import Image
 from test_plots import make
 from there import there
 from typer.testing import CliRunner
 
+from study import datasets
 from study.analysis import examples, figures, report, scores, verdict
-from study.analysis.figures import style
+from study.analysis.figures import style, unchanged
+from study.analysis.figures.base import Plot
 from study.analysis.tables import (
     complete,
     is_search,
@@ -200,13 +206,195 @@ def test_a_figure_is_written_whole_or_not_at_all(
     stale = tmp_path / "drawn" / "settings_fashion_mnist_wgan.svg"
     stale.parent.mkdir()
     stale.write_text("of an older table")
-    written, refused = figures.draw({"search": table}, tmp_path / "drawn")
+    written, refused, _ = figures.draw({"search": table}, tmp_path / "drawn")
     assert len(refused) == 1
     assert refused[0].startswith("settings_fashion_mnist_wgan: one setting of wgan")
     names = ("profiles_fashion_mnist", "settings_fashion_mnist_ns")
     files = {f"{name}.{end}" for name in names for end in ("svg", "png")}
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == files
     assert {path.name for path in written} == files
+
+
+# Figures that are not drawn again
+
+
+def sketch(search: pd.DataFrame) -> Figure:
+    """A figure that is drawn in no time: the distances as a line."""
+    figure = Figure(figsize=(1, 1))
+    figure.add_artist(Line2D(np.linspace(0, 1, len(search)), search["fid"] / 100))
+    return figure
+
+
+SKETCHES = {
+    "profiles": Plot(sketch, "Of a data set", place=1, each=("dataset",)),
+    "settings": Plot(sketch, "Of a loss", place=2, each=("dataset", "loss")),
+}
+
+
+class Drawing:
+    """Draws a table's figures of two kinds into one folder, with a record of its own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.names = folder / "drawn", set[str]()
+        monkeypatch.setattr(figures, "names", lambda: list(SKETCHES))
+        monkeypatch.setattr(figures, "load", SKETCHES.__getitem__)
+        monkeypatch.setattr(unchanged, "_path", lambda: folder / "figures.json")
+        draw = figures._draw
+
+        def spy(make: figures.Wanted, stem: Path) -> list[str] | str:
+            self.names.add(stem.name)
+            return draw(make, stem)
+
+        monkeypatch.setattr(figures, "_draw", spy)
+
+    def __call__(self, table: pd.DataFrame) -> set[str]:
+        """The names of what had to be drawn."""
+        self.names.clear()
+        found = figures.draw({"search": table}, self.folder)
+        assert found.unchanged == len(found.written) - 2 * len(self.names)
+        return set(self.names)
+
+
+@pytest.fixture
+def drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drawing:
+    return Drawing(tmp_path, monkeypatch)
+
+
+SETS = {"fashion_mnist", "triangles"}
+PROFILES = {f"profiles_{set_}" for set_ in SETS}
+EVERY = PROFILES | {f"settings_{set_}_{loss}" for set_ in SETS for loss in ("ns", "wgan")}
+
+
+def test_what_is_unchanged_is_not_drawn_and_what_is_damaged_is(drawing: Drawing) -> None:
+    assert drawing(search(2)) == EVERY
+    before = {path: path.read_bytes() for path in drawing.folder.iterdir()}
+    assert drawing(search(2)) == set()
+    damaged = drawing.folder / "settings_triangles_ns.png"
+    damaged.write_bytes(before[damaged][:-1])
+    (drawing.folder / "profiles_triangles.svg").unlink()
+    assert drawing(search(2)) == {"settings_triangles_ns", "profiles_triangles"}
+    assert {path: path.read_bytes() for path in drawing.folder.iterdir()} == before
+
+
+def test_a_changed_row_has_those_figures_drawn_that_depend_on_it(drawing: Drawing) -> None:
+    table = search(2)
+    drawing(table)
+    row = table.index[(table["loss"] == "ns") & (table["dataset"] == "triangles")][0]
+    table.loc[row, "fid"] *= 1 + 1e-15
+    assert drawing(table) == {"profiles_triangles", "settings_triangles_ns"}
+    more = table[(table["loss"] == "ns") & (table["dataset"] == "fashion_mnist")].iloc[-1:]
+    table = pd.concat([more.assign(number=2, config="ns2"), table], ignore_index=True)
+    assert drawing(table) == {"profiles_fashion_mnist", "settings_fashion_mnist_ns"}
+    assert drawing(table.assign(commit="def")) == EVERY
+    assert drawing(table) == set()  # what was drawn since came to the same files
+
+
+def test_figures_depend_on_packages_and_settings(
+    drawing: Drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing(search(2))
+    with matplotlib.rc_context({"figure.facecolor": "red"}):
+        assert drawing(search(2)) == EVERY
+    assert drawing(search(2)) == EVERY
+    (tmp_path / "beside" / "matplotlib-9.9.9.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "beside")
+    assert drawing(search(2)) == EVERY
+    assert drawing(search(2)) == set()
+
+
+def test_figures_depend_on_code_which_may_not_change_meanwhile(
+    drawing: Drawing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code").mkdir()
+    file = tmp_path / "code" / "new.py"
+    file.write_text("a = 1")
+    os.utime(file, (0, 0))
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(file.parent)])
+    assert drawing(search(2)) == EVERY
+    assert drawing(search(2)) == EVERY  # this process may have imported what was there before
+    monkeypatch.setattr("study.BEGAN", time.time() + 60)
+    assert drawing(search(2)) == EVERY
+    assert drawing(search(2)) == set()
+    file.write_text("a = 2")
+    assert drawing(search(2)) == EVERY
+    file.write_text("a = 3")
+    around = iter([unchanged.surroundings(), "changed while it was drawn"])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(unchanged, "surroundings", lambda: next(around))
+        assert drawing(search(2)) == EVERY
+    assert drawing(search(2)) == EVERY
+
+
+def test_figures_depend_on_the_files_beside_those_that_tables_name(tmp_path: Path) -> None:
+    table = pd.DataFrame({"samples": [tmp_path / "ns_000.png"]})
+    keys = set()
+    for name in ("ns_000.png", "real.png"):
+        for content in (b"a", b"b"):
+            (tmp_path / name).write_bytes(content)
+            keys.add(unchanged.key_of("samples", [table], ""))
+    (tmp_path / "ns_001.png").symlink_to(tmp_path / "nowhere")
+    keys.add(unchanged.key_of("samples", [table], ""))
+    (tmp_path / "nowhere").write_bytes(b"c")
+    keys.add(unchanged.key_of("samples", [table], ""))
+    assert len(keys) == 6
+    assert unchanged.key_of("samples", [table], "") in keys
+    assert unchanged.key_of("curves", [table], "") not in keys
+    assert unchanged.key_of("samples", [table], "other") not in keys
+    assert unchanged.key_of("samples", [table, table], "") not in keys
+
+
+def test_a_table_that_differs_at_all_has_another_key() -> None:
+    table = pd.DataFrame({"fid": [1.0, 2.0], "loss": ["ns", "vae"], "clip": [None, True]})
+    others = [
+        table.astype({"fid": "float32"}),
+        table.assign(loss=["ns", "vae "]),
+        table.assign(clip=["None", True]),
+        table.rename(columns={"clip": "gamma"}),
+        table[["loss", "fid", "clip"]],
+        table.iloc[::-1],
+        table.iloc[:1],
+    ]
+    keys = {unchanged.key_of("budget", [each], "") for each in (table, *others, table.copy())}
+    assert len(keys) == 1 + len(others)
+
+
+def test_a_record_that_cannot_be_used_costs_time_alone(drawing: Drawing, tmp_path: Path) -> None:
+    drawing(search(2))
+    for content in ("[1]", "{", '{"a": 1}'):
+        (tmp_path / "figures.json").write_text(content)
+        assert drawing(search(2)) == EVERY
+        assert drawing(search(2)) == set()
+    (tmp_path / "figures.json").unlink()
+    (tmp_path / "figures.json").mkdir()
+    assert drawing(search(2)) == EVERY
+
+
+def test_the_record_holds_what_was_drawn_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unchanged, "_path", lambda: tmp_path / "figures.json")
+    monkeypatch.setattr(unchanged, "MOST", 3)
+    for name in "abcda":
+        unchanged.remember({name: [name]})
+    assert list(unchanged.record().items()) == [("c", ["c"]), ("d", ["d"]), ("a", ["a"])]
+
+
+def test_several_processes_draw_the_same(
+    one_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "names", lambda: ["profiles", "settings"])
+    monkeypatch.setattr(unchanged, "_path", lambda: tmp_path / "figures.json")
+    monkeypatch.setattr(figures, "FEWEST", 1)
+    table = pd.read_parquet(one_set / "mini.parquet")
+    table = table[(table["loss"] == "ns") | (table["number"] == 0)]
+    one, two = (
+        figures.draw({"search": table}, tmp_path / f"{count}", processes=count) for count in (1, 2)
+    )
+    assert len(one.written) == 4
+    assert [path.name for path in one.written] == [path.name for path in two.written]
+    assert [path.read_bytes() for path in one.written] == [p.read_bytes() for p in two.written]
+    assert one.refused == two.refused
+    assert two.refused[0].startswith("settings_fashion_mnist_wgan: one setting of wgan")
 
 
 @pytest.mark.parametrize("kind", ["budget_flops", "defaults", "seeds"])

@@ -6,14 +6,13 @@ page holds no link to elsewhere: it works from a mail.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from study import files
 from study.analysis import figures, scores, verdict
@@ -217,7 +216,7 @@ def _kind(tables: Tables, kind: str) -> Iterator[str]:
         yield _figure(name, make, f"f{place}-{number}-")
 
 
-def _figure(name: str, make: Callable[[], Figure], prefix: str) -> str:
+def _figure(name: str, make: figures.Wanted, prefix: str) -> str:
     """A figure inside the page: its title and caption as text, which a phone can read."""
     try:
         figure = make()

@@ -6,22 +6,29 @@ states what was measured and what its band is.
 """
 
 import importlib
+import multiprocessing
 import pkgutil
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import starmap
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from study.analysis import scores
+from study.analysis.figures import unchanged
 from study.analysis.figures.base import Plot
-from study.analysis.figures.style import remove_stale, save
+from study.analysis.figures.style import drawn, remove_stale, write
 from study.errors import StudyError
 
 Tables = Mapping[str, pd.DataFrame]
+FEWEST = 6
+"""Figures that are worth a process's start."""
 
 
 def names() -> list[str]:
@@ -46,13 +53,27 @@ def load(name: str) -> Plot:
     return cast(Plot, importlib.import_module(f"{__name__}.{name}").PLOT)
 
 
-def of(tables: Tables) -> dict[str, Callable[[], Figure]]:
+class Wanted(NamedTuple):
+    """A figure that tables allow: it is drawn when called."""
+
+    kind: str
+    given: tuple[pd.DataFrame, ...]
+
+    def __call__(self) -> Figure:
+        """Draw it."""
+        return load(self.kind).draw(*self.given)
+
+
+def of(tables: Tables) -> dict[str, Wanted]:
     """Every figure that the tables allow by the name of its file, each drawn when called."""
     return {name: make for kind in names() for name, make in of_kind(kind, tables)}
 
 
-def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """The figures of one kind that the tables allow: one, or one a data set, a loss."""
+def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Wanted]]:
+    """The figures of one kind that the tables allow: one, or one a data set, a loss.
+
+    Their tables' rows are numbered anew: what precedes them in a file changes no figure.
+    """
     plot, none = load(kind), pd.DataFrame()
     needed = [tables.get(name, none) for name in plot.needs]
     if any(table.empty for table in needed) or not set(plot.columns) <= set(needed[0]):
@@ -62,32 +83,84 @@ def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Callable[[], Figur
     if needed[0].empty:
         return
     given = [*needed, *(tables.get(name, none) for name in plot.takes)]
-    if not plot.each:
-        yield kind, partial(plot.draw, *given)
-        return
-    for key in _groups(needed[0], plot.each):
-        own = [_only(table, dict(zip(plot.each, key, strict=True))) for table in given]
-        yield "_".join((kind, *key)), partial(plot.draw, *own)
+    for key in _groups(needed[0], plot.each) if plot.each else [()]:
+        values = dict(zip(plot.each, key, strict=True))
+        own = (_only(table, values).reset_index(drop=True) for table in given)
+        yield "_".join((kind, *key)), Wanted(kind, tuple(own))
 
 
-def draw(tables: Tables, folder: Path, alone: bool = False) -> tuple[list[Path], list[str]]:
-    """Write every figure as SVG and PNG; returns the files, and a line a figure that cannot be.
+# --- Files ----------------------------------------------------------------------------------------
+
+
+class Drawn(NamedTuple):
+    """What `draw` has come to."""
+
+    written: list[Path]
+    """The figures' files, those that were left as they were among them."""
+    refused: list[str]
+    """A line a figure that cannot be drawn."""
+    unchanged: int
+    """How many files were left as they were."""
+
+
+def draw(tables: Tables, folder: Path, alone: bool = False, processes: int = 1) -> Drawn:
+    """Have every figure in the folder as SVG and PNG; those that stand there are not drawn again.
 
     A figure is written whole or not at all, and one that cannot be drawn is not left from before.
-    With `alone` no other figures that were ever drawn here are left in the folder.
+    With `alone` no other figures that were ever drawn here are left in the folder. A script that
+    asks for several processes begins with `if __name__ == "__main__":`, as Python wants it.
     """
-    written, refused = [], []
-    for name, make in of(tables).items():
-        stem = folder / name
-        try:
-            written += save(make(), stem)
-        except StudyError as error:
-            refused.append(f"{name}: {error}")
-            for suffix in (".svg", ".png"):
-                stem.with_suffix(suffix).unlink(missing_ok=True)
+    wanted, known = of(tables), unchanged.record()
+    paths = {name: [folder / f"{name}{end}" for end in (".svg", ".png")] for name in wanted}
+    keys = _keys(wanted)
+    left = {n: wanted[n] for n in wanted if not unchanged.stand(paths[n], known.get(keys[n]))}
+    jobs = [(make, folder / name) for name, make in left.items()]
+    found = dict(zip(left, _together(jobs, processes), strict=True))
+    hashes = {name: each for name, each in found.items() if not isinstance(each, str)}
+    # What has changed while it was drawn is not known to be drawn.
+    again = _keys({name: wanted[name] for name in hashes})
+    unchanged.remember({key: hashes[name] for name, key in again.items() if key == keys[name]})
+    refused = {name: reason for name, reason in found.items() if isinstance(reason, str)}
+    for path in (path for name in refused for path in paths[name]):
+        path.unlink(missing_ok=True)
+    written = [path for name in wanted if name not in refused for path in paths[name]]
     if alone:
         remove_stale(folder, written)
-    return written, refused
+    lines = [f"{name}: {reason}" for name, reason in refused.items()]
+    return Drawn(written, lines, len(written) - 2 * len(hashes))
+
+
+def _keys(wanted: Mapping[str, Wanted]) -> dict[str, str]:
+    around = unchanged.surroundings() if wanted else ""
+    return {name: unchanged.key_of(*make, around) for name, make in wanted.items()}
+
+
+def _together(jobs: list[tuple[Wanted, Path]], processes: int) -> list[list[str] | str]:
+    """What `_draw` returns for each, by as many processes as are worth their start."""
+    processes = min(processes, len(jobs) // FEWEST)
+    if processes < 2:
+        return list(starmap(_draw, jobs))
+    spawn = multiprocessing.get_context("spawn")  # the same everywhere, whatever threads there are
+    try:
+        with ProcessPoolExecutor(processes, spawn, _leave_interrupts) as pool:
+            return list(pool.map(_draw, *zip(*jobs, strict=True)))
+    except BrokenProcessPool as error:
+        raise StudyError("a process that drew figures was killed; is there memory?") from error
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that waits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _draw(make: Wanted, stem: Path) -> list[str] | str:
+    """Write a figure's files, and their hashes; why it cannot be drawn where it cannot."""
+    try:
+        contents = drawn(make())
+    except StudyError as error:
+        return str(error)
+    write(contents, stem)
+    return list(map(unchanged.digest, contents.values()))
 
 
 def _groups(table: pd.DataFrame, columns: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 class Plot(NamedTuple):
     """A figure: one file of this folder states it as PLOT; the file's name is the figure's.
 
-    It is drawn where each table of `needs` has rows and, of the first, each of `columns` a value.
+    It is drawn where each table of `needs` has rows and, of the first, each of `columns` a value;
+    from its tables and the files in the folders of their paths alone: while these, the package and
+    what is installed beside it are the same, the figure is not drawn again (`unchanged`).
     """
 
     draw: Callable[..., Figure]

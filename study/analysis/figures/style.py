@@ -1,6 +1,7 @@
 """How figures look: a colour, line and marker a loss; how they are written, byte for byte alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,24 @@ def remove_stale(folder: Path, written: Iterable[Path]) -> None:
                     path.unlink()
 
 
-@styled
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write stem.svg and stem.png, byte-identical for the same figure."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
+    return write(drawn(figure), stem)
+
+
+@styled
+def drawn(figure: Figure) -> dict[str, bytes]:
+    """What a figure's files hold, by their suffixes."""
     lay_out(figure)
-    text, picture = svg.file_text(figure), _png(figure)
-    files.write_atomically(paths[0], lambda path: path.write_text(text, encoding="utf-8"))
-    files.write_atomically(paths[1], lambda path: path.write_bytes(picture))
+    return {".svg": svg.file_text(figure).encode(), ".png": _png(figure)}
+
+
+def write(contents: Mapping[str, bytes], stem: Path) -> list[Path]:
+    """Write the files that `drawn` gives; returns their paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(stem.name + suffix) for suffix in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        files.write_atomically(path, partial(Path.write_bytes, data=content))
     return paths
 
 
