@@ -182,9 +182,9 @@ def write_report(
     from study.analysis import report
     from study.analysis.tables import read_tables, searches
 
-    results = results_folder()
+    results, processes = results_folder(), len(os.sched_getaffinity(0))
     for name in sweep or searches(results):
-        print(report.write(read_tables(results, name), to))
+        print(report.write(read_tables(results, name), to, processes))
 
 
 @app.command("dashboard")

@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 
 from study import datasets
 from study.analysis import examples, figures, report, scores, verdict
-from study.analysis.figures import style, unchanged
+from study.analysis.figures import processes, style, unchanged
 from study.analysis.figures.base import Plot
 from study.analysis.tables import (
     complete,
@@ -384,7 +384,7 @@ def test_several_processes_draw_the_same(
 ) -> None:
     monkeypatch.setattr(figures, "names", lambda: ["profiles", "settings"])
     monkeypatch.setattr(unchanged, "_path", lambda: tmp_path / "figures.json")
-    monkeypatch.setattr(figures, "FEWEST", 1)
+    monkeypatch.setattr(processes, "FEWEST", 1)
     table = pd.read_parquet(one_set / "mini.parquet")
     table = table[(table["loss"] == "ns") | (table["number"] == 0)]
     one, two = (
@@ -527,7 +527,7 @@ def test_the_main_table_is_sorted_and_holds_untrained_and_real(results: Path) ->
 def test_a_report_that_cannot_be_written_is_one_line(
     one_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "page", lambda tables: "page")
+    monkeypatch.setattr(report, "page", lambda tables, processes: "page")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StudyError, match=r"mini\.html cannot be written: "):
         report.write(read_tables(one_set, "mini"), tmp_path / "file")

@@ -6,7 +6,7 @@ page holds no link to elsewhere: it works from a mail.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import pandas as pd
 from study import files
 from study.analysis import figures, scores, verdict
 from study.analysis.figures import style
+from study.analysis.figures.processes import together
 from study.analysis.tables import Tables, paper
 from study.errors import StudyError
 from study.runs.table import table_path
@@ -36,12 +37,13 @@ class Section(NamedTuple):
     body: str
 
 
-def page(tables: Tables) -> str:
+def page(tables: Tables, processes: int = 1) -> str:
     """The report; StudyError where the tables are no study (empty, unlike rows, all diverged)."""
     title = f"Are GANs Created Equal? The sweep “{tables.sweep}”"
+    pictures = _pictures(tables, processes)
     sections = [
         Section("questions", "The questions", "\n".join(_questions(tables))),
-        Section("figures", "Figures", "\n".join(_figures(tables))),
+        Section("figures", "Figures", "\n".join(_figures(pictures))),
         Section("settings", "Best settings", _html(scores.best_settings(tables.search))),
         Section("limits", "Limits", _list(map(_text, limits(tables)))),
         Section("provenance", "Provenance", _html(provenance(tables))),
@@ -55,7 +57,7 @@ def page(tables: Tables) -> str:
         f"<h1>{_text(title)}</h1>",
         f"<p>{_text(_subject(tables))}</p>",
         _list(map(_text, verdict.headline(tables)), "findings"),
-        *_kind(tables, FIRST),
+        *pictures.get(FIRST, []),
         *_main_tables(tables),
         f"<nav><h2>Contents</h2>{_list(map(_link, sections))}</nav>",
         *map(_section, sections),
@@ -67,9 +69,9 @@ def page(tables: Tables) -> str:
     )
 
 
-def write(tables: Tables, folder: Path) -> Path:
+def write(tables: Tables, folder: Path, processes: int = 1) -> Path:
     """Write the report as <sweep>.html and return its path."""
-    text, path = page(tables), folder / f"{tables.sweep}.html"
+    text, path = page(tables, processes), folder / f"{tables.sweep}.html"
     try:
         files.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
@@ -198,22 +200,25 @@ def _main_tables(tables: Tables) -> Iterator[str]:
     )
 
 
-def _figures(tables: Tables) -> Iterator[str]:
-    for kind in figures.names():
+def _figures(pictures: Mapping[str, list[str]]) -> Iterator[str]:
+    for kind, shown in pictures.items():
         if kind != FIRST:
-            shown = list(_kind(tables, kind))
-            if shown:
-                folded = (
-                    f"<details><summary>{len(shown)} figures</summary>{''.join(shown)}</details>"
-                )
-                yield f"<h3>{_text(figures.load(kind).title)}</h3>"
-                yield folded if len(shown) > 2 else "".join(shown)
+            folded = f"<details><summary>{len(shown)} figures</summary>{''.join(shown)}</details>"
+            yield f"<h3>{_text(figures.load(kind).title)}</h3>"
+            yield folded if len(shown) > 2 else "".join(shown)
 
 
-def _kind(tables: Tables, kind: str) -> Iterator[str]:
-    place = figures.names().index(kind)
-    for number, (name, make) in enumerate(figures.of_kind(kind, tables.frames())):
-        yield _figure(name, make, f"f{place}-{number}-")
+def _pictures(tables: Tables, processes: int) -> dict[str, list[str]]:
+    """The figures that the tables allow, in the page's order, by their kinds."""
+    jobs = [
+        (name, make, f"f{place}-{number}-")
+        for place, kind in enumerate(figures.names())
+        for number, (name, make) in enumerate(figures.of_kind(kind, tables.frames()))
+    ]
+    pictures: dict[str, list[str]] = {}
+    for (_, make, _), picture in zip(jobs, together(_figure, jobs, processes), strict=True):
+        pictures.setdefault(make.kind, []).append(picture)
+    return pictures
 
 
 def _figure(name: str, make: figures.Wanted, prefix: str) -> str:

@@ -6,14 +6,9 @@ states what was measured and what its band is.
 """
 
 import importlib
-import multiprocessing
 import pkgutil
-import signal
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -23,12 +18,11 @@ from matplotlib.figure import Figure
 from study.analysis import scores
 from study.analysis.figures import unchanged
 from study.analysis.figures.base import Plot
+from study.analysis.figures.processes import together
 from study.analysis.figures.style import drawn, remove_stale, write
 from study.errors import StudyError
 
 Tables = Mapping[str, pd.DataFrame]
-FEWEST = 6
-"""Figures that are worth a process's start."""
 
 
 def names() -> list[str]:
@@ -115,7 +109,7 @@ def draw(tables: Tables, folder: Path, alone: bool = False, processes: int = 1) 
     keys = _keys(wanted)
     left = {n: wanted[n] for n in wanted if not unchanged.stand(paths[n], known.get(keys[n]))}
     jobs = [(make, folder / name) for name, make in left.items()]
-    found = dict(zip(left, _together(jobs, processes), strict=True))
+    found = dict(zip(left, together(_draw, jobs, processes), strict=True))
     hashes = {name: each for name, each in found.items() if not isinstance(each, str)}
     # What has changed while it was drawn is not known to be drawn.
     again = _keys({name: wanted[name] for name in hashes})
@@ -133,24 +127,6 @@ def draw(tables: Tables, folder: Path, alone: bool = False, processes: int = 1) 
 def _keys(wanted: Mapping[str, Wanted]) -> dict[str, str]:
     around = unchanged.surroundings() if wanted else ""
     return {name: unchanged.key_of(*make, around) for name, make in wanted.items()}
-
-
-def _together(jobs: list[tuple[Wanted, Path]], processes: int) -> list[list[str] | str]:
-    """What `_draw` returns for each, by as many processes as are worth their start."""
-    processes = min(processes, len(jobs) // FEWEST)
-    if processes < 2:
-        return list(starmap(_draw, jobs))
-    spawn = multiprocessing.get_context("spawn")  # the same everywhere, whatever threads there are
-    try:
-        with ProcessPoolExecutor(processes, spawn, _leave_interrupts) as pool:
-            return list(pool.map(_draw, *zip(*jobs, strict=True)))
-    except BrokenProcessPool as error:
-        raise StudyError("a process that drew figures was killed; is there memory?") from error
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that waits."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _draw(make: Wanted, stem: Path) -> list[str] | str:
