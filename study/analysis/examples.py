@@ -43,16 +43,12 @@ class Example(NamedTuple):
 
 def best(results: Path, sweep: str, dataset: str) -> list[Example]:
     """The best run of each loss that has one, in the study's order."""
-    runs = _runs(results, sweep, dataset)
-    first = runs.sort_values("fid", kind="stable").drop_duplicates("loss").sort_index()
-    return [_example(results, row) for row in first[np.isfinite(first["fid"])].itertuples()]
+    return _best(results, _of(_runs(results, sweep), dataset))
 
 
 def collapsed(results: Path, sweep: str, dataset: str) -> Example:
     """The longest of the diverged runs or, where none diverged, the run of greatest distance."""
-    runs = _runs(results, sweep, dataset)
-    worst = runs.sort_values(["fid", "d_steps"], ascending=False, kind="stable")
-    return _example(results, next(worst.itertuples()))
+    return _collapsed(results, _of(_runs(results, sweep), dataset))
 
 
 def table(results: Path, sweep: str) -> pd.DataFrame:
@@ -60,15 +56,13 @@ def table(results: Path, sweep: str) -> pd.DataFrame:
 
     Columns: dataset, collapsed (a bool), and those of Example.
     """
-    runs = scores.of_runs(scores.ended(read_table(results, sweep)))
+    runs = _runs(results, sweep)
     rows = [
         {"dataset": dataset, "collapsed": bad} | example._asdict()
         for dataset in scores.dataset_order(runs)
         if folder(results, sweep, dataset).exists()
-        for bad, chosen in (
-            (False, best(results, sweep, dataset)),
-            (True, [collapsed(results, sweep, dataset)]),
-        )
+        for own in [_of(runs, dataset)]
+        for bad, chosen in ((False, _best(results, own)), (True, [_collapsed(results, own)]))
         for example in chosen
     ]
     return pd.DataFrame(rows)
@@ -143,14 +137,28 @@ def _keep_real(dataset: str, path: Path) -> None:
         files.write_atomically(path, lambda temporary: save_grid(images, temporary))
 
 
-def _runs(results: Path, sweep: str, dataset: str) -> pd.DataFrame:
-    runs = scores.of_runs(scores.ended(read_table(results, sweep)))
+def _runs(results: Path, sweep: str) -> pd.DataFrame:
+    return scores.of_runs(scores.ended(read_table(results, sweep)))
+
+
+def _of(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
     chosen = runs[runs["dataset"] == dataset]
     if chosen.empty:
         raise StudyError(
-            f"no rows of {dataset!r} in {sweep}; there are {', '.join(scores.dataset_order(runs))}"
+            f"no rows of {dataset!r} in {', '.join(runs['sweep'].unique())}; there are "
+            f"{', '.join(scores.dataset_order(runs))}"
         )
     return chosen
+
+
+def _best(results: Path, runs: pd.DataFrame) -> list[Example]:
+    first = runs.sort_values("fid", kind="stable").drop_duplicates("loss").sort_index()
+    return [_example(results, row) for row in first[np.isfinite(first["fid"])].itertuples()]
+
+
+def _collapsed(results: Path, runs: pd.DataFrame) -> Example:
+    worst = runs.sort_values(["fid", "d_steps"], ascending=False, kind="stable")
+    return _example(results, next(worst.itertuples()))
 
 
 def _example(results: Path, row: Any) -> Example:

@@ -176,7 +176,10 @@ def comparable(runs: pd.DataFrame) -> bool:
 def by_loss(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each loss of the rows, in the study's order, with its rows."""
     for loss in losses(runs):
-        yield loss, runs[runs["loss"] == loss]
+        own = np.flatnonzero(runs["loss"] == loss)
+        first, end = own[0], own[-1] + 1
+        # Scores lie sorted, and a slice takes a tenth of the time.
+        yield loss, runs.iloc[first:end] if len(own) == end - first else runs.iloc[own]
 
 
 def dataset_title(name: str) -> str:
