@@ -36,6 +36,7 @@ STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.0,
+    "axes.titley": 1.0,  # where it stands anyway: to look for another place takes time at each draw
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
