@@ -168,6 +168,18 @@ def test_predicted_flops_are_the_steps_times_the_counted_ones(results: Path) -> 
     assert forecast.predicted_flops(configs) == total
 
 
+def test_what_was_counted_is_kept_for_the_same_runs(
+    results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    configs = plan(config.load_sweep("tiny"))
+    counted = forecast.predicted_flops(configs)
+    longer = [configs[0].model_copy(update={"d_steps": 40}), *configs[1:]]
+    monkeypatch.setattr(forecast, "count_flops", lambda *_: (1, 0))
+    assert forecast.predicted_flops(configs) == counted
+    assert forecast.predicted_flops(longer) == 20 * (len(configs) + 1)
+
+
 def test_the_status_needs_no_torch() -> None:
     code = "import sys, study.commands.sweeps, study.terminal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,11 +1,16 @@
 """What a sweep would launch, and what that would cost."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, Self
+
+import torch
 
 from study import datasets as data
+from study import files
 from study.losses import load as load_loss
 from study.runs.driver import Scheduler
 from study.runs.folder import DONE
@@ -14,9 +19,41 @@ from study.runs.table import read_table
 from study.settings.config import RunConfig
 from study.training.flops import count_flops
 
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Flops:
+    """What training some runs takes, as it is kept."""
+
+    total: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON's own types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The same back again."""
+        return cls(int(content["total"]))
+
 
 def predicted_flops(configs: Sequence[RunConfig]) -> int:
-    """FLOPs of training the runs, by torch's counter; evaluations are not in it."""
+    """FLOPs of training the runs, by torch's counter; evaluations are not in it.
+
+    Kept in the user's cache: while losses, training, torch and the runs are the same, so is it.
+    """
+    code = [*sorted(PACKAGE.glob("losses/*.py")), *sorted(PACKAGE.glob("training/*.py"))]
+    shapes = {config.dataset: str(data.image_shape(config.dataset)) for config in configs}
+    said = [torch.__version__, *shapes.values(), *(config.hash for config in configs)]
+    parts = [*(path.read_bytes() for path in code), *(each.encode() for each in said)]
+    name = f"flops-{configs[0].sweep}" if configs else "flops"
+    return files.kept(name, parts, Flops, lambda: Flops(counted_flops(configs))).total
+
+
+def counted_flops(configs: Sequence[RunConfig]) -> int:
+    """The same, counted."""
+    torch.set_num_threads(1)  # several would spend the small networks' time in waiting
 
     @cache
     def per_step(key: Hashable) -> tuple[int, int]:
