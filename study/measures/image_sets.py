@@ -32,7 +32,7 @@ from study.training.networks import draw_z, stream
 SEED = 0
 BEYOND = 1e-5  # floats so far outside [0, 1] are rounding, and are taken for the end that they pass
 CHUNK_BYTES = 2**24  # of an array, read at a time
-GROUP_BYTES = 2**17  # of small images' pixels: a thread reads so many files before it hands them on
+GROUP_BYTES = 2**18  # of small images' pixels: a thread reads so many files before it hands them on
 
 Chunks = Iterator[Tensor]
 
