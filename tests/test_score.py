@@ -29,7 +29,7 @@ from study.measures import of_two_sets as score
 from study.measures.extrapolation import fit_in_inverse_n
 from study.measures.image_sets import open_set
 from study.settings.config import RunConfig
-from study.training.networks import draw_z, stream
+from study.training.networks import draw_z, place, stream
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +360,7 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, float]:
     torch.manual_seed(0)
     generator = loss.generator((1, 28, 28), CONFIG.width, CONFIG.bn_decay)
     torch.save(generator.state_dict(), folder / "best.pt")
+    place(generator, torch.device("cpu"), CONFIG.width)
     z = draw_z(CONFIG.num_images, loss.prior, stream(0, "evaluation"))
     measure.evaluator.cache_clear()
     recorded = measure.evaluator("mnist", "random", CONFIG.num_images, "cpu")(generator, z)
