@@ -124,13 +124,14 @@ def draw_figures(
     from study.analysis import figures
     from study.analysis.tables import read_measured, read_tables, searches
 
-    results, processes = results_folder(), len(os.sched_getaffinity(0))
-    drawn = {
-        to / name: figures.draw(read_tables(results, name).frames(), to / name, True, processes)
-        for name in sweep or searches(results)
+    results = results_folder()
+    tables: dict[Path, figures.Tables] = {
+        to / name: read_tables(results, name).frames() for name in sweep or searches(results)
     }
+    alone = list(tables)
     if not sweep and (measured := read_measured(results)):
-        drawn[to] = figures.draw(measured, to)
+        tables[to] = measured
+    drawn = figures.draw_all(tables, alone, len(os.sched_getaffinity(0)))
     for folder, found in drawn.items():
         same = f", {found.unchanged} of them unchanged" if found.unchanged else ""
         print(f"{folder}: {len(found.written)} files{same}")

@@ -358,6 +358,24 @@ def test_a_table_that_differs_at_all_has_another_key() -> None:
     assert len(keys) == 1 + len(others)
 
 
+def test_what_was_drawn_before_an_interrupt_is_not_drawn_again(
+    drawing: Drawing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = figures._draw
+
+    def interrupted(make: figures.Wanted, stem: Path) -> list[str] | str:
+        if len(drawing.names) == 2:
+            raise KeyboardInterrupt
+        return draw(make, stem)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(figures, "_draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            drawing(search(2))
+    assert len(done := set(drawing.names)) == 2
+    assert drawing(search(2)) == EVERY - done
+
+
 def test_a_record_that_cannot_be_used_costs_time_alone(drawing: Drawing, tmp_path: Path) -> None:
     drawing(search(2))
     for content in ("[1]", "{", '{"a": 1}'):
@@ -388,7 +406,9 @@ def test_several_processes_draw_the_same(
     table = pd.read_parquet(one_set / "mini.parquet")
     table = table[(table["loss"] == "ns") | (table["number"] == 0)]
     one, two = (
-        figures.draw({"search": table}, tmp_path / f"{count}", processes=count) for count in (1, 2)
+        figures.draw_all({at: {"search": table}}, processes=count)[at]
+        for count in (1, 2)
+        for at in [tmp_path / f"{count}"]
     )
     assert len(one.written) == 4
     assert [path.name for path in one.written] == [path.name for path in two.written]

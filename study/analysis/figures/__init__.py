@@ -8,7 +8,7 @@ states what was measured and what its band is.
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -87,7 +87,7 @@ def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Wanted]]:
 
 
 class Drawn(NamedTuple):
-    """What `draw` has come to."""
+    """What has come of the figures of a folder."""
 
     written: list[Path]
     """The figures' files, those that were left as they were among them."""
@@ -97,36 +97,58 @@ class Drawn(NamedTuple):
     """How many files were left as they were."""
 
 
-def draw(tables: Tables, folder: Path, alone: bool = False, processes: int = 1) -> Drawn:
-    """Have every figure in the folder as SVG and PNG; those that stand there are not drawn again.
+def draw(tables: Tables, folder: Path) -> Drawn:
+    """Have every figure in the folder: see `draw_all`."""
+    return draw_all({folder: tables})[folder]
+
+
+def draw_all(
+    tables: Mapping[Path, Tables], alone: Collection[Path] = (), processes: int = 1
+) -> dict[Path, Drawn]:
+    """Have every figure in the tables' folder as SVG and PNG; what stands there is not drawn again.
 
     A figure is written whole or not at all, and one that cannot be drawn is not left from before.
-    With `alone` no other figures that were ever drawn here are left in the folder. A script that
+    No other figures that were ever drawn here are left in the folders of `alone`. A script that
     asks for several processes begins with `if __name__ == "__main__":`, as Python wants it.
     """
-    wanted, known = of(tables), unchanged.record()
-    paths = {name: [folder / f"{name}{end}" for end in (".svg", ".png")] for name in wanted}
-    keys = _keys(wanted)
-    left = {n: wanted[n] for n in wanted if not unchanged.stand(paths[n], known.get(keys[n]))}
-    jobs = [(make, folder / name) for name, make in left.items()]
-    found = dict(zip(left, together(_draw, jobs, processes), strict=True))
-    hashes = {name: each for name, each in found.items() if not isinstance(each, str)}
-    # What has changed while it was drawn is not known to be drawn.
-    again = _keys({name: wanted[name] for name in hashes})
-    unchanged.remember({key: hashes[name] for name, key in again.items() if key == keys[name]})
-    refused = {name: reason for name, reason in found.items() if isinstance(reason, str)}
-    for path in (path for name in refused for path in paths[name]):
+    wanted = {at / name: make for at, own in tables.items() for name, make in of(own).items()}
+    keys, known = _keys(wanted), unchanged.record()
+    left = [at for at in wanted if not unchanged.stand(_paths(at), known.get(keys[at]))]
+    found: dict[Path, list[str] | str] = {}
+    try:
+        jobs = [(wanted[at], at) for at in left]
+        found.update(zip(left, together(_draw, jobs, processes), strict=True))
+    finally:
+        hashes = {at: each for at, each in found.items() if not isinstance(each, str)}
+        # What has changed while it was drawn is not known to be drawn.
+        again = _keys({at: wanted[at] for at in hashes})
+        unchanged.remember({key: hashes[at] for at, key in again.items() if key == keys[at]})
+    came_to = {
+        folder: _came_to({at: found.get(at) for at in wanted if at.parent == folder})
+        for folder in tables
+    }
+    for folder in alone:
+        remove_stale(folder, came_to[folder].written)
+    return came_to
+
+
+def _came_to(figures: Mapping[Path, list[str] | str | None]) -> Drawn:
+    """What to say of the figures of a folder, each with what `_draw` gave, if it was drawn."""
+    refused = {at: reason for at, reason in figures.items() if isinstance(reason, str)}
+    for path in (path for at in refused for path in _paths(at)):
         path.unlink(missing_ok=True)
-    written = [path for name in wanted if name not in refused for path in paths[name]]
-    if alone:
-        remove_stale(folder, written)
-    lines = [f"{name}: {reason}" for name, reason in refused.items()]
-    return Drawn(written, lines, len(written) - 2 * len(hashes))
+    written = [path for at in figures if at not in refused for path in _paths(at)]
+    same = sum(len(_paths(at)) for at, each in figures.items() if each is None)
+    return Drawn(written, [f"{at.name}: {reason}" for at, reason in refused.items()], same)
 
 
-def _keys(wanted: Mapping[str, Wanted]) -> dict[str, str]:
+def _paths(at: Path) -> list[Path]:
+    return [at.with_name(at.name + end) for end in (".svg", ".png")]
+
+
+def _keys(wanted: Mapping[Path, Wanted]) -> dict[Path, str]:
     around = unchanged.surroundings() if wanted else ""
-    return {name: unchanged.key_of(*make, around) for name, make in wanted.items()}
+    return {at: unchanged.key_of(*make, around) for at, make in wanted.items()}
 
 
 def _draw(make: Wanted, stem: Path) -> list[str] | str:
