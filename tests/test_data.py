@@ -531,7 +531,8 @@ def few_triangles(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_triangles_are_drawn_once_and_then_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = {split: data.load("triangles", split) for split in ("train", "held_out", "hold_out")}
+    splits = ("train", "held_out", "hold_out")
+    parts = {split: data.load("triangles", split).clone() for split in splits}
     for split, part in parts.items():
         drawn = triangles.render(triangles.split_vertices(split))
         np.testing.assert_array_equal(part.numpy(), drawn)
@@ -540,6 +541,17 @@ def test_triangles_are_drawn_once_and_then_read(
     monkeypatch.setattr(triangles, "VERSION", triangles.VERSION + 1)
     with pytest.raises(RuntimeError):
         data.load("triangles", "hold_out")  # another version is drawn anew
+
+
+@pytest.mark.usefixtures("few_triangles")
+def test_images_are_in_memory_once_while_anyone_holds_them(folder: Path) -> None:
+    first = data.load("triangles", "train")
+    assert data.load("triangles", "train").data_ptr() == first.data_ptr()
+    del first
+    for path in folder.glob("triangles-*-train.npy"):
+        path.write_bytes(b"")
+    with pytest.raises(StudyError):
+        data.load("triangles", "train")  # read anew
 
 
 @pytest.mark.usefixtures("few_triangles")

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 from study import cli as commands
 from study import datasets as data
-from study import features
 from study.analysis import scores
 from study.datasets import folder as own
 from study.datasets import images
@@ -163,7 +162,7 @@ def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     said = f"pets: trained as long as {name} in sweep tiny, {first.d_steps} D steps, and measured "
     assert as_others(tiny, "pets").startswith(f"{said}with 12 images a side")
-    monkeypatch.setattr(features, "load", lambda name: None)
+    monkeypatch.setattr(checks.measure, "extractor_of", lambda name, device: None)
     checks.require_inputs(found)
     few = tiny.model_copy(update={"num_images": 11})
     assert {c.num_images for c in plan_of(few, ["ns"], ["pets"])} == {11}

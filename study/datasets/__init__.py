@@ -14,6 +14,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -120,7 +121,7 @@ def load(name: str, split: str, folder: Path | None = None) -> "Tensor":
     # A second to import, which figures and tables, that ask for titles, need not pay.
     import torch  # noqa: PLC0415
 
-    return torch.from_numpy(_read(name, split, folder or data_folder())[0])
+    return torch.from_numpy(_images(name, split, folder or data_folder()))
 
 
 def labels(name: str, split: str, folder: Path | None = None) -> "Tensor":
@@ -151,7 +152,7 @@ def digest(name: str, folder: Path | None = None) -> str:
 def _digest(name: str, folder: Path) -> str:
     sha256 = hashlib.sha256()
     for split in ("train", "held_out"):
-        images, _ = _read(name, split, folder)
+        images = _images(name, split, folder)
         sha256.update(str(images.shape).encode())
         sha256.update(np.ascontiguousarray(images).data)
     return sha256.hexdigest()[:16]
@@ -167,6 +168,17 @@ def summary(name: str, folder: Path | None = None) -> dict[str, str]:
         lines[split] = f"{len(images):,} images, mean {images.mean():.2f} of 255, from {source}"
     lines["digest"] = digest(name, folder)
     return lines | {"verified": data_set.verified, "source": data_set.source}
+
+
+def _images(name: str, split: str, folder: Path) -> Images:
+    """The images of a split, once in memory while anyone holds them: to read them takes time."""
+    images = _held.get((name, split, folder))
+    if images is None:
+        images = _held[name, split, folder] = _read(name, split, folder)[0]
+    return images
+
+
+_held: WeakValueDictionary[tuple[str, str, Path], Images] = WeakValueDictionary()
 
 
 def _read(name: str, split: str, folder: Path) -> tuple[Images, Path]:

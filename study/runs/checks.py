@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from study import datasets as data
-from study import features
 from study.errors import StudyError
+from study.measures import of_a_generator as measure
 from study.runs.workers import visible_gpus
 from study.settings.config import RunConfig
 
@@ -46,7 +46,7 @@ def no_such(kind: str) -> str:
 def require_inputs(configs: Sequence[RunConfig]) -> None:
     """Find or fetch what the runs need; StudyError where data, images or weights are missing."""
     for name in {name for config in configs for name in config.all_features}:
-        features.load(name)
+        measure.extractor_of(name, "cpu")  # kept for a run in this very process
     wanted = {(c.sweep, c.dataset, c.num_images, c.batch_size) for c in configs}
     for sweep, dataset, num_images, batch_size in wanted:
         train, held_out = (len(data.load(dataset, split)) for split in ("train", "held_out"))

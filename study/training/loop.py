@@ -56,7 +56,6 @@ def train(
     """
     config = read_config(folder / "config.json")
     require_arithmetic(config)
-    made_by = provenance(config)
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
@@ -67,6 +66,7 @@ def train(
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     device = torch.device(config.device)
     images = training_images(config.dataset, config.device)
+    made_by = provenance(config)
     shape = data.image_shape(config.dataset)
 
     loss, players = build(config, shape, device)
