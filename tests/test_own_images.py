@@ -24,6 +24,7 @@ from study.analysis import scores
 from study.datasets import folder as own
 from study.datasets import images
 from study.errors import StudyError
+from study.measures import of_a_generator as measure
 from study.runs import checks
 from study.runs.plan import as_others
 from study.runs.plan import plan as plan_of
@@ -162,7 +163,7 @@ def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     said = f"pets: trained as long as {name} in sweep tiny, {first.d_steps} D steps, and measured "
     assert as_others(tiny, "pets").startswith(f"{said}with 12 images a side")
-    monkeypatch.setattr(checks.measure, "extractor_of", lambda name, device: None)
+    monkeypatch.setattr(measure, "extractor_of", lambda name, device: None)
     checks.require_inputs(found)
     few = tiny.model_copy(update={"num_images": 11})
     assert {c.num_images for c in plan_of(few, ["ns"], ["pets"])} == {11}
