@@ -282,7 +282,7 @@ def test_the_behaviour_command_writes_table_and_figures(
     monkeypatch.setenv("STUDY_RESULTS", "results")
     options = ["--dataset", "mnist", "--features", "random", "--draws", "2", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["study", "behaviour", *options])
-    monkeypatch.setattr(figures, "draw", lambda tables, folder: ([], []))
+    monkeypatch.setattr(figures, "draw", lambda tables, folder: figures.Drawn([], [], 0))
     with pytest.raises(SystemExit) as exit_:
         commands.main()
     assert exit_.value.code == 0
