@@ -107,4 +107,8 @@ def clean_fid(name: str, real: str, fake: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     contestants = {"study": study, "torch-fidelity": torch_fidelity, "clean-fid": clean_fid}
-    contestants[sys.argv[1]](*sys.argv[2:])
+    try:
+        contestants[sys.argv[1]](*sys.argv[2:])
+    finally:
+        status = Path("/proc/self/status").read_text()  # rusage would have the parent's peak in it
+        print(json.dumps({"MiB": int(status.split("VmHWM:")[1].split()[0]) / 1024}))

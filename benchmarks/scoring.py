@@ -4,8 +4,8 @@ Every contestant is a process of its own (scorers.py) over the same two folders 
 32, drawn with one seed, as large as photographs of that size are), with one thread for torch; it
 loads its images as it does by itself: the study in threads, torch-fidelity 0.4.0 in 4 processes,
 clean-fid 0.1.35 in 12. The seconds are of the whole process, imports included, with the processes
-that it starts. "MiB" is the peak of the largest one: those that load images come on top, which the
-study has not.
+that it starts. "MiB" is the peak of the one that computes: those that load images come on top,
+which the study has not.
 
 The network is the same for all. "random" and "lite0" are the study's extractors, lent to the
 others in batches as large as its own: what differs is reading, decoding and the distance.
@@ -84,7 +84,7 @@ def measured(who: str, *given: str) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
     row: dict[str, Any] = {"wall s": wall, "process s": usage.ru_utime + usage.ru_stime}
-    row |= {"MiB": usage.ru_maxrss / 1024, "load": round(os.getloadavg()[0], 1)}
+    row["load"] = round(os.getloadavg()[0], 1)
     for found in objects(printed):
         row |= found
     return row

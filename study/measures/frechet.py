@@ -39,9 +39,7 @@ class Moments:
 
     def update(self, features: Tensor | NDArray[np.floating[Any]]) -> None:
         """Add features (N, dim); another width or a non-finite value is a StudyError."""
-        x = float64(features)
-        if x.shape[1:] != self._sum.shape:
-            raise StudyError(f"features of shape {x.shape}; expected (N, {len(self._sum)})")
+        x = _checked(features, len(self._sum))
         self.count += len(x)
         self._sum += x.sum(axis=0)
         self._outer += x.T @ x
@@ -84,12 +82,17 @@ class Block:
 
     def update(self, features: Tensor | NDArray[np.floating[Any]]) -> None:
         """As `Moments.update`."""
-        dim = len(self._sum)
-        part = Moments(dim)
-        part.update(features)
-        self.count += part.count
-        self._sum += part._sum
-        self._lower += part._outer[np.tri(dim, dtype=np.bool_)]
+        x = _checked(features, len(self._sum))
+        self.count += len(x)
+        self._sum += x.sum(axis=0)
+        self._lower += (x.T @ x)[np.tri(len(self._sum), dtype=np.bool_)]
+
+
+def _checked(features: Tensor | NDArray[np.floating[Any]], dim: int) -> Array:
+    x = float64(features)
+    if x.shape[1] != dim:
+        raise StudyError(f"features of shape {x.shape}; expected (N, {dim})")
+    return x
 
 
 def together(blocks: Sequence[Block]) -> Moments:

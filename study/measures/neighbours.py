@@ -86,15 +86,16 @@ def _side(features: Tensor, centre: Tensor, k: int) -> _Side:
 
 def _within(side: _Side, k: int) -> tuple[Tensor, float]:
     """Squared distance of each to its k-th nearest other, and the kernel's mean over all pairs."""
-    reach, total, n = [], 0.0, len(side.features)
+    total, n = 0.0, len(side.features)
+    reach = torch.empty(n)  # at once: small tensors would lie between large ones that come and go
     for rows, products in _products(side, side):
         squared = _squared(products, side, side, rows)
         squared.diagonal(rows.start).fill_(torch.inf)  # none is its own neighbour
-        reach.append(squared.topk(k, dim=1, largest=False).values[:, -1])
+        reach[rows] = squared.topk(k, dim=1, largest=False).values[:, -1]
         kernel = _cubed(products, side, side, rows)
         kernel.diagonal(rows.start).fill_(0)
         total += float(kernel.sum(dtype=torch.float64))
-    return torch.cat(reach), total / (n * (n - 1))
+    return reach, total / (n * (n - 1))
 
 
 def _products(x: _Side, y: _Side) -> Iterator[tuple[slice, Tensor]]:
