@@ -108,6 +108,7 @@ def test_rows_of_an_earlier_order_of_operations_name_their_commit(
     earlier = table.assign(rounding=1, commit="0123456789ab")
     earlier["fid"] *= 1 + 1e-9
     for each in verify(earlier, tmp_path):
+        assert again.differing(each.recorded, each.found) == ["fid"]
         assert not each.is_off
         assert again.line(each).endswith(
             "rounding 1 then, 2 now: the code of commit 0123456789ab has the table's digits"

@@ -18,8 +18,8 @@ from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import RunConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 
-COSTS = ("wall_s", "flops")
-"""What a row says of its costs is no result of its training."""
+NO_RESULTS = ("wall_s", "flops", "rounding")
+"""What a row says of its costs, and of the code, is no result of its training."""
 
 
 class Again(NamedTuple):
@@ -97,7 +97,7 @@ def differing(recorded: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     measured = [
         name
         for name in recorded.columns
-        if name in found and name not in COSTS and pd.api.types.is_numeric_dtype(recorded[name])
+        if name in found and name not in NO_RESULTS and pd.api.types.is_numeric_dtype(recorded[name])
     ]
     names = ["step", "status", *(name for name in measured if name != "step")]
     one, other = (rows.sort_values("step")[names] for rows in (recorded, found))
