@@ -133,6 +133,7 @@ ifeq ($(DEVICE),cuda)
 	$(PYTHON) benchmarks/gpu.py
 else
 	$(PYTHON) benchmarks/step.py
+	$(PYTHON) benchmarks/losses.py
 	$(PYTHON) benchmarks/shares.py
 	$(PYTHON) benchmarks/evaluation.py
 	$(PYTHON) benchmarks/scoring.py

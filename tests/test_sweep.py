@@ -335,6 +335,26 @@ def test_best_of_another_sweep_with_fresh_seeds(
     RunConfig.model_validate_json(seeds[0].model_dump_json())
 
 
+def test_re_runs_of_a_search_that_numbers_its_seeds_have_seeds_beyond_them(
+    sweeps_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the setting's normalisation is the best one's."""
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    own = '[space]\nnormalisation = { choices = ["spectral", "none"] }\n'
+    numbered = 'ranges = "wide"\ndraws = "shared"\nseed = "number"'
+    text = TINY.replace('ranges = "wide"', numbered)
+    (sweeps_folder / "tiny.toml").write_text(text.replace("[datasets", f"{own}[datasets"))
+    (sweeps_folder / "again.toml").write_text(TINY.replace('ranges = "wide"', 'best_of = "tiny"'))
+    plan = plan_of(load_sweep("tiny"), ["ns", "wgan_gp"])
+    assert sorted({c.seed for c in plan}) == [0, 1, 2]
+    merge(tmp_path, "tiny", [finish(tmp_path, c, [9.0, 7.0 - c.number]) for c in plan])
+    again = plan_of(load_sweep("again"), ["ns", "wgan_gp"])
+    assert sorted({c.seed for c in again}) == [3, 4, 5]
+    for c in again:
+        best = max((p for p in plan if p.loss == c.loss), key=lambda p: p.number)
+        assert (c.lr, c.normalisation, c.own) == (best.lr, best.normalisation, best.own)
+
+
 def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
     tiny: SweepConfig, sweeps_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

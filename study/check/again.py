@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from study.check.disk import scratch
 from study.errors import StudyError
@@ -97,7 +98,7 @@ def differing(recorded: pd.DataFrame, found: pd.DataFrame) -> list[str]:
     measured = [
         name
         for name in recorded.columns
-        if name in found and name not in NO_RESULTS and pd.api.types.is_numeric_dtype(recorded[name])
+        if name in found and name not in NO_RESULTS and is_numeric_dtype(recorded[name])
     ]
     names = ["step", "status", *(name for name in measured if name != "step")]
     one, other = (rows.sort_values("step")[names] for rows in (recorded, found))

@@ -10,7 +10,7 @@ from study.losses import about, names
 from study.runs.folder import results_folder
 from study.runs.table import DECLARED, hyperparameters, read_table, setting_of, winners
 from study.settings.arithmetic import require_avx2
-from study.settings.config import RunConfig, SweepConfig
+from study.settings.config import RunConfig, SweepConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import setting, space_of
 
@@ -128,9 +128,14 @@ def require_free_names(loss: str) -> None:
 
 
 def seed_of(sweep: SweepConfig, number: int) -> int:
-    """The seed of a run: of a search by its rule, of re-runs 1, 2, ... (0 is the paper's own)."""
-    if sweep.ranges is None:
-        return number + 1
+    """The seed of a run: of a search by its rule, of re-runs others than the search's own.
+
+    They are 1, 2, ..., where the search's is 0, the paper's; and where a search's setting has its
+    number for a seed, those from its number of settings on.
+    """
+    if sweep.best_of is not None:
+        search = load_sweep(sweep.best_of)
+        return number + (search.trials if search.seed == "number" else 1)
     return number if sweep.seed == "number" else 0
 
 
