@@ -1,4 +1,4 @@
-"""Commands beyond this program: the main table as CSV and LaTeX, others' tables compared."""
+"""Commands beyond this program: tables as CSV and LaTeX, others' tables, images of a generator."""
 
 from __future__ import annotations
 
@@ -31,6 +31,36 @@ def export(
         text = exports.latex(table)
         files.write_atomically(latex, lambda path: path.write_text(text, encoding="utf-8"))
         print(latex)
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its path below results/runs.")],
+    count: Annotated[int, typer.Argument(min=1, help="How many images.")] = 64,
+    to: Annotated[Path, typer.Option(help="The folder they go to: new, or empty.")] = Path(
+        "samples"
+    ),
+) -> None:
+    """Draw images from a run's best generator, as PNG files: the first are those it was scored by.
+
+    Pixels are rounded to 8 bits.
+    """
+    from PIL import Image
+
+    from study.measures.image_sets import open_set
+
+    folder = run if run.exists() else results_folder() / "runs" / run
+    if not (folder / "config.json").is_file():
+        raise StudyError(f"{run}: no run's folder (it would hold config.json); `make status`")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StudyError(f"{to} is there already and not empty; give another folder by --to")
+    images = open_set(str(folder), count)
+    height, width = images.size
+    files.require_writable(to)
+    drawn = (image for batch in images.batches(None, 256) for image in batch)
+    for number, image in enumerate(drawn):
+        pixels = image.mul(255).round().byte().numpy().transpose(1, 2, 0)
+        Image.fromarray(pixels.squeeze()).save(to / f"{number:06d}.png")
+    print(f"{to}: {count:,} images of {height} x {width} pixels")
 
 
 def compare(

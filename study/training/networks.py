@@ -78,7 +78,7 @@ class ImageConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (weight,), (gradient,) = ctx.saved_tensors, gradients
-        return image_of(gradient, weight), None, None, gradient
+        return image_of(gradient, weight).contiguous(), None, None, gradient
 
 
 class WeightGradient(torch.autograd.Function):
