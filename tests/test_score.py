@@ -13,6 +13,7 @@ from PIL import Image
 from there import there
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from typer.testing import CliRunner
 
 from study import cli as commands
 from study import datasets as data
@@ -373,6 +374,49 @@ def test_a_run_gets_its_recorded_distance(a_run: tuple[str, float], extractor: E
     found = score.compare(score.pair("mnist:held_out", folder), extractor)
     assert found.real_images == found.fake_images == CONFIG.num_images
     assert found.distance == pytest.approx(recorded, rel=1e-9)
+
+
+def test_images_of_a_run_are_drawn_to_files(
+    a_run: tuple[str, float], tmp_path: Path, extractor: Extractor
+) -> None:
+    """They are the generator's own, rounded, and score as the run does but for the rounding."""
+    folder, recorded = a_run
+    to, n = tmp_path / "drawn", CONFIG.num_images
+    said = CliRunner().invoke(commands.app, ["sample", folder, str(n), "--to", str(to)])
+    assert said.exit_code == 0
+    assert said.output.endswith(f"drawn: {n} images of 28 x 28 pixels\n")
+    own = image_sets.drawn(Path(folder), n).mul(255).round().byte()
+    assert torch.equal(read(str(to)), own)
+    found = score.compare(score.pair("mnist:held_out", str(to), n), extractor)
+    assert found.distance == pytest.approx(recorded, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no run's folder"),
+        (["run", "0"], "should be greater than or equal to 1"),
+        (["run", "3", "--to", "full"], "full is there already and not empty"),
+    ],
+)
+def test_images_are_drawn_into_a_folder_of_their_own(
+    a_run: tuple[str, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        monkeypatch.setattr(sys, "argv", ["study", "sample", *words])
+        commands.main()
+    assert stopped.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_run_without_its_generator_is_told(a_run: tuple[str, float], tmp_path: Path) -> None:
