@@ -411,8 +411,8 @@ def test_images_are_drawn_into_a_folder_of_their_own(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["study", "sample", *words])
     with pytest.raises(SystemExit) as stopped:
-        monkeypatch.setattr(sys, "argv", ["study", "sample", *words])
         commands.main()
     assert stopped.value.code == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
