@@ -310,9 +310,11 @@ def train(run_dir: Path) -> None:
     os.environ.update(ENVIRONMENT[config.arithmetic])
     from study.runs import checks
     from study.training.loop import train as train_run  # loads torch, which reads the environment
+    from study.training.loop import training_images
 
     files.commit()
     checks.require_device(config.device)
+    training_images(config.dataset, config.device)  # held from here on: to read them takes time
     checks.require_inputs([config])
     state = state_of(run_dir)
     last = last_claim(run_dir)
