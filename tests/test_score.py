@@ -397,6 +397,7 @@ def test_images_of_a_run_are_drawn_to_files(
         (["nowhere"], "nowhere: no run's folder"),
         (["run", "0"], "should be greater than or equal to 1"),
         (["run", "3", "--to", "full"], "full is there already and not empty"),
+        (["run", "3", "--to", "full/mine.txt/in"], "cannot be made (Not a directory); give"),
     ],
 )
 def test_images_are_drawn_into_a_folder_of_their_own(

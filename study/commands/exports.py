@@ -55,7 +55,12 @@ def sample(
         raise StudyError(f"{to} is there already and not empty; give another folder by --to")
     images = open_set(str(folder), count)
     height, width = images.size
-    files.require_writable(to)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"{to} cannot be made ({error.strerror}); give another folder by --to"
+        ) from error
     drawn = (image for batch in images.batches(None, 256) for image in batch)
     for number, image in enumerate(drawn):
         pixels = image.mul(255).round().byte().numpy().transpose(1, 2, 0)

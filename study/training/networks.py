@@ -313,9 +313,11 @@ def together(D: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
     layers = [module for module in modules if isinstance(module, BatchNorm)]
     for layer in layers:
         layer.batches = len(batches)
-    outputs: Tensor = D(torch.cat(batches))
-    for layer in layers:
-        layer.batches = 1
+    try:
+        outputs: Tensor = D(torch.cat(batches))
+    finally:
+        for layer in layers:
+            layer.batches = 1
     return outputs.chunk(len(batches))
 
 
