@@ -37,7 +37,7 @@ app = typer.Typer(
 
 for command in (
     *(sweeps.sweep, sweeps.status, sweeps.cancel, sweeps.collect, sweeps.train),
-    *(proof.check, proof.verify, exports.export, exports.compare, exports.sample),
+    *(proof.check, proof.verify, exports.export, exports.compare, exports.keep, exports.sample),
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -67,7 +67,8 @@ def tiny(sweeps_folder: Path) -> SweepConfig:
         (("trials = 3", "trials = 0"), r"sweeps/tiny.toml: trials = 0: input should be greater"),
         (("trials = 3", "trials = "), r"sweeps/tiny.toml: not valid TOML"),
         (('ranges = "wide"', 'ranges = "broad"'), r"ranges = 'broad': input should be 'wide'"),
-        (('ranges = "wide"', ""), r"a sweep states either ranges or best_of"),
+        (('ranges = "wide"', ""), r"a sweep states either ranges or best_of or longer_of"),
+        (("trials = 3", 'trials = 3\nlonger_of = "mini"'), r"states either ranges or best_of or"),
         (("d_steps = 20", "d_step = 20"), r"unknown key 'datasets.fashion_mnist.d_step'; did you"),
         (("trials = 3", 'trials = 3\nseed = "each"'), r"seed = 'each': input should be 'fixed' or"),
         (("trials = 3", 'trials = 3\ndraws = "all"'), r"draws = 'all': input should be 'own' or"),
@@ -353,6 +354,34 @@ def test_re_runs_of_a_search_that_numbers_its_seeds_have_seeds_beyond_them(
     for c in again:
         best = max((p for p in plan if p.loss == c.loss), key=lambda p: p.number)
         assert (c.lr, c.normalisation, c.own) == (best.lr, best.normalisation, best.own)
+
+
+def test_the_best_settings_are_trained_on_with_the_seeds_that_they_had(
+    sweeps_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the search is complete; 0 is the best of all, and a setting that diverged is none."""
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    search = TINY.replace('ranges = "wide"', 'ranges = "wide"\ndraws = "shared"\nseed = "number"')
+    (sweeps_folder / "tiny.toml").write_text(search.replace("trials = 3", "trials = 4"))
+    text = TINY.replace('ranges = "wide"', 'longer_of = "tiny"').replace("trials = 3", "trials = 2")
+    (sweeps_folder / "on.toml").write_text(text.replace("d_steps = 20", "d_steps = 70"))
+    plan = plan_of(load_sweep("tiny"), ["wgan"])
+
+    scores = [[5.0, 9.0], [3.0, 4.0], [8.0, 4.0]]
+    merge(tmp_path, "tiny", [finish(tmp_path, c, s) for c, s in zip(plan, scores, strict=False)])
+    with pytest.raises(StudyError, match=r"needs the best settings of wgan .* tiny, which has 3"):
+        plan_of(load_sweep("on"), ["wgan"])
+    with pytest.raises(StudyError, match=r"of ns on fashion_mnist .* has 0 of its 4: finish that"):
+        plan_of(load_sweep("on"), ["ns"])
+
+    merge(tmp_path, "tiny", [finish(tmp_path, plan[3], [1.0, math.inf], "diverged")])
+    longer = plan_of(load_sweep("on"), ["wgan"])
+    assert [(c.number, c.seed, c.d_steps) for c in longer] == [(0, 1, 70), (1, 2, 70)]
+    for c, best in zip(longer, plan[1:3], strict=True):
+        assert c.hyperparameters() == best.hyperparameters()
+    assert plan_of(load_sweep("on"), ["wgan"], trials=3)[2].seed == 0
+    with pytest.raises(StudyError, match=r"the 4 best settings of wgan .* where 3 did not diverge"):
+        plan_of(load_sweep("on"), ["wgan"], trials=4)
 
 
 def test_re_runs_of_an_overtaken_setting_make_way_when_asked(

@@ -367,6 +367,39 @@ def test_who_is_first_when_trained_again() -> None:
     assert "Not told from it: none" in answer
 
 
+def test_what_longer_training_changes() -> None:
+    """Setting 1 of ns and mm was the best; ns' setting 2 overtakes it, and wgan's place is mm's."""
+    before = {"ns": [30.0, 10, 20], "mm": [40.0, 12, 14], "wgan": [50.0, 18, 16]}
+    rows = table(before)
+    rows["seed"] = rows["number"]
+    best = {"ns": {1: 9.0, 2: 8.0}, "mm": {1: 6.0, 2: 7.0}, "wgan": {2: 4.0, 1: 5.0}}
+    longer = pd.DataFrame(
+        [
+            rows[(rows["loss"] == loss) & (rows["number"] == seed)].iloc[0].to_dict()
+            | {"sweep": "long", "number": rank, "fid": fid, "step": 7000, "config": f"{loss}{rank}"}
+            for loss, own in best.items()
+            for rank, (seed, fid) in enumerate(own.items())
+        ]
+    )
+    searched = scores.search(rows)
+    result: Any = reruns.after_longer(searched, longer).loc["fashion_mnist"]
+    assert result.loc["ns"].tolist() == [2, 10, 8, 1.25, False]
+    assert result.loc["mm"].tolist() == [2, 12, 6, 2, True]
+    assert result.loc["wgan"].tolist() == [2, 16, 4, 4, True]
+    said = there(reruns.after_more_steps(searched, longer)).answer
+    assert "the 2 best settings of each loss with the seeds that they had, 7,000 D steps" in said
+    assert "falls by a factor of 1.2 (NS GAN) to 4 (WGAN)" in said
+    assert "for 2 of 3 losses the setting that was best still is" in said
+    assert "The least of all was that of NS GAN, and now is that of WGAN." in said
+    assert "of 3 losses' least distances, then and now: -1.00" in said
+    with pytest.raises(StudyError, match="differ in num_images"):
+        reruns.after_longer(searched, longer.assign(num_images=77))
+    with pytest.raises(StudyError, match="differ in features"):
+        reruns.noise(searched, longer.assign(features="random"))
+    # Another setting than the search's has nothing to stand beside.
+    assert reruns.after_more_steps(searched, longer.assign(lr=0.5)) is None
+
+
 def test_the_variance_of_a_paired_table_goes_back_to_what_made_it(study: Study) -> None:
     rng = np.random.default_rng(0)
     effect, fids = {"ns": 0.0, "mm": 0.5, "ls": -0.5}, {}

@@ -151,7 +151,7 @@ def provenance(tables: Tables) -> pd.DataFrame:
         *["cuda_graph", "precision", "arithmetic", "rounding", "definition"],
     ]
     rows = []
-    for table in (tables.search, tables.seeds, tables.narrow, tables.full):
+    for table in (tables.search, tables.seeds, tables.narrow, tables.full, tables.longer):
         if len(table):
             path = table_path(tables.results, table["sweep"].iloc[0])
             digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -36,6 +36,8 @@ class Tables(NamedTuple):
     """Distances of generators before any training."""
     real: pd.DataFrame = pd.DataFrame()
     """Distances of training images to held-out ones, from results/behaviour.parquet."""
+    longer: pd.DataFrame = pd.DataFrame()
+    """The search's best settings, trained for longer."""
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name, as figures ask for them."""
@@ -47,7 +49,7 @@ def read_tables(results: Path, sweep: str) -> Tables:
     """The tables of a search and of the sweeps that belong to it; StudyError where it has none."""
     config = load_sweep(sweep)
     if config.ranges is None:
-        raise StudyError(f"{sweep} is no search; draw {config.best_of}, which it belongs to")
+        raise StudyError(f"{sweep} is no search; draw {config.search}, which it belongs to")
     if not is_search(config):
         searches = [each.name for each in load_sweeps() if is_search(each)]
         raise StudyError(f"{sweep} is one setting, no search; searches are {', '.join(searches)}")
@@ -57,15 +59,18 @@ def read_tables(results: Path, sweep: str) -> Tables:
         raise StudyError(f"no rows in {path}; `make sweep SWEEP={sweep}` trains and collects it")
     others = [each for each in load_sweeps() if each.name != sweep]
     again = [other.name for other in others if other.best_of == sweep]
+    on = [other.name for other in others if other.longer_of == sweep]
     sisters = [other.name for other in others if _is_narrow_sister(other, config)]
     wider = [other.name for other in others if _is_defaults_alone(other, config)]
     there = set(search["dataset"])
-    seeds, narrow, full = (_first_table(results, names, there) for names in (again, sisters, wider))
+    seeds, narrow, full, longer = (
+        _first_table(results, names, there) for names in (again, sisters, wider, on)
+    )
     seeds = of_the_winners(seeds, search)
     kept, untrained = examples.table(results, sweep), untrained_generators(results)
     behaviour = measured(results, "behaviour")
     real = behaviour[behaviour["experiment"] == "real"] if len(behaviour) else behaviour
-    return Tables(results, sweep, search, seeds, narrow, full, kept, untrained, real)
+    return Tables(results, sweep, search, seeds, narrow, full, kept, untrained, real, longer)
 
 
 def measured(results: Path, name: str) -> pd.DataFrame:

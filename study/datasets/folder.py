@@ -24,7 +24,8 @@ from study.datasets import _files as files
 from study.datasets import images
 from study.datasets.base import DataSet, Images
 from study.errors import StudyError
-from study.settings.config import BATCH_SIZE, NAME, NAME_RULE
+from study.settings.config import BATCH_SIZE
+from study.settings.frozen import NAME, NAME_RULE
 
 SIZES_PX = range(8, 129, 4)  # that the networks can draw
 LEAST = {"train": BATCH_SIZE, "held_out": 2}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 from study import files
 from study.errors import StudyError, in_a_line, unknown
 from study.losses._about import About, Known
-from study.settings.config import NAME, NAME_RULE, say_once
+from study.settings.config import say_once
+from study.settings.frozen import NAME, NAME_RULE
 from study.settings.hyperparameters import SHARED
 
 if TYPE_CHECKING:

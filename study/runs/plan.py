@@ -1,6 +1,6 @@
 """What is to be trained: a sweep's runs, each with its complete configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from study import datasets as data
@@ -13,6 +13,9 @@ from study.settings.arithmetic import require_avx2
 from study.settings.config import RunConfig, SweepConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import setting, space_of
+
+Source = Callable[[str, str, int], tuple[dict[str, Any], int]]
+"""(loss, data set, number) -> the hyperparameters and the seed of that run."""
 
 
 def plan(
@@ -45,9 +48,9 @@ def plan(
                 f"sweeps/{sweep.name}.toml: unknown features '{name}'; "
                 f"allowed: {', '.join(features.names())}"
             )
-    best = best_settings(sweep.best_of) if sweep.best_of else None
+    drawn = source_of(sweep)
     return [
-        resolve(sweep, loss, dataset, number, machine, best)
+        resolve(sweep, loss, dataset, number, machine, *drawn(loss, dataset, number))
         for dataset in datasets
         for number in range(trials or sweep.trials)
         for loss in losses
@@ -60,27 +63,17 @@ def resolve(
     dataset: str,
     number: int,
     machine: dict[str, Any],
-    best: dict[tuple[str, str], dict[str, object]] | None,
+    values: dict[str, Any],
+    seed: int,
 ) -> RunConfig:
-    """The complete configuration of one run."""
-    if best is None:
-        # The named ranges alone lead to the paper's settings; a sweep's own ones are drawn.
-        space = space_of(sweep, loss) if sweep.space or sweep.draws == "shared" else sweep.ranges
-        values = setting(sweep.name, loss, number, space or "wide", sweep.draws)
-    elif (loss, dataset) in best:
-        values = best[loss, dataset]
-    else:
-        raise StudyError(
-            f"sweep {sweep.name} needs the best setting of {loss} on {dataset} from sweep "
-            f"{sweep.best_of}, which has none yet: run that sweep first"
-        )
+    """The complete configuration of one run, with these hyperparameters."""
     schedule = sweep.schedule(dataset)
     return RunConfig(
         sweep=sweep.name,
         loss=loss,
         dataset=dataset,
         number=number,
-        seed=seed_of(sweep, number),
+        seed=seed,
         **{name: value for name, value in values.items() if name in SHARED_NAMES},
         own={name: value for name, value in values.items() if name not in SHARED_NAMES},
         d_steps=schedule.d_steps,
@@ -127,23 +120,80 @@ def require_free_names(loss: str) -> None:
         )
 
 
-def seed_of(sweep: SweepConfig, number: int) -> int:
-    """The seed of a run: of a search by its rule, of re-runs others than the search's own.
+def source_of(sweep: SweepConfig) -> Source:
+    """Where the settings and seeds of a sweep's runs come from."""
+    if sweep.best_of is not None:
+        return again(sweep.name, load_sweep(sweep.best_of))
+    if sweep.longer_of is not None:
+        return trained_on(sweep.name, load_sweep(sweep.longer_of))
+    # The named ranges alone lead to the paper's settings; a sweep's own ones are drawn.
+    own = bool(sweep.space) or sweep.draws == "shared"
+
+    def search(loss: str, _: str, number: int) -> tuple[dict[str, Any], int]:
+        """Drawn; the seed is the number, or 0, the paper's."""
+        space = (space_of(sweep, loss) if own else sweep.ranges) or "wide"
+        values = setting(sweep.name, loss, number, space, sweep.draws)
+        return values, number if sweep.seed == "number" else 0
+
+    return search
+
+
+def again(sweep: str, search: SweepConfig) -> Source:
+    """The best setting of `search`, with seeds other than the search's own.
 
     They are 1, 2, ..., where the search's is 0, the paper's; and where a search's setting has its
     number for a seed, those from its number of settings on.
     """
-    if sweep.best_of is not None:
-        search = load_sweep(sweep.best_of)
-        return number + (search.trials if search.seed == "number" else 1)
-    return number if sweep.seed == "number" else 0
+    best = best_settings(search.name)
+    first = search.trials if search.seed == "number" else 1
+
+    def source(loss: str, dataset: str, number: int) -> tuple[dict[str, Any], int]:
+        if (loss, dataset) not in best:
+            raise StudyError(
+                f"sweep {sweep} needs the best setting of {loss} on {dataset} from sweep "
+                f"{search.name}, which has none yet: run that sweep first"
+            )
+        return best[loss, dataset], first + number
+
+    return source
 
 
-def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, object]]:
+def trained_on(sweep: str, search: SweepConfig) -> Source:
+    """The best settings of `search`, 0 the best of all, with the seeds that they had there.
+
+    All of its settings must be there: which are the best is not known before.
+    """
+    table = read_table(results_folder(), search.name)
+    names = hyperparameters(table)
+    settings = table.groupby(["loss", "dataset"])["number"].nunique()
+    least = winners(table, ["dataset", "loss", "number"]).groupby(["loss", "dataset"])
+    ranked = dict(iter(least))
+
+    def source(loss: str, dataset: str, number: int) -> tuple[dict[str, Any], int]:
+        there = int(settings.get((loss, dataset), 0))
+        if there < search.trials:
+            raise StudyError(
+                f"sweep {sweep} needs the best settings of {loss} on {dataset} from sweep "
+                f"{search.name}, which has {there} of its {search.trials}: finish that sweep first"
+            )
+        rows = ranked.get((loss, dataset), table[:0])
+        if number >= len(rows):
+            raise StudyError(
+                f"sweep {sweep} asks for the {number + 1} best settings of {loss} on {dataset} "
+                f"from sweep {search.name}, where {len(rows)} did not diverge; state trials = "
+                f"{len(rows)} at most, or leave {loss} out"
+            )
+        row = rows.iloc[number]
+        return setting_of(row, names), int(row["seed"])
+
+    return source
+
+
+def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, Any]]:
     """(loss, data set) -> the setting with the smallest distance in a sweep's table."""
-    best: dict[tuple[str, str], dict[str, object]] = {}
     table = read_table(results_folder(), sweep)
     names = hyperparameters(table)
-    for _, row in winners(table).iterrows():
-        best[row["loss"], row["dataset"]] = setting_of(row, names)
-    return best
+    return {
+        (row["loss"], row["dataset"]): setting_of(row, names)
+        for _, row in winners(table).iterrows()
+    }

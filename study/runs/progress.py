@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -176,7 +176,7 @@ def refuse_other_rows(configs: list[RunConfig], table: pd.DataFrame, path: Path)
 
 
 def set_overtaken_aside(
-    results: Path, sweep: str, best: dict[tuple[str, str], dict[str, object]]
+    results: Path, sweep: str, best: dict[tuple[str, str], dict[str, Any]]
 ) -> None:
     """Move the re-runs of what is no longer a search's best setting out of the new best's way.
 

@@ -29,7 +29,8 @@ from study.errors import StudyError
 from study.measures import at_best, columns
 from study.runs.folder import DONE, folders_of, read_result
 from study.settings.columns import Column
-from study.settings.config import BATCH_SIZE, NAME, NAME_RULE, config_columns, read_config
+from study.settings.config import BATCH_SIZE, config_columns, read_config
+from study.settings.frozen import NAME, NAME_RULE
 from study.settings.hyperparameters import SHARED_NAMES
 
 RECORDED = (
@@ -138,10 +139,10 @@ def require_names(path: Path, table: pd.DataFrame) -> None:
                 )
 
 
-def winners(table: pd.DataFrame) -> pd.DataFrame:
-    """The evaluation of least distance of each data set and loss, the least first."""
+def winners(table: pd.DataFrame, of: Sequence[str] = ("dataset", "loss")) -> pd.DataFrame:
+    """The evaluation of least distance of each data set and loss, the least first; or `of` what."""
     ok = table[table["status"] == "ok"].sort_values("fid", kind="stable")
-    return ok.drop_duplicates(["dataset", "loss"])
+    return ok.drop_duplicates([*of])
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

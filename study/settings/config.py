@@ -3,7 +3,6 @@
 A run is a pure function of its configuration: it is resolved and complete before training starts.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -13,20 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from study import files
 from study.errors import StudyError, unknown
 from study.settings import shipped
 from study.settings.arithmetic import Arithmetic
 from study.settings.columns import Column
+from study.settings.frozen import Frozen, Name, first_problem
 from study.settings.hyperparameters import SHARED_NAMES
 
 # Raised by one whenever the numbers of an unchanged configuration change: rows and runs of an
@@ -43,12 +36,6 @@ RESULT, WAITING, PAUSE = "result.json", "waiting.json", "pause.json"
 Precision = Literal["fp32", "tf32", "bf16"]
 Normalisation = Literal["none", "batch", "spectral"]
 
-# Names become paths below results/ and analysis/: wherever a sweep, a table or a configuration is
-# read, which may come from other hands, they are held to this alphabet.
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-NAME_RULE = "names have 1 to 64 letters, digits, _ or -, and begin with a letter or digit"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-
 
 # What a run is trained with, which its results do not depend on but for rounding: not in its hash.
 MACHINE = {"device", "threads", "cuda_graph"}
@@ -61,12 +48,6 @@ AS_BEFORE: dict[str, tuple[str | int | None, ...]] = {
     "arithmetic": ("native",),
     "second_features": (None,),
 }
-
-
-class Frozen(BaseModel):
-    """An immutable model that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def normalisation_in_both_words(values: dict[str, Any]) -> dict[str, Any]:
@@ -266,6 +247,9 @@ class SweepConfig(Frozen):
     """seed of a search's runs: 0, the paper's, or the setting's number, for all losses"""
     best_of: Name | None = None
     """instead of a search: the best setting of this sweep, trained again with other seeds"""
+    longer_of: Name | None = None
+    """instead of a search: the best settings of this sweep, which must be complete, with the seeds
+    that they had, trained for as long as `datasets` says"""
     trials: int = Field(ge=1)
     """settings (or re-runs) a loss; a verdict waits for all of them"""
     losses: tuple[Name, ...] = ()
@@ -297,15 +281,20 @@ class SweepConfig(Frozen):
         """How long to train on a data set: as the sweep says, or else as on its first one."""
         return self.datasets.get(dataset) or next(iter(self.datasets.values()))
 
+    @property
+    def search(self) -> str | None:
+        """The sweep that its settings are the best of; None of a search itself."""
+        return self.best_of or self.longer_of
+
     @model_validator(mode="after")
     def one_source_of_settings(self) -> Self:
-        """Either `ranges` or `best_of`."""
-        if (self.ranges is None) == (self.best_of is None):
-            raise ValueError("a sweep states either ranges or best_of")
+        """Either `ranges` or `best_of` or `longer_of`."""
+        if [self.ranges, self.best_of, self.longer_of].count(None) != 2:
+            raise ValueError("a sweep states either ranges or best_of or longer_of")
         if self.second_features == self.features:
             raise ValueError(f"second_features = {self.features!r} are the first; name others")
         if self.halving is not None and self.ranges is None:
-            raise ValueError("halving stops the worse settings of a search; best_of has but one")
+            raise ValueError("halving stops the worse settings of a search, which states ranges")
         for each in self.datasets.values():
             for step in self.halving.steps(each.d_steps) if self.halving is not None else ():
                 if step == 0 or step % each.evaluate_every:
@@ -349,7 +338,9 @@ def load_sweep(name: str, folder: Path | None = None) -> SweepConfig:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise StudyError(f"sweeps/{name}.toml: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise StudyError(f"sweeps/{name}.toml: {first_problem(error, SweepConfig)}") from error
+        raise StudyError(
+            f"sweeps/{name}.toml: {first_problem(error, SweepConfig, Schedule)}"
+        ) from error
 
 
 def load_sweeps() -> list[SweepConfig]:
@@ -379,22 +370,3 @@ def read_config(path: Path) -> RunConfig:
         raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise StudyError(f"{path}: {first_problem(error, RunConfig)}") from error
-
-
-def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """One problem that pydantic found, in one line of ours."""
-    # A misspelt key is also a missing one: name what is there before what is not.
-    problem = min(error.errors(), key=lambda found: found["type"] == "missing")
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known = sorted({*model.model_fields, *Schedule.model_fields} - {"name"})
-        close = difflib.get_close_matches(key.split(".")[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(known)}"
-        return f"unknown key '{key}'; {hint}"
-    if problem["type"] == "missing":
-        return f"key '{key}' is missing"
-    if problem["type"] == "string_pattern_mismatch":
-        return f"{key} = {problem['input']!r}: {NAME_RULE}"
-    if not key:
-        return problem["msg"]
-    return f"{key} = {problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"

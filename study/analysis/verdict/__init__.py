@@ -58,6 +58,8 @@ def findings(
     if len(tables.seeds):
         asked.append(reruns.seed_or_setting(runs, tables.seeds))
         asked.append(reruns.who_is_first(tables.seeds))
+    if len(tables.longer):
+        asked.append(reruns.after_more_steps(runs, tables.longer))
     asked += [
         agreement.with_paper(runs, paper("wide_quartiles"), tables.seeds, paper("best_fid")),
         *agreement.between_datasets(runs),

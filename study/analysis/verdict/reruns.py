@@ -1,4 +1,4 @@
-"""The winners trained again: is it the seed or the setting, and who is first?"""
+"""The winners trained again: is it the seed or the setting, who is first, and who after longer?"""
 
 from typing import Any
 
@@ -7,7 +7,20 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
-from study.analysis.verdict.words import Finding, by_dataset, frame, groups, named, panels, title_of
+from study.analysis.verdict.words import (
+    Finding,
+    between,
+    by_dataset,
+    correlated,
+    correlation,
+    extremes,
+    frame,
+    groups,
+    named,
+    panels,
+    title_of,
+)
+from study.runs.table import hyperparameters
 
 
 def noise(runs: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
@@ -16,6 +29,7 @@ def noise(runs: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     Columns: best (of the search), reseeds, reseeded_median, seeds_factor, settings_factor. A factor
     is infinite where more than a quarter of the runs diverged.
     """
+    scores.alike(pd.concat([runs, seeds]))
     again = dict(groups(scores.checked(seeds)))
     rows = {}
     for key, own in groups(runs):
@@ -87,3 +101,53 @@ def who_is_first(seeds: pd.DataFrame) -> Finding | None:
         return None
     said.append("One setting a loss, each selected by its score: an order of winners, not losses.")
     return Finding("Whose winner is first when trained again?", " ".join(said), result)
+
+
+def after_longer(runs: pd.DataFrame, longer: pd.DataFrame) -> pd.DataFrame:
+    """A search's best settings beside what became of them when they were trained for longer.
+
+    Columns: settings (a loss), search and longer (the least distance of those settings, then and
+    now), fall (the one by the other), kept (whether the setting that was best still is).
+    """
+    scores.alike(pd.concat([runs, longer]))
+    varied = [name for name in hyperparameters(runs) if name in longer]
+    now = scores.search(longer)[["dataset", "loss", "number", "seed", *varied, "fid"]]
+    both = now.merge(
+        runs[["dataset", "loss", "seed", *varied, "fid"]],
+        on=["dataset", "loss", "seed", *varied],
+        suffixes=("", "_search"),
+    )
+    rows = {}
+    for key, own in groups(both):
+        before, after = own["fid_search"].to_numpy(), own["fid"].to_numpy()
+        least = before.min(), after.min()
+        kept = bool(before.argmin() == after.argmin())
+        rows[key] = [len(own), *least, least[0] / least[1], kept]
+    return frame(rows, ["settings", "search", "longer", "fall", "kept"])
+
+
+def after_more_steps(runs: pd.DataFrame, longer: pd.DataFrame) -> Finding | None:
+    """Whether the best settings of the losses rank as before when they are trained for longer."""
+    result, said = after_longer(runs, longer), []
+    for dataset, rows in by_dataset(result):
+        steps = [table.loc[table["dataset"] == dataset, "step"].max() for table in (longer, runs)]
+        first = [named(rows[rows[when] == rows[when].min()]) for when in ("search", "longer")]
+        text = (
+            f"{scores.dataset_title(dataset)}, the {between(rows['settings'])} best settings of "
+            f"each loss with the seeds that they had, {steps[0]:,} D steps for at most "
+            f"{steps[1]:,}: the least distance falls by a factor of {extremes(rows, 'fall')}; for "
+            f"{rows['kept'].sum()} of {len(rows)} losses the setting that was best still is. "
+            f"The least of all was that of {first[0]}, and now is that of {first[1]}."
+        )
+        if len(rows) > 2:
+            numbers = correlated(rows["search"], rows["longer"])
+            ranks = pd.Series(numbers, ["losses", "correlation", "low", "high"])
+            text += (
+                f" Spearman's rank correlation of {len(rows)} losses' least distances, then and "
+                f"now: {correlation(ranks)}."
+            )
+        said.append(text)
+    if not said:
+        return None
+    said.append("Settings selected by their score, one run each: no loss is judged by it.")
+    return Finding("What does longer training change?", " ".join(said), result)
