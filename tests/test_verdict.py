@@ -19,7 +19,16 @@ from study.analysis import scores, verdict
 from study.analysis import statistics as st
 from study.analysis.statistics.samples import Array
 from study.analysis.tables import Tables
-from study.analysis.verdict import against, agreement, interim, reruns, search, variance, words
+from study.analysis.verdict import (
+    against,
+    agreement,
+    interim,
+    measures,
+    reruns,
+    search,
+    variance,
+    words,
+)
 from study.errors import StudyError
 from study.settings import config
 
@@ -467,17 +476,49 @@ def test_agreement_with_another_measure_of_the_same_images() -> None:
     fids = {"ns": [1.0, 2, 3], "mm": [4.0, 5, INF], "ls": [7.0, 8, 9]}
     rows = table(fids).assign(fid_second=lambda rows: 10 * rows["fid"], kid=np.nan)
     rows.loc[rows["loss"] == "ls", "fid_second"] = [0.1, 0.2, 0.3]
-    found = there(agreement.between_measures(rows)).table
+    found = there(measures.between_measures(rows)).table
     assert found.index.tolist() == [("fashion_mnist", "fid_second")]
     by_hand = st.spearman([1, 2, 3, 4, 5, INF, 7, 8, 9], [10, 20, 30, 40, 50, INF, 0.1, 0.2, 0.3])
     assert found["correlation"].iloc[0] == by_hand.value
-    answer = there(agreement.between_measures(rows)).answer
+    answer = there(measures.between_measures(rows)).answer
     assert f"over 9 runs {by_hand.value:.2f} (95 % interval {by_hand.low:.2f}" in answer
     assert "the order of 3 losses by their median -0.50" in answer
-    two = there(agreement.between_measures(rows[rows["loss"] != "ls"])).answer
+    two = there(measures.between_measures(rows[rows["loss"] != "ls"])).answer
     assert "over 6 runs 1.00" in two
     assert "the order of" not in two
-    assert agreement.between_measures(table(fids)) is None
+    assert measures.between_measures(table(fids)) is None
+
+
+def test_the_question_by_other_measures_of_the_same_images(study: Study) -> None:
+    """By the second distance mm is better and by the kernel distance, which may be negative, worse;
+    ls is as ns; a diverged run loses by each."""
+    rng = np.random.default_rng(0)
+    base = np.exp(rng.normal(3, 0.3, 40))
+    noise = {loss: np.exp(rng.normal(0, 0.02, 40)) for loss in ("mm", "ls")}
+    rows = table({"ns": base, "mm": base * noise["mm"], "ls": base * noise["ls"]})
+    factor = np.where(rows["loss"] == "mm", 0.5, 1.0)
+    rows["fid_second"] = rows["fid"] * factor
+    rows["kid"] = np.log(rows["fid"] / factor) - 3.0
+    rows.loc[(rows["loss"] == "mm") & (rows["number"] == 7), ["fid", "status"]] = [INF, "diverged"]
+    study(rows, more=PAIRED)
+    found = there(measures.judged_otherwise(rows, config.load_sweep("mini"), "ns"))
+    assert found.table.index.names == ["dataset", "loss", "measure"]
+    verdicts = found.table["verdict"]
+    assert verdicts.to_dict() == {
+        ("fashion_mnist", "mm", "fid_second"): "better",
+        ("fashion_mnist", "ls", "fid_second"): "not told apart",
+        ("fashion_mnist", "mm", "kid"): "worse",
+        ("fashion_mnist", "ls", "kid"): "not told apart",
+    }
+    assert_allclose(found.table.loc[("fashion_mnist", "mm", "fid_second"), "win_1"], 39 / 40)
+    assert found.table.loc[("fashion_mnist", "mm", "kid"), "win_1"] == 0
+    said = found.answer
+    assert "a second extractor's features: better than NS GAN: MM GAN (budgets 1, 2 and 5" in said
+    assert (
+        "the kernel distance: better than NS GAN: none; worse: MM GAN (budgets 1, 2 and 5" in said
+    )
+    study(rows, trials=50, more=PAIRED)
+    assert measures.judged_otherwise(rows, config.load_sweep("mini"), "ns") is None
 
 
 def test_agreement_between_two_studies() -> None:

@@ -13,7 +13,16 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis.tables import Tables, is_paired, other_searches, paper
-from study.analysis.verdict import against, agreement, halved, interim, reruns, search, variance
+from study.analysis.verdict import (
+    against,
+    agreement,
+    halved,
+    interim,
+    measures,
+    reruns,
+    search,
+    variance,
+)
 from study.analysis.verdict.against import ALPHA, REFERENCE
 from study.analysis.verdict.words import Finding, cells
 from study.settings.config import load_sweep
@@ -63,7 +72,8 @@ def findings(
     asked += [
         agreement.with_paper(runs, paper("wide_quartiles"), tables.seeds, paper("best_fid")),
         *agreement.between_datasets(runs),
-        agreement.between_measures(table),
+        measures.between_measures(table),
+        measures.judged_otherwise(table, sweep, reference),
         agreement.between_studies(runs, other_searches(tables)),
     ]
     if "fid_report" in table and table["fid_report"].notna().any():

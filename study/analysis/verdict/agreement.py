@@ -23,10 +23,6 @@ from study.errors import StudyError
 COLUMNS = ["correlation", "low", "high"]
 FEW = 10
 """Fewer settings than this say little of a correlation."""
-MEASURES = {
-    "fid_second": "the distance in a second extractor's features",
-    "kid": "the kernel distance",
-}
 
 
 def beside_the_paper(runs: pd.DataFrame, quartiles: pd.DataFrame) -> pd.DataFrame:
@@ -153,37 +149,6 @@ def common_medians(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Each loss's median score on two data sets, over the settings that it has on both."""
     wide = runs.pivot_table(index=["loss", "number"], columns="dataset", values="fid")
     return wide[[one, other]].dropna().groupby("loss").median()
-
-
-def between_measures(table: pd.DataFrame) -> Finding | None:
-    """Whether the losses rank alike by another measure of the same images."""
-    runs, said, rows = scores.search(table), [], {}
-    for measure, words in MEASURES.items():
-        if measure not in table:
-            continue
-        # A run's other measures stand where its best evaluation is.
-        value = table.groupby(scores.RUN)[measure].min().rename("other")
-        both = runs.drop(columns="other", errors="ignore").join(value, on=scores.RUN)
-        measured = scores.dataset_order(both.dropna(subset="other"))
-        both["other"] = both["other"].where(both["status"] == "ok", np.inf)
-        for dataset in measured:
-            own = both[(both["dataset"] == dataset) & both["other"].notna()]
-            medians = own.groupby("loss")[["fid", "other"]].median()
-            over_runs = pd.Series(correlated(own["fid"], own["other"]), ["runs", *COLUMNS])
-            rows[dataset, measure] = over_runs.tolist()
-            text = (
-                f"{scores.dataset_title(dataset)}, {words}: over {len(own)} runs "
-                f"{correlation(over_runs)}"
-            )
-            if len(medians) > 2:
-                order = pd.Series(correlated(*medians.to_numpy().T), ["losses", *COLUMNS])
-                text += f", the order of {len(medians)} losses by their median {correlation(order)}"
-            said.append(f"{text}.")
-    if not rows:
-        return None
-    result = frame(rows, ["runs", *COLUMNS], "measure")
-    text = f"Spearman's rank correlation with the distance. {' '.join(said)}"
-    return Finding("Do other measures rank the losses alike?", text, result)
 
 
 def between_studies(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Finding | None:
