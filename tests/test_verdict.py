@@ -501,7 +501,7 @@ def test_the_question_by_other_measures_of_the_same_images(study: Study) -> None
     rows["kid"] = np.log(rows["fid"] / factor) - 3.0
     rows.loc[(rows["loss"] == "mm") & (rows["number"] == 7), ["fid", "status"]] = [INF, "diverged"]
     study(rows, more=PAIRED)
-    found = there(measures.judged_otherwise(rows, config.load_sweep("mini"), "ns"))
+    found: Any = there(measures.judged_otherwise(rows, config.load_sweep("mini"), "ns"))
     assert found.table.index.names == ["dataset", "loss", "measure"]
     verdicts = found.table["verdict"]
     assert verdicts.to_dict() == {
