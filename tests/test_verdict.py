@@ -351,6 +351,28 @@ def test_what_stopping_the_worse_half_early_had_cost() -> None:
     assert search.stopping(table({"ns": [1.0] * 10})) is None  # nothing at half of the steps
 
 
+def test_an_expected_best_that_is_infinite_is_called_so(study: Study) -> None:
+    """Two of ns' runs diverged, so that one or two of its settings may all have."""
+    rng = np.random.default_rng(1)
+    base = np.exp(rng.normal(3, 0.3, 40))
+    fids = {"ns": np.where(np.arange(40) < 2, INF, base), "mm": base / 2, "ls": base * 0.99}
+    fids["wgan"] = np.where(np.arange(40) < 2, INF, base / 2)
+    tables = study(table(fids), more=PAIRED)
+    better, worse, _ = verdict.headline(tables)
+    assert worse == "Worse: none."
+    mm, wgan = (better[better.index(name) :] for name in ("MM GAN (", "WGAN ("))
+    assert re.match(r"MM .*expected best 0\.50 times at 5, infinite else by diverged runs, p", mm)
+    assert re.match(
+        r"WGAN .*expected best 0\.50 times at 5, infinite else by diverged runs, p", wgan
+    )
+    rows = {row["loss"]: row for row in verdict.as_json(tables)["comparisons"]}
+    assert [each["value"] for each in rows["wgan"]["ratio"][:2]] == [None, None]  # infinite by both
+    assert [each["value"] for each in rows["mm"]["ratio"][:2]] == [0, 0]
+    only = {"ns": [*[INF] * 20, *base[20:]], "mm": [*[INF] * 19, *base[19:] / 9]}
+    (said, *_) = verdict.headline(study(table(only), more=PAIRED))
+    assert "expected best infinite by diverged runs, p" in said
+
+
 def test_noise_of_the_seed_and_of_the_setting() -> None:
     rows = scored({"ns": [10.0, 20, 40, 80], "mm": [10.0, np.inf, np.inf, 20]})
     again = table({"ns": [10.0, 11, 12, 13]}, sweep="seeds")

@@ -199,11 +199,22 @@ def _claim(row: dict[str, Any], side: str) -> str:
     """VAE (budgets 1 and 2: chance 78 to 83 %, expected best 0.62 to 0.64 times, p < 0.001)."""
     at = [row["budgets"].index(k) for k in row[side]]
     chances = between([100 * row["chance"][place] for place in at])
-    ratios = between([row["ratio"][place]["value"] for place in at], ".2f")
     return (
         f"{scores.title(row['loss'])} (budget{'s' * (len(at) > 1)} {in_a_row(row[side])}: chance "
-        f"{chances} %, expected best {ratios} times, {probability(row['p_holm'])})"
+        f"{chances} %, expected best {_ratios(row, at)}, {probability(row['p_holm'])})"
     )
+
+
+def _ratios(row: dict[str, Any], at: list[int]) -> str:
+    """0.62 to 0.64 times; at which budgets, where as many runs diverged as another budget draws."""
+    values = {row["budgets"][place]: row["ratio"][place]["value"] for place in at}
+    finite = {k: value for k, value in values.items() if 0 < value < np.inf}
+    if not finite:
+        return "infinite by diverged runs"
+    said = f"{between(finite.values(), '.2f')} times"
+    if len(finite) < len(values):
+        said += f" at {in_a_row(list(finite))}, infinite else by diverged runs"
+    return said
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
