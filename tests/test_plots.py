@@ -50,7 +50,8 @@ SCALE = {"mm": 60, "ns": 35, "wgan": 45, "vae": 70, "hinge": 40}
 
 
 def evaluation(loss: str, dataset: str, number: int, step: int, **more: Any) -> dict[str, Any]:
-    """One row of a table, as a run of the mini sweep would give it."""
+    """One row of a table, as a run of the mini sweep would give it: number 0 is the default."""
+    default = losses.about(loss).defaults if number == 0 and loss in losses.names() else {}
     return {
         "sweep": "mini",
         "loss": loss,
@@ -76,6 +77,7 @@ def evaluation(loss: str, dataset: str, number: int, step: int, **more: Any) -> 
         "definition": 1,
         "commit": "abc",
         "config": f"{loss}-{dataset}-{number}",
+        **default,
     } | more
 
 
@@ -380,6 +382,28 @@ def test_f1_curves() -> None:
 
 
 # Settings
+
+
+def test_number_0_is_no_default_where_it_is_a_draw() -> None:
+    """Of a paired search, or of ranges of a sweep's own: no star, and no word of the authors'."""
+    table = make(("ns", "wgan", "vae"))
+    runs = scores.search(table)
+    defaults = scores.authors_defaults(runs)
+    assert defaults[["loss", "number"]].to_numpy().tolist() == [["ns", 0], ["wgan", 0], ["vae", 0]]
+    table.loc[(table["loss"] == "wgan") & (table["number"] == 0), "clip"] *= 2
+    table.loc[(table["loss"] == "vae") & (table["number"] == 0), "batch_norm"] ^= True
+    table.loc[table["number"] == 3, "loss"] = "one of another checkout"
+    assert scores.authors_defaults(scores.search(table))["loss"].tolist() == ["ns"]
+
+    drawn = make(("ns", "wgan", "vae"))
+    drawn["lr"] *= 1.01
+    for figure in (headline(drawn, NONE, NONE, NONE), distributions(drawn, NONE)):
+        assert "*" not in {line.get_marker() for axes in figure.axes for line in axes.lines}
+        assert "authors" not in caption(figure) + figure.get_suptitle()
+        assert "Star" not in caption(figure)
+    one = drawn[drawn["loss"] == "wgan"]
+    assert "Star" not in caption(hyperparameters(one))
+    assert "Star: the authors' defaults." in caption(hyperparameters(make(("wgan",))))
 
 
 def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels() -> None:

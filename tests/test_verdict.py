@@ -275,6 +275,9 @@ def test_defaults() -> None:
     assert result.loc["fashion_mnist", "mm"].tolist() == [np.inf, 9, np.inf, 1]
     near = search.defaults_beside_search(scored({"ns": [0.5, 0.25]}))
     assert near["ratio"].tolist() == [2.0]
+    drawn = scored({"ns": [0.5, 0.25]}).assign(lr=0.3)
+    assert search.defaults(drawn) is None
+    assert search.full_length(drawn, drawn) is None
 
 
 def at_length(loss: str, fids: Sequence[float]) -> list[dict[str, Any]]:
@@ -294,7 +297,7 @@ def test_the_defaults_at_full_length() -> None:
     assert result.loc["ns"].tolist() == [60, 4000, 40, 10, 4]
     assert result.loc["ls"].tolist() == [30, 4000, 12, 8, 1.5]
     assert result.loc["wgan"].tolist() == [70, 4000, 44, 22, 2]
-    answer = search.full_length(rows, full).answer
+    answer = there(search.full_length(rows, full)).answer
     assert "12,000 D steps at width 1: the defaults end at 8 (LS GAN) to 22 (WGAN)" in answer
     assert (
         "distance falls by a factor of 1.5 (LS GAN) to 4 (NS GAN) from the first evaluation"
@@ -700,10 +703,10 @@ def test_a_search_that_stopped_its_only_0_lost_it_wholly() -> None:
 @pytest.mark.filterwarnings("error")
 def test_one_setting_or_a_distance_of_0_is_no_nan() -> None:
     one = scores.search(make(("ns", "vae"), n=1))
-    assert "nan" not in search.defaults(one).answer
-    assert "of the searched settings" not in search.defaults(one).answer
+    assert "nan" not in there(search.defaults(one)).answer
+    assert "of the searched settings" not in there(search.defaults(one)).answer
     table = make(("ns", "vae"), n=6, fid_report=30.0)
     table["fid"] = table["fid"].where(table["number"] != 2, 0.0)
     assert search.defaults_beside_search(scores.search(table))["ratio"].isna().all()
-    assert "Diverged" not in search.defaults(scores.search(table)).answer
+    assert "Diverged" not in there(search.defaults(scores.search(table))).answer
     assert search.flattery_of_choice(table)["ratio"].isna().all()

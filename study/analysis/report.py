@@ -91,7 +91,7 @@ def main_table(tables: Tables, dataset: str) -> pd.DataFrame:
     seeds = None if seeds is None or seeds.empty else seeds
     best = scores.best_table(search, seeds, paper("best_fid")).droplevel("dataset")
     runs = scores.search(search)
-    default = runs[runs["number"] == 0].set_index("loss")["fid"]
+    default = scores.authors_defaults(runs).set_index("loss")["fid"]
     rows = pd.DataFrame({"default": default.reindex(best.index), "best": best["best"]})
     if seeds is not None:
         rows[["again", "±"]] = best[["reseeded_median", "reseeded_std"]]

@@ -114,6 +114,20 @@ def place(loss: str) -> int:
     return order.index(loss) if loss in order else len(order) + crc32(loss.encode()) % 97
 
 
+def authors_defaults(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose hyperparameters are those that the loss's authors state (`GANLoss.defaults`).
+
+    Known by their values: number 0 is a draw like all others where losses share their draws, or a
+    sweep states ranges of its own. None of a loss that is no file of study/losses.
+    """
+    chosen = pd.Series(data=False, index=runs.index)
+    for loss in set(runs["loss"]) & set(losses_there()):
+        stated = about(loss).defaults
+        own = runs.loc[runs["loss"] == loss, [name for name in stated if name in runs]]
+        chosen[own.index] = own.eq(pd.Series(stated)[own.columns]).all(axis=1)
+    return runs[chosen]
+
+
 def distance_name(features: str) -> str:
     """What a distance in these features may be called: only Inception's is FID."""
     return "FID" if features == "inception" else f"Fréchet distance ({features} features)"

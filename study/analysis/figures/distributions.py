@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from study.analysis import scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.boxes import BOXES, boxes, column
-from study.analysis.figures.parts import STARS, finish, write
+from study.analysis.figures.parts import finish, stars, with_stars, write
 from study.analysis.figures.style import style_of, styled
 
 
@@ -19,12 +19,11 @@ def distributions(search: pd.DataFrame, untrained: pd.DataFrame) -> Figure:
     own = dict(enumerate(rows for _, rows in scores.by_loss(runs)))
     edge = axes.get_xlim()[1]
     for place, rows in own.items():
-        default = rows[(rows["number"] == 0) & np.isfinite(rows["fid"])]["fid"]
         color = style_of(rows["loss"].iloc[0])["color"]
-        axes.plot(default, [place] * len(default), "*", color=color, ms=12, mec="white", zorder=5)
+        stars(axes, scores.authors_defaults(rows), place, color)
     lost = {place: float(np.isinf(rows["fid"]).mean()) for place, rows in own.items()}
     column(axes, 1.05, "diverged", lost)
-    text = f"{STARS} {BOXES}"
+    text = f"{with_stars(scores.authors_defaults(runs))} {BOXES}".strip()
     level = scores.untrained_distance(untrained, runs)
     if level is None:
         half = float(np.quantile(runs["fid"], 0.5, method="inverted_cdf"))

@@ -9,7 +9,6 @@ from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import (
-    STARS,
     TRIED,
     budget_axis,
     budgets,
@@ -20,6 +19,8 @@ from study.analysis.figures.parts import (
     log_distance,
     offsets,
     span,
+    stars,
+    with_stars,
     write,
 )
 from study.analysis.figures.style import GREY, plain_log, style_of, styled
@@ -45,15 +46,15 @@ def headline(
     level = scores.untrained_distance(untrained, runs)
     _levels(left, level, scores.real_distance(real, runs))
     _curves(right, runs)
-    defaults = runs[runs["number"] == 0]["fid"]
+    defaults = scores.authors_defaults(runs)
     most = int(runs.groupby("loss").size().max())
     message = (
         f"the best of {counted(most, 'setting')}{', trained again,' * bool(len(again))} ends at "
     )
     message += span(_reached(runs, again).values())
     if len(defaults):
-        message += f", the authors' defaults at {span(defaults)}"
-    text = f"Dot: a setting. {STARS} Bar: the best found."
+        message += f", the authors' defaults at {span(defaults['fid'])}"
+    text = f"Dot: a setting.{with_stars(defaults)} Bar: the best found."
     if len(again):
         count = again.groupby("loss").size()
         text += f" Band and ring: range and median of its re-runs with {span(count)} other seeds."
@@ -85,8 +86,7 @@ def _settings(axes: Axes, runs: pd.DataFrame, again: pd.DataFrame, losses: list[
             axes.plot([reruns.min(), reruns.max()], [place] * 2, color=color, lw=6, alpha=0.75)
             axes.plot([np.median(reruns)], [place], "o", color="white", mec=color, ms=7, mew=1.8)
         axes.plot([own["fid"].min()], [place], "|", color="black", ms=15, mew=2.2, zorder=4)
-        default = own[(own["number"] == 0) & np.isfinite(own["fid"])]["fid"]
-        axes.plot(default, [place] * len(default), "*", color=color, ms=12, mec="white", zorder=5)
+        stars(axes, scores.authors_defaults(own), place, color)
         lost = int(np.isinf(own["fid"]).sum())
         if lost:
             write(axes, f"{lost} ∞", (1, place), axes.get_yaxis_transform(), va="center")

@@ -20,6 +20,20 @@ from study.errors import StudyError
 
 TRIED = "settings tried"
 STARS = "Star: the authors' defaults."
+
+
+def stars(axes: Axes, defaults: pd.DataFrame, place: float, color: str) -> None:
+    """A star at the distance of each default that did not diverge."""
+    fid = defaults.loc[np.isfinite(defaults["fid"]), "fid"]
+    if len(fid):
+        axes.plot(fid, [place] * len(fid), "*", color=color, ms=12, mec="white", zorder=5)
+
+
+def with_stars(defaults: pd.DataFrame) -> str:
+    """What a star is, for a caption; nothing where there is none."""
+    return f" {STARS}" if len(defaults) else ""
+
+
 BAND = "Band: 95 % interval; where it fades to the edge the settings leave it open."
 
 

@@ -10,12 +10,12 @@ from matplotlib.ticker import LogLocator
 from study.analysis import scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import (
-    STARS,
     decades,
     distance_label,
     finish,
     log_distance,
     offsets,
+    with_stars,
 )
 from study.analysis.figures.style import style_of, styled
 from study.errors import StudyError
@@ -51,7 +51,8 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
     half = np.quantile(own["fid"], 0.5, method="inverted_cdf")
     message = f"the best of {len(own)} settings of {scores.title(loss)} comes to "
     message += f"{own['fid'].min():.3g}, half of them end above {half:.3g}"
-    return finish(figure, own, message, f"A dot a setting; cross: a diverged run. {STARS}")
+    stars = with_stars(scores.authors_defaults(own))
+    return finish(figure, own, message, f"A dot a setting; cross: a diverged run.{stars}")
 
 
 def axes_of_loss(loss: str, table: pd.DataFrame) -> dict[str, Hyperparameter]:
@@ -101,7 +102,7 @@ def _interaction(
         ticks = LogLocator(subs=(1, 2, 3, 5, 7))
         figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
-    default = own[own["number"] == 0]
+    default = scores.authors_defaults(own)
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")
     axes.set(xlabel=axes_of["lr"].label, ylabel=axes_of["beta1"].label)
     decades(axes)

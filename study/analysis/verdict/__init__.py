@@ -57,11 +57,10 @@ def findings(
         yield interim.finding(_looks(tables, reference))
     yield search.diverged(runs)
     asked = [search.untrained(runs, tables.untrained)]
-    if sweep.draws == "own":
-        asked.append(search.defaults(runs))
-        if len(tables.full):
-            asked.append(search.full_length(runs, tables.full))
-    else:
+    asked.append(search.defaults(runs))
+    if len(tables.full):
+        asked.append(search.full_length(runs, tables.full))
+    if sweep.draws == "shared":
         asked.append(variance.finding(runs))
     asked += [search.edges(runs, sweep), search.stopping(table)]
     if len(tables.seeds):

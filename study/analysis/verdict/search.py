@@ -94,21 +94,24 @@ def _least_and_most(rows: pd.DataFrame, column: str) -> str:
 
 
 def defaults_beside_search(runs: pd.DataFrame) -> pd.DataFrame:
-    """The authors' defaults (setting 0) beside the search: default, best, ratio (default / best),
+    """The authors' defaults beside the search: default, best, ratio (default / best),
     share_better (of the other settings, those below the default)."""
     rows = {}
     for key, own in groups(runs):
-        if (own["number"] == 0).any():
-            default = float(own.loc[own["number"] == 0, "fid"].iloc[0])
-            searched = own.loc[own["number"] != 0, "fid"]
+        stated = scores.authors_defaults(own)
+        if len(stated):
+            default = float(stated["fid"].iloc[0])
+            searched = own.drop(stated.index)["fid"]
             best = own["fid"].min()
             ratio = default / best if np.isfinite(best) and best > 0 else np.nan
             rows[key] = [default, best, ratio, (searched < default).mean()]
     return frame(rows, ["default", "best", "ratio", "share_better"])
 
 
-def defaults(runs: pd.DataFrame) -> Finding:
-    """How far the authors' defaults are from the best."""
+def defaults(runs: pd.DataFrame) -> Finding | None:
+    """How far the authors' defaults are from the best, where the search tried them."""
+    if scores.authors_defaults(runs).empty:
+        return None
     result, said = defaults_beside_search(runs), []
     for dataset, rows in by_dataset(result):
         finite = rows[np.isfinite(rows["ratio"])]
@@ -136,11 +139,11 @@ def at_full_length(runs: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
     evaluation), full (its score), fall (first / full). `search` and `full` are of different
     networks, and may be on different numbers of images: compare their ranks, not their values.
     """
-    searched = {key: own for key, own in groups(runs) if 0 in set(own["number"])}
+    searched = dict(groups(scores.authors_defaults(runs)))
     rows = {}
     for key, own in groups(scores.checked(full)):
         if key in searched:
-            default = searched[key].set_index("number")["fid"][0]
+            default = searched[key]["fid"].iloc[0]
             run = full[(full["dataset"] == key[0]) & (full["loss"] == key[1])]
             first, score = run.sort_values("step").iloc[0], own["fid"].iloc[0]
             fall = first["fid"] / score if np.isfinite(score) else np.nan
@@ -148,8 +151,10 @@ def at_full_length(runs: pd.DataFrame, full: pd.DataFrame) -> pd.DataFrame:
     return frame(rows, ["search", "first_step", "first", "full", "fall"])
 
 
-def full_length(runs: pd.DataFrame, full: pd.DataFrame) -> Finding:
-    """What full width and length change for the defaults."""
+def full_length(runs: pd.DataFrame, full: pd.DataFrame) -> Finding | None:
+    """What full width and length change for the defaults, where the search tried them."""
+    if scores.authors_defaults(runs).empty:
+        return None
     result, said = at_full_length(runs, full), []
     for dataset, rows in by_dataset(result):
         run = full[full["dataset"] == dataset]
