@@ -347,6 +347,31 @@ def test_the_budget_axis_ends_at_a_tick() -> None:
         assert [int(tick) for tick in axes.get_xticks()] == ticks
 
 
+def test_the_win_matrix_goes_by_pairs_where_settings_are_shared() -> None:
+    """And 14 losses, whose names are long, stay within the figure and off its caption."""
+    parts = [make(("ns",), n=12, seed=i).assign(loss=loss) for i, loss in enumerate(losses.names())]
+    table = pd.concat(parts).assign(seed=lambda rows: rows["number"])
+    table.loc[(table["loss"] == "mm") & (table["number"] == 0), "lr"] *= 2
+    assert not scores.share_settings(scores.search(table))  # mm's setting 0 is another
+    table = table[table["number"] > 0]
+    runs = scores.search(table)
+    assert scores.share_settings(runs)
+    assert not scores.share_settings(runs.assign(seed=0))
+    figure = win_matrix(table, [2])
+    assert "with the same settings and seeds" in caption(figure)
+    axes = figure.axes[0]
+    shown = {text.get_position(): text.get_text() for text in axes.texts}
+    for row, one in enumerate(scores.losses(runs)):
+        for column, other in enumerate(scores.losses(runs)):
+            if one != other:
+                chance = st.win_chance(scored(table, one), scored(table, other), 2, paired=True)
+                assert shown[column + 0.5, row + 0.5] == f"{100 * chance:.0f}"
+    figure.draw_without_rendering()
+    (below,) = (t.get_window_extent().y1 for t in figure.texts if t.get_position()[1] < 0.1)
+    assert min(label.get_window_extent().y0 for label in axes.get_xticklabels()) > below
+    assert min(label.get_window_extent().x0 for label in axes.get_yticklabels()) > 0
+
+
 def test_rank_curves_and_win_matrix_show_the_statistics() -> None:
     table = make(n=6)
     fids = [scored(table, loss) for loss in ("mm", "ns", "vae")]

@@ -18,6 +18,7 @@ from study.errors import StudyError
 from study.losses import about
 from study.losses import names as losses_there
 from study.runs.table import hyperparameters
+from study.settings.hyperparameters import SHARED_NAMES
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
 DISTANCE = ["features", "num_images", "width", "precision"]
@@ -126,6 +127,19 @@ def authors_defaults(runs: pd.DataFrame) -> pd.DataFrame:
         own = runs.loc[runs["loss"] == loss, [name for name in stated if name in runs]]
         chosen[own.index] = own.eq(pd.Series(stated)[own.columns]).all(axis=1)
     return runs[chosen]
+
+
+def share_settings(runs: pd.DataFrame) -> bool:
+    """Whether a number means one seed and one value of each shared hyperparameter for all losses.
+
+    Then scores are compared pair by pair: so is a sweep that shares its draws and numbers seeds.
+    """
+    shared = ["seed", *(name for name in SHARED_NAMES if name in runs)]
+    seeds = runs.groupby("number")["seed"].first()
+    return bool(
+        seeds.nunique() == len(seeds) > 1
+        and (runs.groupby("number")[shared].nunique(dropna=False) == 1).all(axis=None)
+    )
 
 
 def distance_name(features: str) -> str:

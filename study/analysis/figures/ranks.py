@@ -33,8 +33,8 @@ def rank_curves(search: pd.DataFrame) -> Figure:
     first, last = (scores.title(losses[i]) for i in ranks.value[:, [0, -1]].argmin(0))
     message = f"{first} ranks first with one setting" + f", {last} with {k[-1]}" * (len(k) > 1)
     text = (
-        "Rank of a loss's best of so many settings among the losses' bests; "
-        "grey: the other losses. Band: 95 % bootstrap interval over the settings."
+        "Rank of a loss's best of so many settings among the losses' bests, each loss's drawn by "
+        "themselves; grey: the other losses. Band: 95 % bootstrap interval over the settings."
     )
     return finish(figure, runs, message, text)
 

@@ -65,18 +65,19 @@ def _effect(axes: Axes, own: pd.DataFrame, axis: Hyperparameter) -> None:
     """Score against one hyperparameter; diverged runs as crosses on the top edge."""
     log_distance(axes.yaxis, own["fid"])
     x, (bottom, top) = own[axis.name], axes.get_ylim()
+    default = own.index.isin(scores.authors_defaults(own).index)
     fid, color = own["fid"].clip(bottom, top), style_of(own["loss"].iloc[0])["color"]
     if axis.choices:
         is_text = any(isinstance(choice, str) for choice in axis.choices)
         values = sorted(x.unique(), key=axis.choices.index if is_text else None)
-        x = x.map(values.index) + offsets(len(x)) / 2 * (own["number"] != 0)
+        x = x.map(values.index) + offsets(len(x)) / 2 * ~default
         axes.set_xticks(range(len(values)), [_word(value) for value in values])
         axes.set_xlim(-0.6, len(values) - 0.4)
     x = x.astype(float)
     for rows, mark, size, fill, edge in (
         (own["status"] == "ok", ".", 5, color, color),
         (own["status"] == "diverged", "x", 5, color, color),
-        (own["number"] == 0, "*", 12, "black", "white"),
+        (default, "*", 12, "black", "white"),
     ):
         if rows.any():  # what is empty and not clipped breaks the layout
             axes.plot(x[rows], fid[rows], mark, color=fill, ms=size, mec=edge, clip_on=False)

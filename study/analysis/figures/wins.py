@@ -17,6 +17,9 @@ from study.analysis.figures.style import styled
 from study.errors import StudyError
 
 COLOURS = "PuOr_r"
+BESIDE_EACH_OTHER = 9
+"""Losses up to which the matrices of the budgets stand in a row; else one above the other."""
+SAME = " with the same settings and seeds"
 
 
 @styled
@@ -32,14 +35,17 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     names = [scores.title(loss) for loss in scores.losses(runs)]
     if len(names) < 2:
         raise StudyError(f"{names[0]} alone: a comparison needs two losses; train another")
-    fids = [own["fid"].to_numpy() for _, own in scores.by_loss(runs)]
-    smallest = min(map(len, fids))
+    fids = {loss: own.set_index("number")["fid"] for loss, own in scores.by_loss(runs)}
+    paired, smallest = scores.share_settings(runs), min(map(len, fids.values()))
     budgets = budgets or [k for k in (1, 2, 5, 10, 20) if st.judged(k, smallest)][-3:] or [1]
     size = 0.42 * len(names) + 1.0
-    figure = Figure(figsize=(size * len(budgets) + 0.4, size + 1.4), layout="constrained")
-    grid = figure.subplots(1, len(budgets), squeeze=False, sharey=True)[0]
+    across = len(names) <= BESIDE_EACH_OTHER
+    shape = (1, len(budgets)) if across else (len(budgets), 1)
+    room = (size * shape[1] + 0.4, size * shape[0] + 1.4)
+    figure = Figure(figsize=room, layout="constrained")
+    grid = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).ravel()
     for axes, k in zip(grid, budgets, strict=True):
-        chance = _chances(fids, k)
+        chance = _chances(fids, k, paired)
         matrix, look = pd.DataFrame(chance, names, names), {"square": True, "linewidths": 1}
         sns.heatmap(matrix, ax=axes, vmin=0, vmax=1, cmap=COLOURS, cbar=False, **look)
         for row, column in np.argwhere(np.isfinite(chance)):
@@ -51,10 +57,13 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     message = f"with {counted(budgets[-1], 'setting')} each {names[row]} comes out below "
     message += f"{names[column]} {chance[row, column]:.0%} of the time"
     text = (
-        "Chance in % that the row's best is lower than the column's, a tie counting half: an "
-        "estimate, not a test; `python -m study verdict` says which pairs are told apart."
+        f"Chance in % that the row's best is lower than the column's{SAME * paired}, a tie "
+        "counting half: an estimate, not a test; `python -m study verdict` says which pairs are "
+        "told apart."
     )
-    return finish(figure, runs, message, text)
+    finish(figure, runs, message, text)
+    figure.draw_without_rendering()  # the layout knows the turned labels from its second look on
+    return figure
 
 
 def _write(axes: Axes, at: tuple[float, float], chance: float) -> None:
@@ -63,11 +72,15 @@ def _write(axes: Axes, at: tuple[float, float], chance: float) -> None:
     axes.text(*at, f"{100 * chance:.0f}", ha="center", va="center", color=color, fontsize=8)
 
 
-def _chances(fids: list[Any], k: int) -> Any:
+def _chances(fids: dict[str, "pd.Series[float]"], k: int, paired: bool) -> Any:
     """The chances (losses, losses); NaN on the diagonal."""
-    chance = np.full((len(fids),) * 2, np.nan)
+    chance, scored = np.full((len(fids),) * 2, np.nan), list(fids.values())
     for i, j in zip(*np.triu_indices(len(fids), 1), strict=True):
-        chance[i, j] = st.win_chance(fids[i], fids[j], k)
+        one, other = scored[i], scored[j]
+        if paired:
+            both = one.index.intersection(other.index)
+            one, other = one[both], other[both]
+        chance[i, j] = st.win_chance(one, other, k, paired)
         chance[j, i] = 1 - chance[i, j]
     return chance
 
