@@ -102,7 +102,7 @@ def measure_untrained(
     loss: Annotated[list[str], typer.Option(help="Only this loss (may be repeated).")] = [],
     dataset: Annotated[list[str], typer.Option(help="Only this data set.")] = [],
 ) -> None:
-    """Measure each loss's generator before any training, for tables older than that column."""
+    """Measure each loss's generator before any training, into results/untrained.parquet."""
     from study.runs.plan import plan
     from study.runs.table import record_untrained
     from study.settings.config import load_sweep
@@ -122,11 +122,12 @@ def draw_figures(
 ) -> None:
     """Draw every figure that the tables in results/ allow, as SVG and PNG."""
     from study.analysis import figures
-    from study.analysis.tables import read_measured, read_tables, searches
+    from study.analysis.tables import finished, read_measured, read_tables, searches
 
     results = results_folder()
     tables: dict[Path, figures.Tables] = {
-        to / name: read_tables(results, name).frames() for name in sweep or searches(results)
+        to / name: finished(read_tables(results, name)).frames()
+        for name in sweep or searches(results)
     }
     alone = list(tables)
     if not sweep and (measured := read_measured(results)):
@@ -181,11 +182,11 @@ def write_report(
 ) -> None:
     """Write one self-contained HTML page a search: verdict, tables, figures, provenance."""
     from study.analysis import report
-    from study.analysis.tables import read_tables, searches
+    from study.analysis.tables import finished, read_tables, searches
 
     results, processes = results_folder(), len(os.sched_getaffinity(0))
     for name in sweep or searches(results):
-        print(report.write(read_tables(results, name), to, processes))
+        print(report.write(finished(read_tables(results, name)), to, processes))
 
 
 @app.command("dashboard")

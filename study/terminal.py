@@ -236,7 +236,9 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         console.print(trials(rows, console.width), highlight=False)
         good = rows[rows["status"] == "ok"].sort_values("fid", kind="stable")
         if good.empty:
-            say(f"all {rows['number'].nunique()} settings diverged: no best setting")
+            ended = rows.drop_duplicates("number")["status"].value_counts()
+            said = ", ".join(f"{count} {status}" for status, count in ended.items())
+            say(f"no best setting: none was trained to the end ({said})")
             continue
         best = good.iloc[0]
         values = [

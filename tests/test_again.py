@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from there import there
 from typer.testing import CliRunner
 
@@ -164,6 +170,45 @@ def test_committed_rows_give_their_own_configurations(name: str) -> None:
             config = again.config_of(rows)
             assert {config.hash} == set(rows["config"])
             assert config.d_steps == rows["d_steps"].max()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "cell", "value"),
+    [
+        (FloatDistribution(0, 10), 6.48, 6.48),
+        (FloatDistribution(0, 10), 6, 6.0),
+        (IntDistribution(1, 9), 3.0, 3),
+        (IntDistribution(1, 9), 3.5, 3.5),
+        (CategoricalDistribution([1, 2.5]), 2.5, 2.5),
+        (CategoricalDistribution([1, 2.5]), 1.0, 1),
+        (CategoricalDistribution([True, False]), False, False),
+        (CategoricalDistribution(["soft", "hard"]), "hard", "hard"),
+        (FloatDistribution(0, 1), None, None),
+    ],
+)
+def test_an_own_value_has_the_type_that_is_drawn(
+    distribution: BaseDistribution, cell: object, value: object
+) -> None:
+    """Whatever its default's is: 6.48 beside a default of 6 is no 6."""
+    found = again.as_drawn(cell, distribution)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_whole_numbers_that_a_sweep_draws_stay_whole(
+    sweep: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hyperparameter that is a float by its loss's file; and in the re-runs of that sweep."""
+    text = SWEEP.replace("trials = 1", "trials = 2").replace('"ns", ', "")
+    whole = text.replace("[datasets", "[space]\nlambda_gp = { low = 2, high = 9 }\n[datasets")
+    (tmp_path / "sweeps/few.toml").write_text(whole)
+    config = plan(settings.load_sweep("few"))[1]
+    assert type(config.own["lambda_gp"]) is int
+    best = text.replace('ranges = "wide"', 'best_of = "few"')
+    (tmp_path / "sweeps/best.toml").write_text(best)
+    for each in (config, config.model_copy(update={"sweep": "best", "seed": 3})):
+        row = each.model_dump(exclude={"own"}) | {"step": each.d_steps, "config": each.hash}
+        cells = pd.DataFrame([row | {"commit": "c", "lambda_gp": float(each.own["lambda_gp"])}])
+        assert again.config_of(cells) == each
 
 
 def test_a_sweep_that_says_something_else_now_is_named(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -260,6 +260,30 @@ def test_bf16_that_is_too_coarse_is_off(machine: Machine, monkeypatch: pytest.Mo
     assert rows(training.CHECKS, machine, "bf16")["bf16"].status == "off"
 
 
+@pytest.mark.parametrize("none_in", ["bf16", "fp32"])
+def test_a_curve_that_is_no_number_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, none_in: str
+) -> None:
+    """Wherever it stands: Python's max would drop one that is not the first."""
+
+    def curves(wanted: RunConfig) -> dict[str, Tensor]:
+        found = {name: torch.ones(20) for name in ("d_loss", "g_loss")}
+        if wanted.precision == none_in:
+            found["g_loss"][19] = float("nan")
+        return found
+
+    monkeypatch.setattr(training, "curves", curves)
+    found = rows(training.CHECKS, machine, "bf16")["bf16"]
+    assert (found.status, found.detail) == ("off", "curves within nan, more than 0.02")
+
+
+def test_curves_deviate_by_a_share_of_the_largest_value() -> None:
+    flat, plain = torch.zeros(3), torch.tensor([1.0, -4.0, 2.0]).double()
+    jumps = {"accuracy_real": flat, "penalty": flat}
+    assert training.deviation({"g": plain + 0.5, **jumps}, {"g": plain, **jumps}) == 0.125
+    assert training.deviation({"penalty": flat + 1e-9}, {"penalty": flat}) == float("inf")
+
+
 def test_what_needs_a_gpu_says_so(machine: Machine) -> None:
     for row in rows(training.CHECKS, machine, "TF32", "CUDA graph, ns").values():
         assert (row.status, row.detail) == ("not tried", "no CUDA here")
@@ -315,6 +339,21 @@ def test_a_changed_weight_is_off(machine: Machine, monkeypatch: pytest.MonkeyPat
     found = rows(graphs.CHECKS, machine, "vae in float64")["vae in float64"]
     assert found.status == "off"
     assert "(at most 1e-06)" in found.detail
+
+
+def test_a_replay_that_is_no_number_is_off(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last step of the last curve alone."""
+    plain = replay.recorded("ns")
+    (*first, last) = plain.curves
+    broken = {name: values.copy() for name, values in plain.curves.items()}
+    broken[last][-1] = np.nan
+    assert first
+    monkeypatch.setattr(replay, "replay", lambda *given: plain._replace(curves=broken))
+    found = rows(graphs.CHECKS, machine, "ns in float64")["ns in float64"]
+    assert found.status == "off"
+    assert found.detail.startswith("losses within nan (at most 1e-06), pixels within 0 ")
 
 
 def test_float32_is_told_from_another_arithmetic(

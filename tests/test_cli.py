@@ -30,6 +30,7 @@ from study.runs.plan import plan
 from study.runs.progress import prepare
 from study.runs.table import collect, read_table, table_path
 from study.settings import config as configs
+from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import RunConfig, load_sweep
 
 Run = Callable[..., tuple[int | str | None, str, str]]
@@ -766,6 +767,139 @@ def test_a_folder_without_a_configuration_cannot_be_trained(run: Run, tmp_path: 
     assert (code, err) == (
         2, f"error: {tmp_path}/config.json: no such file; a run folder holds a config.json\n"
     )  # fmt: skip
+
+
+def test_a_run_folder_may_be_named_from_within_its_folder(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [folder, *_] = prepare(plan(load_sweep("tiny")), root / "results").folders
+    mine = there(take(folder))
+    monkeypatch.chdir(folder)
+    code, _, err = run("train", ".")
+    assert code == 2
+    assert "is at work: process" in err
+    mine.end("released")
+
+
+def test_one_run_is_trained_with_the_arithmetic_that_a_sweep_gives_it(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy is loaded by then, and has read its own: the same command starts anew."""
+    toml = root / "sweeps/tiny.toml"
+    toml.write_text(f'arithmetic = "avx2"{toml.read_text()}')
+    monkeypatch.setattr("study.runs.plan.require_avx2", lambda _: None)
+    [folder, *_] = prepare(plan(load_sweep("tiny")), root / "results").folders
+    started: list[tuple[str, list[str], dict[str, str]]] = []
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+        started.append((path, arguments, environment))
+        sys.exit(7)
+
+    monkeypatch.setattr(os, "execve", execve)
+    for name in ENVIRONMENT["avx2"]:
+        monkeypatch.delenv(name, raising=False)
+    assert run("train", folder)[0] == 7
+    [(path, arguments, environment)] = started
+    assert (path, arguments) == (sys.executable, sys.orig_argv)
+    assert environment.items() >= ENVIRONMENT["avx2"].items()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resources", "x.toml"], "--resources x.toml: of jobs; give --cluster slurm too"),
+        (["--cluster", "slurm", "--workers", "3"], "--workers 3: on this machine; of jobs"),
+        (["--device", "cpu:"], "no device 'cpu:'; allowed: cpu, cuda, cuda:0"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    run: Run, root: Path, options: list[str], message: str
+) -> None:
+    code, _, err = run("sweep", "--sweep", "tiny", *options)
+    assert code == 2
+    assert err.startswith(f"error: {message}")
+    assert not (root / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width = 0.03125|width = inf", "width = inf: input should be a finite number"),
+        ('losses = ["ns"]|losses = ["ns"]\n[space]\nlr = {low = -1.0, high = 0.5}', "lr = -"),
+        ('losses = ["ns"]|losses = ["ns"]\n[space]\nlr = {low = nan, high = nan}', "finite"),
+        (
+            'losses = ["ns"]|losses = ["ns"]\n[space]\ndisc_iters = {low = 0, high = 0}',
+            "disc_iters = 0: input should be greater than or equal to 1",
+        ),
+        (
+            'losses = ["ns"]|losses = ["ns"]\n[space]\nnormalisation = {low = 0, high = 1}',
+            "space: normalisation = 0; allowed: values of type str",
+        ),
+        (
+            'losses = ["ns"]|losses = ["wgan"]\n[space]\nclip = {choices = ["x"]}',
+            "space: clip = 'x'; allowed: values of type float or int",
+        ),
+        ('title = "tiny"|name = "x"\ntitle = "tiny"', "unknown key 'name': the file's name is it"),
+        ('ranges = "wide"|best_of = "mini"\nseed = "number"', "seed is of a search"),
+    ],
+)
+def test_a_sweep_that_cannot_be_planned_is_one_line(
+    run: Run, root: Path, text: str, message: str
+) -> None:
+    path = root / "sweeps/tiny.toml"
+    old, new = text.split("|")
+    content = path.read_text().replace(old, new)
+    if "[space]" in new:  # a table ends at the next one: keys first
+        space = new[new.index("[space]") :]
+        content = path.read_text().replace(old, new.split("\n[space]")[0])
+        content = content.replace("[datasets.mnist]", f"{space}\n[datasets.mnist]")
+    path.write_text(content)
+    code, _, err = run("sweep", "--sweep", "tiny")
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: sweeps/tiny.toml: ")
+    assert err.count("\n") == 1
+    assert not (root / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["untrained", "behaviour"])
+def test_a_sweep_has_not_the_name_of_another_table(run: Run, root: Path, name: str) -> None:
+    (root / "sweeps/tiny.toml").rename(root / f"sweeps/{name}.toml")
+    code, _, err = run("sweep", "--sweep", name)
+    assert code == 2
+    assert (
+        err == f"error: sweeps/{name}.toml: {name} is a table of another kind; rename the sweep\n"
+    )
+
+
+def test_a_loss_named_twice_is_planned_once(root: Path) -> None:
+    assert len(plan(load_sweep("tiny"), ["ns", "ns"], ["mnist", "mnist"])) == 3
+
+
+def test_a_data_set_may_have_its_own_number_of_settings(root: Path) -> None:
+    path = root / "sweeps/tiny.toml"
+    path.write_text(
+        path.read_text() + "[datasets.triangles]\ntrials = 2\nd_steps = 20\nevaluate_every = 10\n"
+    )
+    numbers = [(config.dataset, config.number) for config in plan(load_sweep("tiny"))]
+    assert numbers == [("mnist", n) for n in range(3)] + [("triangles", n) for n in range(2)]
+    assert len(plan(load_sweep("tiny"), trials=1)) == 2
+    assert [load_sweep("tiny").settings(d) for d in ("mnist", "triangles", "mine")] == [3, 2, 3]
+
+
+def test_a_configuration_with_a_key_of_other_code_is_planned_again_or_refused(
+    run: Run, root: Path
+) -> None:
+    results = root / "results"
+    [folder, *_] = prepare(plan(load_sweep("tiny")), results).folders
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"extra": 1}))
+    prepare(plan(load_sweep("tiny")), results)
+    assert json.loads((folder / "config.json").read_text()) == content
+    (folder / "config.json").write_text(json.dumps(content | {"extra": 1}))
+    there(take(folder)).end("released")
+    with pytest.raises(StudyError, match="unknown key 'extra': a run that was begun keeps its"):
+        prepare(plan(load_sweep("tiny")), results)
 
 
 def test_jobs_that_never_get_anywhere_are_told_by_status(run: Run, root: Path) -> None:

@@ -1,6 +1,7 @@
 """`study compare`: the verdict's rule on tables from anywhere."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,9 @@ def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
         ),
         ({"loss": ["a", "b"]}, "a.csv has losses a, b; name one: a.csv:a"),
         ({"seed": [0, 1], "number": [0, 0]}, "a.csv: settings with several seeds"),
+        ({"sweep": ["one", "two"]}, "a.csv: rows of sweep one, two; keep one"),
+        ({"features_digest": ["1a", "2b"]}, "a.csv: rows of features_digest 1a, 2b; keep one"),
+        ({"status": ["ok", "stopped"]}, "1 runs were stopped early by halving"),
     ],
 )
 def test_what_cannot_be_compared_is_said(
@@ -152,6 +156,45 @@ def test_what_is_no_table_is_said(
     with pytest.raises(StudyError) as caught:
         compare.compare(source, "theirs.csv", dataset)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("column", ["features_digest", "data_digest"])
+def test_two_tables_of_unlike_weights_or_images_are_not_compared(
+    files: tuple[Array, Array], column: str
+) -> None:
+    for name, digest in {"a": "1a", "b": "2b"}.items():
+        table(name, [1.0] * 9, **{column: digest}).to_parquet(f"{name}.parquet")
+    with pytest.raises(StudyError, match=f"a.parquet is of {column} 1a, b.parquet of 2b: they"):
+        compare.compare("a.parquet", "b.parquet")
+
+
+def test_losses_may_have_numbers_for_names(files: tuple[Array, Array]) -> None:
+    mine, _ = files
+    pd.concat([table("1", mine), table("2", mine + 9)]).to_csv("num.csv", index=False)
+    (found,) = compare.compare("num.csv:1", "num.csv:2")
+    assert found.words.startswith("1 is better than 2 at a budget of 1, 2 and 5 settings (")
+
+
+@pytest.mark.parametrize("order", [("none.csv", "mine.csv"), ("mine.csv", "none.csv")])
+def test_a_table_without_rows_is_said(files: tuple[Array, Array], order: tuple[str, str]) -> None:
+    Path("none.csv").write_text("loss,number,fid\n")
+    with pytest.raises(StudyError, match=r"none\.csv has no rows; needed is one a run"):
+        compare.compare(*order)
+
+
+def test_the_p_that_is_said_is_of_all_comparisons(files: tuple[Array, Array]) -> None:
+    """Mine beside four: p is four times that of a comparison alone, as the naming goes by."""
+    mine, theirs = files
+    shifts = (0.9, 1.0, 0.55, 3.0)
+    others = [table(f"l{n}", theirs * shift) for n, shift in enumerate(shifts)]
+    pd.concat(others).to_csv("others.csv", index=False)
+    for found, shift in zip(compare.compare("mine.csv", "others.csv"), shifts, strict=True):
+        alone = told_apart(mine, theirs * shift, [1, 2, 5, 10]).p_any
+        assert ("not told apart" in found.words) == (4 * alone > 0.05)
+        assert "over all budgets and 4 comparisons; 40 settings of it" in found.words
+        said = re.search(r"\(p (=|<) ([0-9.e-]+) over", found.words)
+        assert said
+        assert float(said[2]) == pytest.approx(min(1, max(4 * alone, 0.001)), rel=0.2)
 
 
 def test_no_number_in_common_is_said(files: tuple[Array, Array]) -> None:

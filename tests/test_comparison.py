@@ -210,17 +210,48 @@ def test_judge_names_whom_holms_steps_name() -> None:
 
 def test_nobodys_naming_depends_on_the_seed() -> None:
     """At p near a step of Holm's more draws are taken, until both sides of the error agree."""
-    rng = np.random.default_rng(7)
-    reference = rng.random(24)
-    others = {
-        name: rng.random(24) * factor for name, factor in zip("abc", (0.5, 0.6, 0.7), strict=True)
-    }
-    named = {
-        tuple((name, j.better, j.worse) for name, j in found.items())
-        for seed in range(4)
-        for found in [st.judge(reference, others, [1, 2, 3], seed=seed)]
-    }
-    assert len(named) == 1
+    rng = np.random.default_rng(1)
+    x, y = rng.random(16), 0.62 * rng.random(16)
+    p = st.told_apart(y, x, [1, 2], draws=320_000, seed=99).p_any
+    alpha = p + 1.5 * np.sqrt(p * (1 - p) / 20_000)
+    first = [st.told_apart(y, x, [1, 2], seed=seed).p_any <= alpha for seed in (0, 1, 7, 10)]
+    assert first == [False, True, False, False]  # 20,000 draws say now this, now that
+    named = [st.judge(x, {"y": y}, [1, 2], alpha=alpha, seed=seed)["y"].better for seed in (0, 1)]
+    assert named == [(1,), (1,)]
+
+
+def test_a_chance_is_within_0_and_1() -> None:
+    for n in (40, 48, 80):
+        worse, better = np.arange(n) + 100.0, np.arange(n) + 1.0
+        for paired in (True, False):
+            chance = st.win_chance(worse, better, [1, 2, 5], paired)
+            assert (chance >= 0).all()
+            assert "-" not in f"{100 * chance[0]:.0f}"
+            assert (st.win_chance(better, worse, [1, 2, 5], paired) <= 1).all()
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_power_is_how_often_the_test_names_a_better_loss(paired: bool) -> None:
+    """Beside told_apart itself on studies made by hand, and by a loss that is no better."""
+    rng = np.random.default_rng(11)
+    base = rng.normal(3, 0.3, 40)
+    x, y = np.exp(base + rng.normal(0, 0.2, 40)), np.exp(base + rng.normal(0, 0.2, 40))
+    x[:3] = y[2:4] = np.inf
+    named = []
+    for _ in range(200):
+        if paired:
+            swap = rng.random(40) < 0.5
+            a, b = 0.8 * np.where(swap, x, y), np.where(swap, y, x)
+        else:
+            dealt = rng.permutation(np.concatenate([x, y]))
+            a, b = 0.8 * dealt[:40], dealt[40:]
+        found = st.told_apart(a, b, [1, 2, 5], paired, draws=2_000)
+        named.append(found.p_any <= 0.05 and found.chance[found.p_adjusted.argmin()] > 0.5)
+    power = st.power(x, y, 0.8, [1, 2, 5], paired, alpha=0.05)
+    assert abs(power - np.mean(named)) < 3 * np.sqrt(0.25 / 200)
+    assert st.power(x, y, 1.0, [1, 2, 5], paired, alpha=0.05) < 0.045  # half of the 5 %: one side
+    assert st.power(x, y, 0.8, [10], paired, alpha=0.05) == 0  # not judged with 40
+    assert st.power(x, y, 0.01, [1], paired, alpha=0.05) == 1
 
 
 def test_ratio_interval_is_the_plain_bootstraps() -> None:

@@ -17,7 +17,7 @@ from study.runs.claim import last_claim
 from study.runs.driver import NotNow, drive
 from study.runs.folder import state_of, take
 from study.runs.progress import Progress
-from study.settings.config import RunConfig
+from study.settings.config import Halving, RunConfig
 
 CONFIG = RunConfig(
     sweep="sweep", loss="loss", dataset="data", number=0, seed=0, lr=1e-3, beta1=0.5, disc_iters=1,
@@ -257,3 +257,64 @@ def test_a_lasting_error_of_the_disk_is_one_line(
     first.unread[found.folders[0]] -= 121
     with pytest.raises(StudyError, match=r"/a cannot be read: \[Errno 116\] Stale file handle"):
         first.now()
+
+
+HALVED = Halving(rungs=(0.5,), keep=(0.5,))
+
+
+def at_the_rung(tmp_path: Path) -> Progress:
+    """Two runs that wait, the second of which is the better."""
+    found = runs(tmp_path, "ab")
+    for folder, hash_, fid in zip(found.folders, found.hashes, (2.0, 1.0), strict=True):
+        rows = [{"step": 1, "fid": fid, "wall_s": 1.0}]
+        (folder / "metrics.jsonl").write_text(files.strict_json(rows[0]) + "\n")
+        files.write_json(
+            folder / "waiting.json",
+            toy.result(fid, config=hash_, status="stopped", evaluations=rows),
+        )
+    return found
+
+
+def test_what_the_disk_does_not_let_be_judged_is_judged_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, errors = at_the_rung(tmp_path), [5, 116, 5]
+
+    def rename(old: Path, new: Path) -> None:
+        if errors:
+            number = errors.pop()
+            raise OSError(number, os.strerror(number), str(old))
+        really(old, new)
+
+    def train_on(folder: Path) -> None:
+        finish(folder)
+        result = there(files.read_json(folder / "result.json"))
+        rows = [{"step": 1, "fid": 1.0, "wall_s": 1.0}, *result["evaluations"]]
+        files.write_json(folder / "result.json", result | {"evaluations": rows})
+
+    really = os.rename
+    monkeypatch.setattr(os, "rename", rename)
+    puppet = Puppet(train_on)
+    drive(found, puppet, lambda _: None, 1, 9, HALVED)
+    assert errors == []
+    assert puppet.sent == [["b"]]
+    assert [state_of(folder) for folder in found.folders] == ["stopped", "ok"]
+
+
+def test_what_can_never_be_judged_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = at_the_rung(tmp_path)
+
+    def rename(old: Path, new: Path) -> NoReturn:
+        raise OSError(30, "Read-only file system", str(old))
+
+    monkeypatch.setattr(os, "rename", rename)
+    first = driver.look(found, HALVED)
+    assert set(first.unread) == set(found.folders)
+    later = driver.look(first, HALVED)
+    [waits, _] = found.folders
+    assert later.unread == {waits: first.unread[waits]}  # the time of the first look that failed
+    later.unread[waits] -= 121
+    with pytest.raises(StudyError, match=r"/a and what waits with it cannot be judged: \[Errno 30"):
+        driver.look(later, HALVED)

@@ -136,11 +136,11 @@ def test_uint8_and_float_are_the_same_image_and_floats_are_not_rounded(
 def test_features_do_not_depend_on_how_many_images_come_along(
     lite: dict[str, Extractor], name: str
 ) -> None:
-    x = images(lite[name].batch + 3, channels=1, size=28)
-    together = lite[name](x)
-    assert torch.equal(together, lite[name](x))
-    assert torch.equal(together[: lite[name].batch], lite[name](x[: lite[name].batch]))
-    assert torch.equal(together[lite[name].batch :], lite[name](x[lite[name].batch :]))
+    extractor = lite[name]
+    x = images(extractor.batch + 3, channels=1, size=28)
+    together = extractor(x)
+    for count in (1, 3, extractor.batch):  # fewer than a batch, which are padded; and a batch
+        assert torch.equal(extractor(x[:count]), together[:count])
 
 
 def test_features_tell_images_apart_and_follow_their_order() -> None:

@@ -1,7 +1,9 @@
 """Successive halving: who goes on is decided by what was measured, and changes no number."""
 
 import json
+import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 import tiny
 from rich.console import Console
+from test_sweep import finish
+from there import there
 from typer.testing import CliRunner
 
 from study import cli, files, terminal
@@ -20,16 +24,21 @@ from study.analysis import scores
 from study.analysis.verdict import halved
 from study.errors import StudyError
 from study.runs import halving
-from study.runs.folder import state_of
+from study.runs.folder import folder_of, state_of, take
 from study.runs.halving import Member
+from study.runs.plan import plan
+from study.runs.progress import prepare, progress
+from study.runs.table import collect
 from study.settings import config as configs
-from study.settings.config import Halving, load_sweep
+from study.settings.config import Halving, RunConfig, load_sweep
 
 HASH = "0123456789abcdef"
 HALVING = "\n[halving]\nrungs = [0.25, 0.5]\nkeep = [0.5, 0.4]\n"
 
 
-def put(folder: Path, distances: dict[int, float], status: str | None = None) -> Path:
+def put(
+    folder: Path, distances: dict[int, float], status: str | None = None, config: str = HASH
+) -> Path:
     """A run that has been evaluated so far; it waits there, or has ended with that status."""
     rows: list[dict[str, Any]] = [
         {"step": step, "fid": fid, "wall_s": 1.0} for step, fid in distances.items()
@@ -37,7 +46,8 @@ def put(folder: Path, distances: dict[int, float], status: str | None = None) ->
     lines = "".join(files.strict_json(row) + "\n" for row in rows)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text(lines)
-    content = {"status": status or "stopped", "config": HASH, "evaluations": rows, "provenance": {}}
+    content = {"status": status or "stopped", "evaluations": rows, "provenance": {}}
+    content["config"] = config
     files.write_json(folder / ("result.json" if status else "waiting.json"), content)
     return folder
 
@@ -89,6 +99,161 @@ def test_a_driver_that_dies_in_the_middle_decides_the_same_again(tmp_path: Path)
         halving.judge_group(rule, 20, group)
         assert states(group) == ["stopped", "stopped", "stopped", "to do"]
         assert not (group[3].folder / "pause.json").exists()
+
+
+def test_who_was_stopped_is_not_waited_for_by_those_that_go_on(tmp_path: Path) -> None:
+    """A share that was raised lets on a setting that has ended: it never comes to the next rung."""
+    group = members(tmp_path, {10: 1.0, 20: 9.0}, {10: 2.0, 20: 3.0}, None)
+    put(group[2].folder, {10: 3.0}, "stopped")
+    halving.judge_group(Halving(rungs=(0.25, 0.5), keep=(0.9, 0.3)), 40, group)
+    # ceil(0.9 * 3) = 3 are compared at step 20, of which ceil(0.3 * 3) = 1 goes on.
+    assert states(group) == ["to do", "stopped", "stopped"]
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Three settings of 40 steps, evaluated every 10."""
+    (tmp_path / "tiny.toml").write_text(tiny.SWEEP.format(trials=3, steps=40, every=10))
+    monkeypatch.setattr(configs, "SWEEPS_FOLDER", tmp_path)
+    return plan(load_sweep("tiny"))
+
+
+AT_20 = Halving(rungs=(0.5,), keep=(0.34,))
+
+
+@pytest.mark.parametrize(
+    ("status", "fids", "expected"),
+    [
+        # ceil(0.34 * 3) = 2 go on.
+        ("ok", [9.0, 5.0, 1.0, 1.0], ["ok", "stopped", "to do"]),  # 5 and 3 before 6
+        ("ok", [9.0, 7.0, 1.0, 1.0], ["ok", "to do", "to do"]),  # 3 and 6 before 7; 1 came later
+        ("diverged", [9.0, 1.0, math.inf], ["diverged", "to do", "to do"]),
+        ("stopped", [1.0], ["stopped", "to do", "to do"]),  # before the rung
+    ],
+)
+def test_a_run_that_the_table_alone_holds_is_judged_by_its_rows(
+    planned: list[RunConfig], tmp_path: Path, status: str, fids: list[float], expected: list[str]
+) -> None:
+    folder = finish(tmp_path, planned[0], fids, status)
+    collect(tmp_path, "tiny")
+    shutil.rmtree(folder)
+    for config, fid in zip(planned[1:], (6.0, 3.0), strict=True):
+        files.write_json(folder_of(tmp_path, config) / "config.json", config.model_dump())
+        put(folder_of(tmp_path, config), {10: 8.0, 20: fid}, config=config.hash)
+    found = halving.judge(progress(planned, tmp_path), AT_20)
+    assert found.states == expected
+    assert not folder.exists()
+
+
+def test_what_the_table_holds_is_not_stopped_by_what_its_folder_holds(
+    planned: list[RunConfig], tmp_path: Path
+) -> None:
+    """Rows to the end would give way to those of a run that was stopped."""
+    folder = finish(tmp_path, planned[0], [9.0, 9.0, 9.0, 9.0])
+    collect(tmp_path, "tiny")
+    (folder / "result.json").unlink()
+    for config, fid in zip(planned, (9.0, 6.0, 3.0), strict=True):
+        put(folder_of(tmp_path, config), {10: 9.0, 20: fid}, config=config.hash)
+    found = halving.judge(progress(planned, tmp_path), AT_20)
+    assert found.states == ["ok", "to do", "to do"]
+    assert not (folder / "result.json").exists()
+    assert len(collect(tmp_path, "tiny")) == 4
+
+
+def test_another_driver_may_be_quicker(
+    planned: list[RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It judges between this one's look at waiting.json and its renaming it."""
+    for config, fid in zip(planned, (4.0, 2.0, 3.0), strict=True):
+        folder = put(folder_of(tmp_path, config), {20: fid}, config=config.hash)
+        (folder / "checkpoint.pt").touch()
+    found = progress(planned, tmp_path)
+    stopped: list[Path] = []
+
+    def stop(folder: Path) -> None:
+        stopped.append(folder)
+        if len(stopped) == 1:
+            halving.judge(found, AT_20)  # the other's
+        really(folder)
+
+    really = halving.stop
+    monkeypatch.setattr(halving, "stop", stop)
+    states = halving.judge(found, AT_20).states
+    assert states == ["stopped", "to do", "to do"]
+    assert stopped == [found.folders[0]] * 2
+    left = [(folder / "checkpoint.pt").exists() for folder in found.folders]
+    assert left == [False, True, True]
+
+
+def test_a_checkpoint_stays_where_another_driver_has_let_the_run_go_on(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").touch()
+    halving.stop(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_cannot_be_read_is_not_taken_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that takes it so ends, with runs that wait for one that has come."""
+    [member] = members(tmp_path, {20: 1.0})
+    (member.folder / "waiting.json").unlink()  # it trains on
+
+    def broken(path: Path) -> bytes:
+        if path.name == "metrics.jsonl":
+            raise OSError(5, "Input/output error", str(path))
+        return read(path)
+
+    assert halving.least_by(member, 20) == 1.0
+    read = files.read_bytes
+    monkeypatch.setattr(files, "read_bytes", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        halving.least_by(member, 20)
+
+
+AT_10 = Halving(rungs=(0.25,), keep=(0.34,))
+
+
+@pytest.mark.parametrize("today", [None, AT_10])
+@pytest.mark.parametrize(
+    ("how", "collected"),
+    [("waits", False), ("is to wait", False), ("was stopped", False), ("was stopped", True)],
+)
+def test_other_rungs_than_those_that_runs_began_with_are_refused(
+    planned: list[RunConfig], tmp_path: Path, how: str, collected: bool, today: Halving | None
+) -> None:
+    """They would wait for ever, or count as done where all others are trained to the end."""
+    folder = prepare(planned, tmp_path, AT_20).folders[1]
+    if how == "waits":
+        put(folder, {20: 1.0}, config=planned[1].hash)
+    elif how == "is to wait":
+        there(take(folder)).end("released")
+    else:
+        finish(tmp_path, planned[1], [8.0, 7.0], "stopped")
+    if collected:
+        collect(tmp_path, "tiny")
+        shutil.rmtree(folder)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(StudyError) as refused:
+        prepare(planned, tmp_path, today)
+    assert str(refused.value) == (
+        f"{folder} {how} at step 20, which is no rung that sweeps/tiny.toml states "
+        "today: put its [halving] back as it was, delete the sweep's old runs and table, or copy "
+        "the sweep under a new name"
+    )
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    prepare(planned, tmp_path, AT_20)  # put back
+
+
+def test_rungs_may_change_before_a_run_is_begun_and_where_it_has_ended(
+    planned: list[RunConfig], tmp_path: Path
+) -> None:
+    folders = prepare(planned, tmp_path, AT_20).folders
+    finish(tmp_path, planned[0], [8.0, math.inf], "diverged")
+    finish(tmp_path, planned[1], [8.0, 7.0, 6.0, 5.0])
+    assert prepare(planned, tmp_path, AT_10).states == ["diverged", "ok", "to do"]
+    assert files.read_json(folders[2] / "pause.json") == {"step": 10}
+    prepare(planned, tmp_path)
+    assert not (folders[2] / "pause.json").exists()
 
 
 def run(root: Path, halved: bool, *options: str, trials: int = 5) -> pd.DataFrame:
@@ -153,6 +318,11 @@ def test_interrupted_in_the_middle_it_comes_to_the_same(
         ("rungs = [0.5]\nkeep = [1.5]", "halving.keep.0 = 1.5: input should be less than 1"),
         ("rungs = [0.3]\nkeep = [0.5]", "a rung at D step 12 of 40, where no evaluation is"),
         ("rungs = [0.5]\nshare = [0.5]", "unknown key 'halving.share'"),
+        (
+            "rungs = [0.5, 0.501]\nkeep = [0.5, 0.5]",
+            "rungs at D steps 20, 20 of 40, which must ascend and lie below 40",
+        ),
+        ("rungs = [0.99]\nkeep = [0.5]", "rungs at D steps 40 of 40, which must ascend and lie b"),
     ],
 )
 def test_bad_rungs_are_one_clear_line(

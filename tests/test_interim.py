@@ -68,5 +68,7 @@ def test_what_was_once_won_is_kept() -> None:
     """p is the least of all looks: what came later does not take a proof back."""
     early = np.concatenate([np.ones(12), np.zeros(30)])
     reference = np.ones(42) * 0.5
-    p = st.looks(reference, {"x": 1 - early}, (1,))["x"].p[0]
-    assert_allclose(p, 1 / st.capital(np.ones(12))[-1])
+    look = st.looks(reference, {"x": 1 - early}, (1,))["x"]
+    assert_allclose(look.p[0], 1 / st.capital(np.ones(12))[-1])
+    assert look.ahead.tolist() == [True]  # though it has won but 12 of 42 by now
+    assert st.looks(reference, {"x": early}, (1,))["x"].ahead.tolist() == [False]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import struct
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 from test_sweep import TINY
 from typer.testing import CliRunner
@@ -25,7 +28,7 @@ from study.datasets import folder as own
 from study.datasets import images
 from study.errors import StudyError
 from study.measures import of_a_generator as measure
-from study.runs import checks
+from study.runs import checks, progress
 from study.runs.plan import as_others
 from study.runs.plan import plan as plan_of
 from study.settings import config
@@ -110,7 +113,9 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
             folder = tmp_path / "a" / name / "deeper"
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("L", (20, 20), 100 * place + seed).save(folder / f"{seed}.png")
-    assert add("pets", tmp_path / "a").classes == ("cat", "dog")
+    added = add("pets", tmp_path / "a")
+    assert added.classes == ("cat", "dog")
+    assert "2 classes, the subfolders' names: cat, dog" in own.report("pets", added)
     for split in ("train", "held_out"):
         is_dog = data.load("pets", split).amax(dim=(1, 2, 3)) >= 100
         assert data.labels("pets", split).tolist() == is_dog.long().tolist()
@@ -124,6 +129,56 @@ def test_images_beside_the_subfolders_leave_no_classes(tmp_path: Path) -> None:
     assert sum(added.sizes.values()) == 13
     assert added.classes == ()
     assert data.find("pets").labels is None
+    said = "no classes: 3 images lie beside the subfolders, the first: 000.png"
+    assert said in own.report("pets", added)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (range(256), "256 classes, the subfolders' names"),
+        (range(257), "no classes: 257 subfolders; at most 256 can be classes"),
+        (range(12), f"12 classes, the subfolders' names: {', '.join(sorted(map(str, range(12))))}"),
+        (["a/cat", "a/dog"], "no classes: all images lie in one subfolder, a; if classes lie in "),
+        (["train/cat", "test/cat"], "2 classes, the subfolders' names: test, train"),
+        (["."], None),
+    ],
+)
+def test_why_there_are_no_classes_is_said_and_few_are_named(
+    tmp_path: Path, folders: Any, said: str | None
+) -> None:
+    for name in folders:
+        make(tmp_path / "a" / str(name), max(1, 40 // len(folders)), width=8, height=8)
+    lines = [*own.report("pets", add("pets", tmp_path / "a", 8))]
+    found = [line for line in lines if " classes" in line]
+    if said is None:
+        assert found == []
+    else:
+        (line,) = found
+        assert line.startswith(said)
+        assert line.endswith(said) or said.endswith(" ")
+
+
+def test_names_that_are_not_utf_8_are_written_as_their_bytes(
+    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """In Latin-1, as old archives leave them."""
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    for name in (b"th\xe9", b"tea"):
+        make(source / os.fsdecode(name), 6)
+    (source / "tea" / os.fsdecode(b"\xe9.png")).write_text("no image")
+    (source / "tea" / os.fsdecode(b"a.\xe9")).write_text("")
+    options = ("--size", "8", "--skip-bad", "--held-out", "3")
+    code, printed = call(monkeypatch, capsys, "add", "pets", str(source), *options)
+    assert code == 0
+    kept = json.loads((data_folder / "own/pets/data_set.json").read_text())
+    assert kept["classes"] == ["tea", r"th\xe9"]
+    assert kept["source"] == rf"{tmp_path.resolve()}/caf\xe9"
+    assert r"2 classes, the subfolders' names: tea, th\xe9" in printed.out
+    assert r"caf\xe9/tea/\xe9.png: cannot be read" in printed.out
+    assert r"1 .\xe9 files left out" in printed.out
+    labels = torch.cat([data.labels("pets", part) for part in ("train", "held_out")])
+    assert sorted(labels.tolist()) == [0] * 6 + [1] * 6
 
 
 @pytest.mark.parametrize("as_what", ["L", "RGB"])
@@ -173,6 +228,30 @@ def test_every_sweep_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(StudyError, match=message):
         checks.require_inputs([c.model_copy(update={"num_images": 13}) for c in found])
     assert scores.dataset_title("pets") == "pets"
+
+
+def test_runs_on_other_images_of_that_name_are_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is written; what the table has from before digests were kept may be."""
+    (tmp_path / "tiny.toml").write_text(TINY.replace("trials", "batch_size = 8\ntrials"))
+    monkeypatch.setattr(config, "SWEEPS_FOLDER", tmp_path)
+    add("pets", make(tmp_path / "a", 30), held_out=12)
+    found = plan_of(config.load_sweep("tiny"), ["ns"], ["pets"])
+    row = {"loss": "ns", "dataset": "pets", "number": 0, "config": found[0].hash}
+    for digest in (data.digest("pets"), None):
+        progress.refuse_other_images(found, pd.DataFrame([row | {"data_digest": digest}]), tmp_path)
+    was = pd.DataFrame([row | {"data_digest": "0123"}, row | {"data_digest": None}])
+    with pytest.raises(StudyError, match=r"on other images than pets holds now \(digest 0123, now"):
+        progress.refuse_other_images(found, was, tmp_path)
+    others = was.assign(dataset="mnist")  # verified by the hashes of its files
+    progress.refuse_other_images(
+        plan_of(config.load_sweep("tiny"), ["ns"], ["mnist"]), others, tmp_path
+    )
+    monkeypatch.setattr(progress, "read_table", lambda *_: was.assign(status="ok", step=1))
+    with pytest.raises(StudyError, match="on other images than pets holds now"):
+        progress.prepare(found, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_fitting_names_only(tmp_path: Path) -> None:
@@ -301,6 +380,15 @@ def test_the_progress_goes_to_the_end(tmp_path: Path) -> None:
 # --- The reader
 
 
+def png(header: bytes, content: bytes) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        whole = kind + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
 def test_the_central_square_is_scaled() -> None:
     wide = Image.new("RGB", (60, 20), "red")
     wide.paste("blue", (20, 0, 40, 20))
@@ -376,6 +464,16 @@ def test_more_than_16_bits_are_refused(tmp_path: Path, value: int, is_read: bool
             images.fitted(path, 8)
 
 
+@pytest.mark.parametrize("value", [0, 1, 9])
+def test_an_orientation_that_turns_nothing_says_nothing(tmp_path: Path, value: int) -> None:
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = value
+    picture(width=16, height=16).save(tmp_path / "a.png", exif=exif)
+    for found in (images.read(tmp_path / "a.png"), images.fitted(tmp_path / "a.png", 16)):
+        assert found.notes == ()
+        assert np.array_equal(found.pixels, np.asarray(picture(0, 16, 16)))
+
+
 def test_exif_orientation_is_heeded(tmp_path: Path) -> None:
     upright = picture(width=12, height=8)
     exif = Image.Exif()
@@ -432,6 +530,114 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
             images.read(tmp_path / name)
 
 
+DEEP_COLOURS = (np.arange(8 * 8 * 3) * 341).astype(np.uint16).reshape(8, 8, 3)
+
+
+def deep_png(colour_type: int, pixels: NDArray[np.uint16]) -> bytes:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return png(struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0), zlib.compress(rows))
+
+
+def deep_tiff(order: str, planes: bool) -> bytes:
+    """RGB, 16 bits a channel, raw; channels beside one another, or a plane each."""
+    pixels = DEEP_COLOURS.transpose(2, 0, 1) if planes else DEEP_COLOURS
+    n = 3 if planes else 1
+    start = 8 + 2 + 12 * 10 + 4
+    after = {258: start, 273: start + 6, 279: start + 6 + 4 * n}
+    first, each = start + 6 + 8 * n, 2 * 64 * 3 // n
+    offsets, sizes = [first + each * i for i in range(n)], [each] * n
+    if n == 1:
+        after |= {273: offsets[0], 279: each}
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2),
+            (273, 4, n, 0), (277, 3, 1, 3), (278, 3, 1, 8), (279, 4, n, 0),
+            (284, 3, 1, 2 if planes else 1)]  # fmt: skip
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, kind, count, value in tags:
+        short = kind == 3 and count == 1
+        packed = struct.pack(f"{order}HH", value, 0) if short else b""
+        packed = packed or struct.pack(f"{order}I", after[tag])
+        head += struct.pack(f"{order}HHI", tag, kind, count) + packed
+    more = struct.pack(f"{order}I3H", 0, 16, 16, 16)
+    more += struct.pack(f"{order}{2 * n}I", *offsets, *sizes)
+    return head + more + pixels.astype(f"{order}u2").tobytes()
+
+
+def deep_sgi() -> bytes:
+    """Rows from the bottom, a plane a channel."""
+    head = struct.pack(">HBBHHHH", 474, 0, 2, 3, 8, 8, 3).ljust(512, b"\0")
+    return head + DEEP_COLOURS[::-1].transpose(2, 0, 1).astype(">u2").tobytes()
+
+
+DEEP_PPM = DEEP_COLOURS.astype(">u2").tobytes()
+DEEP = {
+    "rgb.png": (deep_png(2, DEEP_COLOURS), images.CUT),
+    "rgba.png": (deep_png(6, np.dstack([DEEP_COLOURS, np.full((8, 8), 65535)])), images.CUT),
+    "grey-alpha.png": (
+        deep_png(4, np.dstack([DEEP_COLOURS[..., 0], np.full((8, 8), 65535)])),
+        images.CUT,
+    ),
+    "little.tif": (deep_tiff("<", planes=False), images.CUT),
+    "big.tif": (deep_tiff(">", planes=False), images.CUT),
+    "a.sgi": (deep_sgi(), images.CUT),
+    "a.ppm": (b"P6 8 8 65535 " + DEEP_PPM, images.DEEP),
+    "plain.ppm": (
+        f"P3 8 8 65535 {' '.join(map(str, DEEP_COLOURS.ravel()))} ".encode(),
+        images.DEEP,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_sixteen_bits_in_colour_are_said_to_be_cut_or_rounded_and_refused_by_read(
+    tmp_path: Path, name: str
+) -> None:
+    content, note = DEEP[name]
+    (tmp_path / name).write_bytes(content)
+    found = images.fitted(tmp_path / name, 8)
+    assert found.notes == (note,)
+    whole = DEEP_COLOURS[..., :1] if name.startswith("grey") else DEEP_COLOURS
+    expected = whole >> 8 if note == images.CUT else np.rint(whole / 257)
+    assert np.array_equal(found.pixels, np.broadcast_to(expected, (8, 8, 3)))
+    assert (whole >> 8 != np.rint(whole / 257)).any()
+    with pytest.raises(
+        StudyError, match=rf"{name}: .*(16 bits|mode \w+).*; wanted 8-bit grey or R"
+    ):
+        images.read(tmp_path / name)
+
+
+def test_planes_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    """Pillow takes every byte for a pixel."""
+    (tmp_path / "a.tif").write_bytes(deep_tiff("<", planes=True))
+    for reader in (images.read, lambda path: images.fitted(path, 8)):
+        with pytest.raises(StudyError, match=r"a.tif: .*16 bits in a plane for each channel"):
+            reader(tmp_path / "a.tif")
+
+
+def test_five_bits_a_channel_are_not_sixteen(tmp_path: Path) -> None:
+    header = struct.pack("<2sIIIIiiHHIIIIII", b"BM", 54 + 128, 0, 54, 40, 8, 8, 1, 16, 0, 128,
+                         0, 0, 0, 0)  # fmt: skip
+    (tmp_path / "a.bmp").write_bytes(header + b"\xff\x7f" * 64)
+    assert images.read(tmp_path / "a.bmp").notes == images.fitted(tmp_path / "a.bmp", 8).notes == ()
+    assert (images.read(tmp_path / "a.bmp").pixels == 255).all()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P1\n2 2\n0 1 1 0\n",
+        b"P4\n2 2\n\x40\x80",
+        b"P2 2 2 15 15 0 0 15 ",
+        b"P5 2 2 15 \x0f\0\0\x0f",
+        b"P3 2 2 255 255 255 255 0 0 0 0 0 0 255 255 255 ",
+    ],
+)
+def test_plain_and_binary_pixmaps_of_8_bits_or_fewer(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pnm").write_bytes(content)
+    for found in (images.read(tmp_path / "a.pnm"), images.fitted(tmp_path / "a.pnm", 2)):
+        assert found.notes == ()
+        assert found.pixels[..., 0].tolist() == [[255, 0], [0, 255]]
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a.webp", "a.png"])
 def test_the_first_of_several_frames_or_none(tmp_path: Path, name: str) -> None:
     frames = [picture(seed, 16, 16).quantize(64) for seed in range(3)]
@@ -460,13 +666,7 @@ def png_with_two_megabytes_of_text(path: Path) -> None:
 
 def png_that_claims(width: int, height: int) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        def chunk(kind: bytes, content: bytes) -> bytes:
-            whole = kind + content
-            return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
-
-        header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-        content = chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+        path.write_bytes(png(struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b""))
 
     return write
 
@@ -562,7 +762,9 @@ def test_the_command_adds_lists_and_describes(
         (("add", "show", "."), "the name 'show' is taken"),
         (("add", "mnist", "."), "the name 'mnist' is taken"),
         (("add", "pets", "."), "the name 'pets' is taken by"),
-        (("add", "more", "nowhere"), "nowhere: no such folder"),
+        (("add", "more", "nowhere"), "nowhere: no such folder; give a folder of images"),
+        (("add", "more", "a.zip"), "a.zip: a file, no folder; unpack it if it is an archive, and"),
+        (("add", "more", "b.JPG"), "b.JPG: an image, no folder; give the folder that it lies in"),
     ],
 )
 def test_the_command_ends_with_2_on_bad_input(
@@ -573,6 +775,9 @@ def test_the_command_ends_with_2_on_bad_input(
     message: str,
 ) -> None:
     add("pets", make(tmp_path / "a"))
+    for name in ("a.zip", "b.JPG"):
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
     code, printed = call(monkeypatch, capsys, *words)
     assert code == 2
     assert printed.err.startswith(f"error: {message}")

@@ -15,7 +15,11 @@ from study import datasets, features, losses
 from study.cli import app
 from study.errors import StudyError
 from study.losses._about import About, Known
+from study.runs.plan import plan
 from study.settings import config
+from study.settings.config import load_sweep
+from study.settings.hyperparameters import SHARED_NAMES
+from study.settings.space import described
 
 Put = Callable[[ModuleType, str, str], None]
 
@@ -25,6 +29,33 @@ from study.losses.ns import Loss as NS
 class Loss(NS):
     title = "Mine"
 """
+BARE = """
+from study.losses.base import GANLoss
+from study.losses.ns import Loss as NS
+
+class Loss(GANLoss):
+    title, source, defaults = "Mine", "me", NS.defaults
+"""
+
+
+def own(
+    default: str = "0.5",
+    wide: str | None = "{'margin': Float(0, 1)}",
+    narrow: str | None = "{'margin': Float(0, 1)}",
+    takes: str | None = "margin",
+) -> str:
+    """A loss with an own hyperparameter, as its file says it; None where it says nothing."""
+    space = {"wide": wide, "narrow": narrow}
+    said = ", ".join(f"{name!r}: {value}" for name, value in space.items() if value is not None)
+    return (
+        "from numpy import float32\n"
+        "from optuna.distributions import CategoricalDistribution as Choice\n"
+        "from optuna.distributions import FloatDistribution as Float\n"
+        "from optuna.distributions import IntDistribution as Int\n"
+        f"{LOSS}    defaults = NS.defaults | {{'margin': {default}}}\n    space = {{{said}}}\n"
+    ) + ("" if takes is None else f"    def __init__(self, {takes}): super().__init__()\n")
+
+
 NO_LOSSES = [
     ("def mean(x):\n    return x.mean()\n", "has no attribute 'Loss' (a helper's name begins with"),
     ("class Loss(", "SyntaxError: '(' was never closed"),
@@ -39,6 +70,56 @@ NO_LOSSES = [
     (LOSS + "    source = None\n", "Loss does not state its source"),
     (LOSS + "    defaults = {'lr': 1e-3}\n", "its defaults have no beta1"),
     (LOSS + "    def g_loss(self): return 0\n", "g_loss must take (d_fake), since g_sees_real"),
+    (LOSS + "    labels = ['margin']\n", "Loss does not state its labels"),
+    # hyperparameters that no setting could be drawn, kept or shown of
+    (own(narrow=None), "its space must have 'wide' and 'narrow', each {name: distribution}; it"),
+    (own(wide=None), "it has 'narrow'"),
+    (own() + "    space = {'margin': Float(0, 1)}\n", "it has 'margin'"),
+    (own() + "    space = {}\n", "it has none"),
+    (own(narrow="Float(0, 1)"), "space['narrow'] = FloatDistribution(high=1.0, log=False, low=0.0"),
+    (own(wide="{'margin': (0, 1)}"), "space['wide']['margin'] = (0, 1) is none of Optuna's FloatD"),
+    (
+        own("'a'", wide="{'margin': Choice(['a', None])}"),
+        "space['wide']['margin'] has the choice None, which must be bool, int, float or str",
+    ),
+    (own("float32(1)"), "its default margin = np.float32(1.0) must be bool, int, float or str"),
+    (own("None"), "its default margin = None must be bool, int, float or str"),
+    (own("[1,\n2]"), "its default margin = [1, 2] must be bool, int, float or str"),
+    (own("1"), "its default margin = 1 must be float, as its range's are"),
+    (own("0.5", narrow="{'margin': Int(0, 1)}"), "its default margin = 0.5 must be int, as its"),
+    (own("2", wide="{'margin': Choice(['a', 0.5])}"), "margin = 2 must be float or str, as its"),
+    (
+        LOSS + "    defaults = NS.defaults | {'lr': '2e-4'}\n",
+        "its default lr = '2e-4' must be float, as its range's are",
+    ),
+    # the same names everywhere
+    (own(wide="{}"), "space['wide'] has none, space['narrow'] has margin"),
+    (own(narrow="{'margni': Float(0, 1)}"), "defaults has margin, space['wide'] has margin, space"),
+    (own() + "    defaults = NS.defaults\n", "defaults has none, space['wide'] has margin"),
+    (own() + "    defaults = NS.defaults | {3: 1.0}\n", "hyperparameter 3 must have a name that"),
+    (own(takes=None), "__init__ must take (self, margin), its own hyperparameters: got an unexpec"),
+    (own(takes="edge"), "__init__ must take (self, margin), its own hyperparameters: missing a"),
+    (own(takes="margin, edge"), "its own hyperparameters: missing a required argument: 'edge'"),
+    # what is computed
+    (
+        BARE + "    def g_loss(self, d_fake): return d_fake\n",
+        "Loss has no d_loss; define d_loss_re",
+    ),
+    (
+        BARE + "    def g_loss(self, d_fake): return d_fake\n"
+        "    def d_loss_real(self, d_real): return d_real\n",
+        "Loss has no d_loss; define d_loss_real and d_loss_fake, or d_loss whole",
+    ),
+    (BARE + "    def d_loss(self, d_real, d_fake): return d_real\n", "Loss has no g_loss; define"),
+]
+GOOD = [
+    own(),
+    own("0.5", wide="{'margin': Choice(['a', 0.5])}"),
+    own("2", wide="{'margin': Int(1, 3)}", narrow="{'margin': Choice([2])}"),
+    own(takes="margin, edge=3"),
+    LOSS + "    defaults = NS.defaults | {'lr': 1, 'beta1': 0}\n",  # floats to a run
+    LOSS + "    defaults = __import__('types').MappingProxyType(NS.defaults)\n",
+    BARE + "    def step(self, players, x_real, z, **given): return {}\n",
 ]
 
 
@@ -79,6 +160,20 @@ def test_what_is_no_loss_is_named_and_the_others_go_on(
     assert problem in str(error.value)
     assert losses.names() == there
     assert not capsys.readouterr().err  # said once
+
+
+@pytest.mark.parametrize("content", GOOD)
+def test_what_is_a_loss_is_described_planned_and_kept(
+    put: Put, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    put(losses, "whole", content)
+    assert "whole" in losses.names()
+    assert not capsys.readouterr().err
+    kept = Known.from_json(json.loads(json.dumps(losses.known(tuple(losses.__path__)).to_json())))
+    assert kept.about["whole"] == losses.about("whole")
+    assert {*described("whole")} - {*SHARED_NAMES} == {*losses.about("whole").space["wide"]}
+    for planned in plan(load_sweep("mini"), ["whole"], ["fashion_mnist"], 3):
+        losses.load("whole")(**planned.own)
 
 
 def test_the_command_lists_the_others(put: Put) -> None:

@@ -105,6 +105,9 @@ def test_a_folder_and_arrays_hold_the_same_images(tmp_path: Path) -> None:
     np.save(tmp_path / "float.npy", images / 255)
     for source in (folder, str(tmp_path / "a.npy"), str(tmp_path / "a.npz")):
         assert torch.equal(read(source), tensor(images))
+    for name in ("A.NPY", "A.Npz"):
+        (tmp_path / name).write_bytes((tmp_path / name.lower()).read_bytes())
+        assert torch.equal(read(str(tmp_path / name)), tensor(images))
     unit = read(str(tmp_path / "float.npy"))
     torch.testing.assert_close(unit, tensor(images).float() / 255)
 
@@ -272,6 +275,8 @@ def test_arrays_are_read_a_chunk_at_a_time(
 def bad_inputs(folder: Path) -> Iterator[tuple[str, str]]:
     yield "nothing", "no such folder or array; give"
     yield "nothing.npy", "no such file"
+    (folder / "a.zip").write_bytes(b"")
+    yield "a.zip", "a file, but no array; give a folder of images, an .npy or .npz"
     (folder / "text.npy").write_text("no array")
     yield "text.npy", "not an array that NumPy can read"
     (folder / "empty").mkdir()
@@ -620,6 +625,39 @@ def test_repeated_and_common_images_are_counted_and_leave_no_interval(
     printed = "\n".join(score.report(found))
     assert "note: 200 of 300 real images equal another one of them" in printed
     assert "note: both sets have 30 images in common" in printed
+
+
+def test_common_images_are_found_whatever_they_are_stored_as(
+    tmp_path: Path, extractor: Extractor
+) -> None:
+    """A generator that copies, whose images are floats, or a grey set in colour."""
+    colour, grey, others = pictures(50, 0), pictures(50, 1, channels=1), pictures(100, 2)
+    grey_as_rgb = np.repeat(grey[..., None], 3, axis=3)
+    both = np.concatenate([colour, grey_as_rgb])
+    sets = {
+        "both": both,
+        "float": (both / 255).astype(np.float32),
+        "half": (both / 255).astype(np.float16),
+        "others": others,
+        "grey": np.concatenate([grey, others[:50, ..., 0]]),
+        "grey-float": np.concatenate([grey, others[:50, ..., 0]]) / 255,
+    }
+    for name, array in sets.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    path = {name: str(tmp_path / f"{name}.npy") for name in sets}
+    for real, fake, common in (
+        ("both", "both", 100),
+        ("both", "float", 100),
+        ("half", "both", 100),
+        ("both", "grey", 50),
+        ("both", "grey-float", 50),
+        ("grey", "grey-float", 100),
+        ("both", "others", 0),
+        ("grey", "others", 0),
+    ):
+        found = score.compare(score.pair(path[real], path[fake]), extractor)
+        assert found.in_both == common, (real, fake)
+        assert (found.real_repeats, found.fake_repeats) == (0, 0)
 
 
 def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:

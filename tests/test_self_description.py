@@ -6,7 +6,6 @@ go from the search through the re-runs of its best setting to table, terminal an
 
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,10 @@ def read_config_again(config: RunConfig, results: Path) -> RunConfig:
 def test_an_own_value_may_not_be_called_what_every_row_says(
     monkeypatch: pytest.MonkeyPatch, four_kinds: Path
 ) -> None:
-    monkeypatch.setattr(FourKinds, "space", {"wide": {"width": FloatDistribution(0, 1)}})
+    space = {"width": FloatDistribution(0, 1)}
+    monkeypatch.setattr(FourKinds, "space", {"wide": space, "narrow": space})
+    monkeypatch.setattr(FourKinds, "defaults", ns.Loss.defaults | {"width": 0.5})
+    monkeypatch.setattr(FourKinds, "__init__", lambda self, width: None)
     with pytest.raises(StudyError, match=r"four_kinds.py: hyperparameter 'width' has the name of"):
         plan_of(load_sweep("look"), ["four_kinds"])
 
@@ -145,15 +147,36 @@ def test_a_table_written_again_keeps_the_order_of_its_columns(tmp_path: Path) ->
         assert before[name].dtype == kind
 
 
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [("results/README.md", dictionary.columns), ("sweeps/README.md", dictionary.sweep_keys)],
-)
-def test_dictionaries_are_what_the_code_states(path: str, text: Callable[[], str]) -> None:
-    """Else: paste what `python -m study columns` (or `dictionary.sweep_keys()`) says there."""
+def generated(path: str) -> str:
+    """What a page has between its two marks."""
     written = (ROOT / path).read_text()
-    inside = written.partition(dictionary.BEGIN)[2].partition(dictionary.END)[0]
-    assert inside.strip() == text()
+    return written.partition(dictionary.BEGIN)[2].partition(dictionary.END)[0].strip()
+
+
+def test_dictionaries_are_what_the_code_states() -> None:
+    """Else: paste what `python -m study columns` (or `dictionary.sweep_keys()`) says there.
+
+    A loss of one's own, beside those that come with the study, may be in it or not.
+    """
+    shipped = dictionary.columns(sorted(load_sweep("paired").losses))
+    assert generated("results/README.md") in (shipped, dictionary.columns())
+    assert generated("sweeps/README.md") == dictionary.sweep_keys()
+
+
+def test_the_dictionary_has_the_types_of_tables(four_kinds: Path) -> None:
+    """Of the values that a loss may have; two may mean values of two types by one name."""
+    rows = [line.split(" | ") for line in dictionary.columns(["four_kinds"]).splitlines()]
+    types_ = {name.strip("| `"): kind for name, kind, _ in rows}
+    assert {name: types_[name] for name in FourKinds._own} == {
+        "margin": "float64",
+        "looks": "Int64",
+        "mode": "str",
+        "tied": "boolean",
+    }
+    assert "| `margin` | float64 | margin m of Four kinds; null for other losses |" in (
+        dictionary.columns(["ns", "four_kinds"])
+    )
+    assert "`margin`" not in dictionary.columns(["ns"])
 
 
 @pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])

@@ -391,6 +391,23 @@ def test_a_driver_heeds_that_the_sweep_was_cancelled(pretended: Path, tmp_path: 
     assert jobs_of(tmp_path).queued() == {}  # the same command, given again
 
 
+def test_cancelling_while_slurm_is_silent_leaves_the_waiting_driver(
+    pretended: Path, tmp_path: Path
+) -> None:
+    """Its jobs stay, and would have nobody to wait for them."""
+    waiting = jobs_of(tmp_path)
+    submit(tmp_path, some_runs(tmp_path))
+    (pretended / "squeue.fails").write_text("1")
+    with pytest.raises(NotNow, match="Socket timed out"):
+        slurm.cancel(tmp_path / "jobs")
+    assert not (tmp_path / "jobs/cancelled").exists()
+    assert not (pretended / "scancel.log").exists()
+    assert len(waiting.queued()) == 3
+    assert slurm.cancel(tmp_path / "jobs") == 3
+    with pytest.raises(StudyError, match="the sweep was cancelled"):
+        waiting.queued()
+
+
 def test_held_jobs_are_said_once_and_waited_for(
     pretended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from study.settings.config import Range, load_sweep
 from study.settings.space import (
     PAPER_FOLDER,
     SHARED,
+    distribution,
     draw,
     paper_settings,
     ranges_of,
@@ -85,6 +86,23 @@ def test_draws_are_uniform_and_in_range() -> None:
     assert choice.count(5) / n == pytest.approx(0.5, abs=0.03)
 
 
+def test_whole_numbers_are_drawn_on_the_scale_and_in_the_steps_that_are_stated() -> None:
+    """P(value < v) = log(v / low) / log((high + 1) / low) on a logarithmic scale."""
+    stated = Range(low=1, high=1000, log=True)
+    drawn = sorted(draw(f"test/{n}", distribution(stated)) for n in range(4000))
+    assert (drawn[0], type(drawn[0])) == (1, int)
+    assert drawn[-1] <= 1000
+    for bound in (2, 10, 32, 100, 320):
+        share = sum(value < bound for value in drawn) / len(drawn)
+        assert abs(share - math.log(bound) / math.log(1001)) < 0.025
+    assert {draw(f"one/{n}", IntDistribution(7, 7, log=True)) for n in range(50)} == {7}
+    steps = [draw(f"steps/{n}", IntDistribution(2, 11, step=3)) for n in range(400)]
+    assert set(steps) == {2, 5, 8, 11}
+    assert all(80 <= steps.count(value) <= 120 for value in set(steps))
+    quarters = {draw(f"q/{n}", FloatDistribution(0.5, 1.25, step=0.25)) for n in range(200)}
+    assert quarters == {0.5, 0.75, 1.0, 1.25}
+
+
 def test_unknown_ranges() -> None:
     with pytest.raises(StudyError, match="unknown ranges 'broad'; allowed: wide, narrow"):
         setting("wide", "ns", 3, "broad")
@@ -107,7 +125,8 @@ def paired(loss: str, number: int) -> dict[str, Any]:
 def test_shared_draws_are_the_same_for_all_losses_at_every_number() -> None:
     shared = {"lr", "beta1", "disc_iters", "normalisation"}
     losses = load_sweep("paired").losses
-    assert set(losses) == set(names())
+    assert len(set(losses)) == 14
+    assert set(losses) <= set(names())
     for number in range(80):
         settings = [paired(loss, number) for loss in losses]
         assert len({tuple(values[name] for name in sorted(shared)) for values in settings}) == 1

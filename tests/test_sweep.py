@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import resource
 import signal
 import socket
@@ -20,12 +21,22 @@ from typer.testing import CliRunner
 from study import files
 from study.analysis import dashboard
 from study.cli import app
+from study.commands import sweeps
 from study.errors import StudyError
 from study.losses import names
 from study.runs.folder import folder_of, take
 from study.runs.plan import plan as plan_of
-from study.runs.progress import is_written, prepare
-from study.runs.table import AFTER_OWN, BEFORE_OWN, merge, read_table, table_path, write_table
+from study.runs.progress import is_written, prepare, progress
+from study.runs.status import status
+from study.runs.table import (
+    AFTER_OWN,
+    BEFORE_OWN,
+    collect,
+    merge,
+    read_table,
+    table_path,
+    write_table,
+)
 from study.settings import config as configs
 from study.settings.config import Range, RunConfig, SweepConfig, load_sweep, read_config
 from study.training.players import build
@@ -167,7 +178,7 @@ def test_committed_rows_keep_their_hash(name: str) -> None:
     stated += ["batch_norm", "width", "bn_decay", "features", "num_images", "precision"]
     own = ["lambda_gp", "clip", "gamma", "lambda_k"]
     for row in table.to_dict("records"):
-        schedule = load_sweep(name).datasets[row["dataset"]].model_dump()
+        schedule = load_sweep(name).datasets[row["dataset"]].model_dump(exclude={"trials"})
         values = {n: row[n] for n in own if not math.isnan(row[n])}
         config = RunConfig(**{n: row[n] for n in stated}, own=values, **schedule)
         assert config.hash == row["config"]
@@ -299,6 +310,77 @@ def test_the_table_stands_for_runs_whose_folders_are_gone(
     assert status.states == ["ok", "to do", "to do"]
     table = merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [6.0])])
     assert table["number"].tolist() == [0, 1]
+
+
+def test_a_run_that_the_table_holds_is_done_for_every_command(
+    tiny: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its folder says; a table that cannot be read says nothing."""
+    plan = plan_of(tiny, ["ns"])
+    folder = finish(tmp_path, plan[0], [5.0, 4.0])
+    collect(tmp_path, "tiny")
+    (folder / "result.json").unlink()
+    there(take(folder)).end("failed", "no")
+    assert progress(plan, tmp_path).states == ["ok", "to do", "to do"]
+    found = status(tmp_path, ["tiny"])
+    [group] = found.groups
+    assert (group["ok"], group["failed"], group["runs"], group["best"]) == (1, 0, 1, 4.0)
+    assert found.failures == []
+    assert capsys.readouterr().err == ""
+
+    table_path(tmp_path, "tiny").write_bytes(b"torn")
+    found = status(tmp_path, ["tiny"])
+    [group] = found.groups
+    assert (group["ok"], group["failed"], group["runs"]) == (0, 1, 1)
+    assert [failure["error"] for failure in found.failures] == ["no"]
+    assert f"{table_path(tmp_path, 'tiny')} cannot be read" in capsys.readouterr().err
+
+
+def test_a_sweep_that_cannot_be_collected_is_named_and_the_others_are(
+    tiny: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the disk in one folder, and one that cannot even be listed."""
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    for name in ("a", "b", "tiny"):
+        config = plan_of(tiny.model_copy(update={"name": name}), ["ns"])[0]
+        finish(tmp_path, config, [5.0])
+
+    def collect_one(results: Path, sweep: str) -> pd.DataFrame:
+        if sweep == "a":
+            raise OSError(5, "Input/output error", f"{results}/runs/a")
+        return really(results, sweep)
+
+    def listdir(path: Path) -> list[str]:
+        if path == tmp_path / "runs/b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    really, listed = sweeps.collect_one, os.listdir
+    monkeypatch.setattr(sweeps, "collect_one", collect_one)
+    monkeypatch.setattr(os, "listdir", listdir)
+    result = CliRunner().invoke(app, ["collect"])
+    assert result.exit_code == 2
+    assert result.stdout == f"{table_path(tmp_path, 'tiny')}: 1 runs, 1 rows\n"
+    assert result.stderr.splitlines() == [
+        f"error: sweep a: [Errno 5] Input/output error: '{tmp_path}/runs/a'",
+        f"error: sweep b: [Errno 13] Permission denied: '{tmp_path}/runs/b'",
+    ]
+
+
+def test_folders_that_are_no_sweeps_give_no_table(
+    tiny: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    for name in ("lost+found", "my notes/ns/mnist/000", "empty", "jobs_alone/jobs"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs/my notes/ns/mnist/000/config.json").touch()
+    result = CliRunner().invoke(app, ["collect"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("no runs in ")
+    finish(tmp_path, plan_of(tiny, ["ns"])[0], [5.0])
+    result = CliRunner().invoke(app, ["collect"])
+    assert result.exit_code == 0
+    assert [path.name for path in tmp_path.glob("*.parquet")] == ["tiny.parquet"]
 
 
 def test_a_changed_sweep_is_refused(tiny: SweepConfig, tmp_path: Path) -> None:

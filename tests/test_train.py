@@ -432,6 +432,13 @@ def test_provenance_is_that_of_the_code_that_was_loaded(
     assert result["provenance"]["commit"] == "loaded"
 
 
+def test_a_run_of_another_definition_is_not_trained(tmp_path: Path) -> None:
+    plan(tmp_path, "ns", definition=7)
+    with pytest.raises(StudyError, match=r"definition = 7; this code trains definition 1: take"):
+        train.train(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_avx2_has_to_be_set_before_torch_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,6 +449,10 @@ def test_avx2_has_to_be_set_before_torch_is_loaded(
     for name, value in arithmetic.ENVIRONMENT["avx2"].items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")  # set too late
+    with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
+        train.train(tmp_path)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(train, "threadpool_info", lambda: [{"architecture": "SkylakeX"}])  # NumPy's
     with pytest.raises(StudyError, match=r"has to be set before torch is loaded: start"):
         train.train(tmp_path)
     monkeypatch.setattr(arithmetic, "cpu_flags", lambda: {"neon"})

@@ -18,7 +18,7 @@ from study import cli
 from study.analysis import scores, verdict
 from study.analysis import statistics as st
 from study.analysis.statistics.samples import Array
-from study.analysis.tables import Tables
+from study.analysis.tables import Tables, complete, finished, other_searches
 from study.analysis.verdict import (
     against,
     agreement,
@@ -188,6 +188,92 @@ def test_one_loss_that_lacks_one_setting_holds_all_back(study: Study) -> None:
     assert "MM GAN lacks 8" in verdict.headline(stated)[0]
 
 
+def test_losses_beyond_the_stated_ones_take_nothing_from_them(study: Study) -> None:
+    """They are judged for themselves, when they have all settings; what was stated stays."""
+    fids, stated = five_kinds(16), f"{PAIRED}\nlosses = ['ns', 'ls', 'mm']"
+    alone = study(table({loss: fids[loss] for loss in ("ns", "ls", "mm")}), more=stated)
+    expected = verdict.headline(alone)
+    one_run = pd.concat([table({loss: fids[loss] for loss in ("ns", "ls", "mm")}),
+                         table({"wgan": fids["wgan"][:1]})])  # fmt: skip
+    begun = study(one_run, more=stated)
+    assert verdict.headline(begun)[:3] == expected
+    (line,) = verdict.headline(begun)[3:]
+    assert line.startswith("Fashion-MNIST, losses that the sweep does not state: nobody is named")
+    assert "WGAN lacks 15" in line
+    assert len(complete(config.load_sweep("mini"), one_run)) == len(one_run)
+    whole = study(table({loss: fids[loss] for loss in ("ns", "ls", "mm", "wgan")}), more=stated)
+    assert verdict.headline(whole)[:3] == expected
+    assert verdict.headline(whole)[5].startswith("Not told apart: WGAN (one 0.8 times")
+    rows = compared(whole)
+    assert {loss: row["standing"] for loss, row in rows.items()} == {
+        "ls": "primary", "mm": "primary", "wgan": "secondary",
+    }  # fmt: skip
+    both = study(table({loss: fids[loss] for loss in ("ns", "ls", "mm")}), more=PAIRED)
+    found = st.judge(fids["ns"], {n: fids[n] for n in ("ls", "mm")}, [1, 2], paired=True)
+    assert compared(both)["ls"]["p_holm"] == rows["ls"]["p_holm"] == found["ls"].p_holm
+
+
+def test_only_the_question_that_was_stated_is_the_primary_one(study: Study) -> None:
+    """Its data set, its reference; a second data set may be of fewer settings."""
+    fids = five_kinds(16)
+    more = f"{PAIRED}\n[datasets.triangles]\ntrials = 8\nd_steps = 9\nevaluate_every = 9"
+    first_eight = {loss: fid[:8] for loss, fid in fids.items()}
+    rows = pd.concat([table(fids), table(first_eight, "triangles")])
+    tables = study(rows, trials=16, more="")
+    path = tables.results.parent / "sweeps" / "mini.toml"
+    path.write_text(path.read_text().replace("num_images = 5000", f"num_images = 5000\n{PAIRED}")
+                    + more.removeprefix(PAIRED))  # fmt: skip
+    lines = verdict.headline(tables)
+    assert lines[2].endswith("together (Holm); the same settings and seeds for all, judged once.")
+    assert lines[5].endswith("for all; secondary, these 5 % are spent anew.")
+    assert "n = 8 settings a loss" in lines[5]
+    assert verdict.headline(tables, "ls")[2].endswith("secondary, these 5 % are spent anew.")
+    told = verdict.as_json(tables)
+    assert told["stated_settings"] == {"fashion_mnist": 16, "triangles": 8}
+    first, *others = verdict.findings(tables)
+    assert not first.answer.startswith("Secondary. ")
+    assert all(finding.answer.startswith("Secondary. ") for finding in others)
+    assert not any(f.answer.startswith("Secondary") for f in verdict.findings(study(table(fids))))
+
+
+def test_a_paired_search_shows_counts_until_it_is_complete(study: Study) -> None:
+    """Neither chances nor ratios, nor answers, nor figures: it is judged once."""
+    tables = study(table(five_kinds(40)), trials=80, more=PAIRED)
+    (finding,) = verdict.findings(tables)
+    assert finding.table.columns.tolist() == [
+        "n",
+        "p_holm",
+        "verdict",
+        "power",
+        "ratio",
+        "low",
+        "high",
+    ]
+    assert finding.table[["p_holm", "power", "ratio", "low", "high"]].isna().all(axis=None)
+    for row in verdict.as_json(tables)["comparisons"]:
+        assert row["budgets"] == row["chance"] == row["ratio"] == []
+    with pytest.raises(StudyError, match="judged once, and shown when all of its 80 settings"):
+        finished(tables)
+    whole = study(table(five_kinds(16)), more=PAIRED)
+    assert finished(whole).search.equals(whole.search)
+    assert "win_1" in next(iter(verdict.findings(whole))).table
+
+
+def test_the_power_beside_what_is_not_told_apart(study: Study) -> None:
+    fids = five_kinds(80)
+    tables = study(table(fids), more=PAIRED)
+    row = compared(tables)["wgan"]
+    chance = st.power(
+        fids["wgan"], fids["ns"], 0.8, [1, 2, 5, 10], True, alpha=0.05 / 4, draws=100_000
+    )
+    assert row["power"] == chance == 1  # scores that scatter by 1 around 40: 32 is seen
+    assert (
+        "WGAN (one 0.8 times at every setting would be named with chance 100 %)"
+        in (verdict.headline(tables)[2])
+    )
+    assert compared(tables)["ls"]["power"] is None
+
+
 def test_settings_beyond_the_stated_ones_change_nothing(study: Study) -> None:
     fids = five_kinds(48)
     all_of_them = compared(study(table(fids), trials=40))
@@ -218,15 +304,30 @@ def test_what_holds_at_any_look(study: Study) -> None:
     assert rows["ls"]["wins"] == [40, 20, 8, 4]
     questions = [f.question for f in verdict.findings(tables, at_any_look=True)]
     assert questions[:2] == ["Which losses beat NS GAN?", "What holds at any look?"]
-    answer = interim.finding(list(rows.values())).answer
+    answer = interim.finding([panel]).answer
     assert re.search(
         r"^Fashion-MNIST, the first 40 settings: better than NS GAN: LS GAN \(p", answer
     )
     assert "; worse: MM GAN (p" in answer
     assert answer.endswith(
         "A bet on who wins consecutive blocks of k settings: this holds at every look, however "
-        "often and whenever one looks, 5 % for all losses and budgets of a data set together."
+        "often and whenever one looks, 5 % for all losses and budgets of a sentence together."
     )
+
+
+def test_better_stays_better_when_later_blocks_are_lost(study: Study) -> None:
+    """The word is of the look that the proof is of."""
+    fids = {"ns": np.full(30, 40.0), "ls": np.where(np.arange(30) < 14, 30.0, 50.0)}
+    panel = next(
+        against.panels_of(
+            scores.search(study(table(fids), trials=80).search), config.load_sweep("mini"), "ns"
+        )
+    )
+    (row,) = interim.looks(panel)
+    assert (row["wins"][0], row["verdict"]) == (14, "better")
+    fids["ls"] = np.where(np.arange(30) < 14, 50.0, 30.0)
+    panel = panel._replace(fids={loss: pd.Series(fid) for loss, fid in fids.items()})
+    assert interim.looks(panel)[0]["verdict"] == "worse"
 
 
 def test_a_gap_ends_what_an_interim_look_may_use(study: Study) -> None:
@@ -348,10 +449,36 @@ def test_what_stopping_the_worse_half_early_had_cost() -> None:
     kept = [45.0, 35, 25, 15, 9, 48, 47, 46, 50, 49]
     rows = pd.DataFrame(two_evaluations("ns", halves, ends) + two_evaluations("mm", halves, kept))
     result: Any = search.stopped_early(rows).loc["fashion_mnist"]
-    assert result.loc["ns"].tolist() == [1, 1, 3, 3, 0.25, 0.25]
-    assert result.loc["mm"].tolist() == [1, 0, 1, 1, 0.25, 0.25]
+    assert result.loc["ns"].tolist() == [1, 1, 3, 3, 0.25, 0.25, 0]
+    assert result.loc["mm"].tolist() == [1, 0, 1, 1, 0.25, 0.25, 0]
     assert "1 searches (50%) had lost their best" in there(search.stopping(rows)).answer
     assert search.stopping(table({"ns": [1.0] * 10})) is None  # nothing at half of the steps
+
+
+def test_stopping_early_knows_at_half_what_was_known_then() -> None:
+    """Number 0 is the best at half and diverges later; number 5, sixth at half, ends as the best.
+
+    Number 1 had diverged by half, where its one row is; of mm number 3 was not evaluated by then.
+    """
+    halves = [10.0, INF, 12, 13, 14, 60, 61, 62, 63, 64]
+    ends = [INF, INF, 42, 43, 44, 3, 50, 51, 52, 53]
+    rows = pd.DataFrame(two_evaluations("ns", halves, ends) + two_evaluations("mm", halves, ends))
+    rows = rows[~((rows["number"] == 1) & (rows["step"] == 2000))]
+    rows = rows[~((rows["loss"] == "mm") & (rows["number"] == 3) & (rows["step"] == 1000))]
+    lost = rows["number"].isin([0, 1])
+    rows["status"] = np.where(lost, "diverged", "ok")
+    found = search.stopped_early(rows)
+    # 0, 2, 3, 4 and 5 go on: number 5 is found.
+    result: Any = found.loc["fashion_mnist", "ns"]
+    assert result[["searches", "lost", "ratio", "left_out"]].tolist() == [1, 0, 1, 0]
+    assert ("fashion_mnist", "mm") not in found.index
+    later = [10.0, 11, 12, 13, 14, 60, 61, 62, 63, 64]
+    rows = pd.DataFrame(two_evaluations("ns", later, [INF, 41, 42, 43, 44, 3, 50, 51, 52, 53]))
+    rows["status"] = np.where(rows["number"] == 0, "diverged", "ok")
+    result = search.stopped_early(rows).loc["fashion_mnist", "ns"]
+    # 0 to 4 go on and 5 stops, with 60 for its 3: number 1's 11 is the best that is found.
+    assert result[["searches", "lost"]].tolist() == [1, 1]
+    assert_allclose(result["ratio"], 11 / 3)
 
 
 def test_an_expected_best_that_is_infinite_is_called_so(study: Study) -> None:
@@ -397,8 +524,22 @@ def test_who_is_first_when_trained_again() -> None:
     assert_allclose(result.loc["mm", ["ratio", "low", "high"]].astype(float), ratio)
     assert result["chance_first"].tolist() == [1, 0, 0]
     answer = there(reruns.who_is_first(again)).answer
-    assert "NS GAN's winner has the least mean, 11.4, and is first with chance 1.00." in answer
+    assert (
+        "NS GAN's winner has the least geometric mean, 11.4, and is first with chance 1.00."
+        in answer
+    )
     assert "Not told from it: none" in answer
+
+
+def test_winners_that_diverged_with_some_seed_are_named() -> None:
+    fids = {"ns": [10.0, 12, 11, 13], "mm": [INF, 8, 8, 8], "ls": [30.0] * 4}
+    answer = there(reruns.who_is_first(with_seeds(fids))).answer
+    assert "NS GAN's winner has the least geometric mean, 11.4" in answer
+    assert "Diverged with some seed: MM GAN." in answer
+    fids = {"ns": [INF, 12, 11, 13], "mm": [INF, 8, 8, 8]}
+    answer = there(reruns.who_is_first(with_seeds(fids))).answer
+    assert "4 seeds that all share: every loss's winner diverged with some seed" in answer
+    assert "least" not in answer
 
 
 def test_what_longer_training_changes() -> None:
@@ -417,15 +558,25 @@ def test_what_longer_training_changes() -> None:
     )
     searched = scores.search(rows)
     result: Any = reruns.after_longer(searched, longer).loc["fashion_mnist"]
-    assert result.loc["ns"].tolist() == [2, 10, 8, 1.25, False]
-    assert result.loc["mm"].tolist() == [2, 12, 6, 2, True]
-    assert result.loc["wgan"].tolist() == [2, 16, 4, 4, True]
+    assert result.loc["ns"].tolist() == [2, 0, 10, 8, 1.25, False]
+    assert result.loc["mm"].tolist() == [2, 0, 12, 6, 2, True]
+    assert result.loc["wgan"].tolist() == [2, 0, 16, 4, 4, True]
     said = there(reruns.after_more_steps(searched, longer)).answer
     assert "the 2 best settings of each loss with the seeds that they had, 7,000 D steps" in said
     assert "falls by a factor of 1.2 (NS GAN) to 4 (WGAN)" in said
     assert "for 2 of 3 losses the setting that was best still is" in said
     assert "The least of all was that of NS GAN, and now is that of WGAN." in said
     assert "of 3 losses' least distances, then and now: -1.00" in said
+    gone = longer.assign(
+        fid=longer["fid"].where(longer["loss"] != "mm", INF),
+        status=np.where(longer["loss"] == "mm", "diverged", "ok"),
+    )
+    result = reruns.after_longer(searched, gone).loc["fashion_mnist"]
+    assert result.loc["mm", ["diverged", "longer", "kept"]].tolist() == [2, INF, False]
+    assert np.isnan(result.loc["mm", "fall"])
+    said = there(reruns.after_more_steps(searched, gone)).answer
+    assert "falls by a factor of 1.2 (NS GAN) to 4 (WGAN); for 1 of 3 losses" in said
+    assert "Longer runs that diverged: MM GAN (2)." in said
     with pytest.raises(StudyError, match="differ in num_images"):
         reruns.after_longer(searched, longer.assign(num_images=77))
     with pytest.raises(StudyError, match="differ in features"):
@@ -587,7 +738,24 @@ def test_words_hold_the_numbers(study: Study) -> None:
     assert "Diverged with its defaults: MM GAN" in " ".join(answers.values())
     assert "a factor of 1.05" in answers["Is it the seed or the setting?"]
     assert "of each of 3 losses" in answers["Do the losses rank as in the paper?"]
-    assert "1 times those" in answers["Does the choice flatter the winner?"]
+    assert "distances are 1 times those" in answers["Does the choice flatter the winner?"]
+
+
+def test_a_search_that_cannot_be_compared_with_does_not_stop_the_verdict(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = study(table(five_kinds(8)))
+    sweeps = tables.results.parent / "sweeps"
+    for name in ("stops", "good"):
+        (sweeps / f"{name}.toml").write_text(SWEEP.format(trials=8, more=""))
+        table(five_kinds(8), sweep=name).to_parquet(tables.results / f"{name}.parquet")
+    stopped = table(five_kinds(8), sweep="stops").assign(status="stopped")
+    stopped.to_parquet(tables.results / "stops.parquet")
+    assert list(other_searches(tables)) == ["good"]
+    assert "Fashion-MNIST, medians of 5 losses beside those of good" in " ".join(
+        said(tables).values()
+    )
+    assert "stops is not compared with: 40 runs were stopped early" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

@@ -1,4 +1,4 @@
-"""Is mine better? The verdict's rule on tables of runs that this program need not have trained.
+"""Is mine better? The verdict's test on tables of runs that this program need not have trained.
 
 A table has columns loss, number (of the setting) and fid (any distance: the smaller the better),
 one row a run or one row a checkpoint; more columns are welcome. A run that diverged is infinite, or
@@ -13,11 +13,12 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
+from study.analysis.verdict.against import BUDGETS
+from study.analysis.verdict.words import in_a_row, probability
 from study.errors import StudyError, meant
 
-BUDGETS = (1, 2, 5, 10)
 NEEDED = ("loss", "number", "fid")
-MUST_AGREE = ("dataset", "features", "num_images", "width", "precision", "definition")
+MUST_AGREE = ("dataset", *scores.ALIKE, "data_digest")
 
 
 class Side(NamedTuple):
@@ -47,6 +48,8 @@ def read(source: str, dataset: str | None = None) -> pd.DataFrame:
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise StudyError(f"{path} has no column {missing[0]}; needed: {', '.join(NEEDED)}")
+    if table.empty:
+        raise StudyError(f"{path} has no rows; needed is one a run")
     if dataset is not None and "dataset" in table:
         table = only(table, "dataset", "data set", dataset, path)
     if loss:
@@ -61,13 +64,15 @@ def only(table: pd.DataFrame, column: str, what: str, value: str, path: str) -> 
         raise StudyError(
             f"{path} has no {what} '{value}';{meant(value, there)} it has: {', '.join(there)}"
         )
-    return table[table[column] == value]
+    return table[table[column].astype(str) == value]
 
 
 def sides(table: pd.DataFrame, source: str) -> list[Side]:
     """Each loss's scores: the least of a setting's rows, infinite where it diverged."""
-    for name in MUST_AGREE:
-        values = sorted(map(str, table[name].unique())) if name in table else []
+    if "status" in table:
+        scores.refuse_stopped(table)
+    for name in ("sweep", *MUST_AGREE):
+        values = sorted(map(str, table[name].dropna().unique())) if name in table else []
         if len(values) > 1:
             hint = "; --dataset names one" if name == "dataset" else "; keep one"
             raise StudyError(f"{source}: rows of {name} {', '.join(values)}{hint}")
@@ -95,16 +100,18 @@ def compare(one: str, other: str, dataset: str | None = None, paired: bool = Fal
     mine, theirs = read(one, dataset), read(other, dataset)
     first, others = sides(mine, one), sides(theirs, other)
     for name in MUST_AGREE:
-        if name in mine and name in theirs and set(mine[name]) != set(theirs[name]):
-            a, b = (table[name].iloc[0] for table in (mine, theirs))
-            raise StudyError(f"{one} is of {name} {a}, {other} of {b}: they cannot be compared")
+        a, b = (set(table[name].dropna()) if name in table else set() for table in (mine, theirs))
+        if a and b and a != b:
+            raise StudyError(
+                f"{one} is of {name} {a.pop()}, {other} of {b.pop()}: they cannot be compared"
+            )
     if len(first) > 1:
         names = ", ".join(side.name for side in first)
         raise StudyError(f"{one} has losses {names}; name one: {one}:{first[0].name}")
     against = {side.name: matched(first[0], side, paired) for side in others}
     judgements = judged(against, paired)
     return [
-        found(first[0].name, name, *pair, judgements[name], paired)
+        found(first[0].name, name, *pair, judgements[name], paired, len(against))
         for name, pair in against.items()
     ]
 
@@ -138,10 +145,18 @@ def budgets(mine: Any, theirs: Any) -> list[int]:
 
 
 def found(
-    mine_name: str, name: str, mine: Any, theirs: Any, judgement: st.Judgement, paired: bool
+    mine_name: str,
+    name: str,
+    mine: Any,
+    theirs: Any,
+    judgement: st.Judgement,
+    paired: bool,
+    comparisons: int,
 ) -> Found:
-    """What the comparison of two losses says."""
+    """What the comparison of two losses says, one of so many."""
     comparison, tried = judgement.comparison, budgets(mine, theirs)
+    p = min(1.0, comparisons * comparison.p_any)
+    judged_by = "over all budgets" + f" and {comparisons} comparisons" * (comparisons > 1)
     ratio = st.ratio_interval(mine, theirs, tried, paired)
     table = pd.DataFrame(
         {
@@ -163,20 +178,14 @@ def found(
         words = f"{one} beside {other}: too few to judge ({counted}; 8 of each are needed)."
     elif judgement.better or judgement.worse:
         sentences = [
-            f"{one} is {how} than {other} at a budget of {listed(at)} settings"
+            f"{one} is {how} than {other} at a budget of {in_a_row(at)} settings"
             for how, at in (("better", judgement.better), ("worse", judgement.worse))
             if at
         ]
-        words = f"{', '.join(sentences)} (p = {comparison.p_any:.2g} over all budgets; {counted})."
+        words = f"{', '.join(sentences)} ({probability(p)} {judged_by}; {counted})."
     else:
         words = (
-            f"{one} is not told apart from {other} at any budget (p = {comparison.p_any:.2g}; "
+            f"{one} is not told apart from {other} at any budget ({probability(p)} {judged_by}; "
             f"{counted})."
         )
     return Found(words, table)
-
-
-def listed(numbers: tuple[int, ...]) -> str:
-    """1, 2 and 5."""
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last

@@ -6,31 +6,54 @@ and `python -m study columns` prints the first.
 
 from collections.abc import Iterable
 
+import pandas as pd
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from study.losses import about, names
-from study.runs.table import DECLARED
+from study.runs.table import DECLARED, dtype_of
 from study.settings.config import Halving, Range, Schedule, SweepConfig
-from study.settings.hyperparameters import SHARED_NAMES
+from study.settings.hyperparameters import SHARED_NAMES, Hyperparameter
 from study.settings.space import described
 
 BEGIN, END = "<!-- generated -->", "<!-- end of what is generated -->"
 
 
-def columns() -> str:
-    """Every column of results/<sweep>.parquet: name, type, meaning; as Markdown."""
+def columns(losses: Iterable[str] | None = None) -> str:
+    """Every column of results/<sweep>.parquet: name, type, meaning; as Markdown.
+
+    With the own hyperparameters of these losses, or of all.
+    """
     declared = [(column.name, column.dtype, column.meaning) for column in DECLARED.values()]
     own: dict[str, list[str]] = {}
-    for loss in names():
+    values: dict[str, list[object]] = {}
+    for loss in names() if losses is None else losses:
         for name, each in described(loss).items():
             if name not in SHARED_NAMES:
                 own.setdefault(name, []).append(f"{each.label} of {about(loss).title}")
+                values.setdefault(name, []).extend(values_of(each))
     of_losses = [
-        (name, "float64", f"{'; '.join(said)}; null for other losses") for name, said in own.items()
+        (
+            name,
+            dtype_of(pd.Series(values[name], name=name, dtype=object)),
+            f"{'; '.join(said)}; null for other losses",
+        )
+        for name, said in own.items()
     ]
     at = 1 + [name for name, _, _ in declared].index("normalisation")
     return markdown(("column", "type", "meaning"), [*declared[:at], *of_losses, *declared[at:]])
+
+
+def values_of(hyperparameter: Hyperparameter) -> list[object]:
+    """Some of its values, which have all of its types: the choices, or the ends of its range."""
+    values: list[object] = []
+    for drawn_from in (hyperparameter.wide, hyperparameter.narrow):
+        if isinstance(drawn_from, CategoricalDistribution):
+            values += drawn_from.choices
+        elif isinstance(drawn_from, FloatDistribution | IntDistribution):
+            values += (drawn_from.low, drawn_from.high)
+    return values
 
 
 def sweep_keys() -> str:

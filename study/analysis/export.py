@@ -7,8 +7,8 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis.statistics import min_quantile_interval
+from study.analysis.verdict.against import BUDGETS
 
-BUDGETS = (1, 2, 5, 10)
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
 }

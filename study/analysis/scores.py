@@ -22,6 +22,8 @@ from study.settings.hyperparameters import SHARED_NAMES
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
 DISTANCE = ["features", "num_images", "width", "precision"]
+ALIKE = [*DISTANCE, "definition", "features_digest"]
+"""What rows that are compared agree in, where they say it; of one data set in data_digest, too."""
 COSTS = {
     "d_steps": "D steps",
     "g_steps": "G steps",
@@ -55,12 +57,7 @@ def of_runs(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
     require(table, [*RUN, *DISTANCE, "step", "status", "fid", report])
     if table.empty:
         raise StudyError("the table has no rows; run a sweep and collect it first")
-    stopped = table.loc[table["status"] == "stopped", "config" if "config" in table else "number"]
-    if len(stopped):
-        raise StudyError(
-            f"{stopped.nunique()} runs were stopped early by halving: scores of unlike lengths are "
-            "not compared; such a search tells its best settings (study verdict, best_of)"
-        )
+    refuse_stopped(table)
     strange = sorted(set(table["status"].astype(str)) - {"ok", "diverged"})
     if strange:
         raise StudyError(f"status {strange[0]!r} in the table; only ok and diverged are results")
@@ -83,6 +80,16 @@ def of_runs(table: pd.DataFrame, report: str = "fid") -> pd.DataFrame:
     keys = best.assign(place=best["loss"].map(order)).sort_values([*RUN[:1], "place", *RUN[2:]])
     named = keys.drop(columns="place").rename(columns={"fid": "selected", "reported": "fid"})
     return named.reset_index(drop=True)
+
+
+def refuse_stopped(table: pd.DataFrame) -> None:
+    """StudyError where runs were stopped early by halving."""
+    stopped = table.loc[table["status"] == "stopped", "config" if "config" in table else "number"]
+    if len(stopped):
+        raise StudyError(
+            f"{stopped.nunique()} runs were stopped early by halving: scores of unlike lengths are "
+            "not compared; such a search tells its best settings (study verdict, best_of)"
+        )
 
 
 def ended(table: pd.DataFrame) -> pd.DataFrame:
@@ -188,7 +195,7 @@ def one(runs: pd.DataFrame, column: str) -> None:
 
 def alike(runs: pd.DataFrame) -> None:
     """StudyError where the rows hold more than one kind of distance, or images of two kinds."""
-    for column in DISTANCE + [name for name in ("definition", "features_digest") if name in runs]:
+    for column in (name for name in ALIKE if name in runs):
         one(runs, column)
     if "data_digest" in runs:
         for _, same_set in runs.groupby("dataset"):

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from study.analysis import examples
+from study.analysis import examples, scores
 from study.errors import StudyError
 from study.runs.folder import results_folder
 from study.runs.table import hyperparameters, read_table, table_path, winners
 from study.settings import shipped
-from study.settings.config import SweepConfig, load_sweep, load_sweeps
+from study.settings.config import SweepConfig, load_sweep, load_sweeps, say_once
 
 PAPER = shipped.PAPER_RESULTS
 
@@ -100,7 +100,7 @@ def read_measured(results: Path) -> dict[str, pd.DataFrame]:
 def nearest_results() -> Path:
     """STUDY_RESULTS, results/ here, or that of the nearest folder above: notebooks lie in one."""
     here = results_folder()
-    if "STUDY_RESULTS" in os.environ or here.is_dir():
+    if os.environ.get("STUDY_RESULTS") or here.is_dir():
         return here
     above = (folder / "results" for folder in Path.cwd().parents)
     return next((results for results in above if results.is_dir()), here)
@@ -152,7 +152,7 @@ def searches(results: Path) -> list[str]:
         if is_paired(each) and complete(each, read_table(results, each.name)).empty:
             print(
                 f"{each.name}: not all of its {each.trials} settings are there; it is shown when "
-                f"they are, or now by SWEEP={each.name}",
+                "they are",
                 file=sys.stderr,
             )
         else:
@@ -163,22 +163,52 @@ def searches(results: Path) -> list[str]:
 
 
 def complete(config: SweepConfig, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows on data sets on which every loss has all the settings that the sweep states."""
+    """The rows on data sets on which every loss has all the settings that the sweep states.
+
+    Of the losses that the sweep states, or where it states none of those that the table has.
+    """
     settings = table.groupby(["dataset", "loss"])["number"].nunique().unstack(fill_value=0)
-    settings = settings.reindex(columns=sorted({*settings, *config.losses}), fill_value=0)
-    whole = settings.index[(settings >= config.trials).all(axis=1)]
+    if config.losses:
+        settings = settings.reindex(columns=list(config.losses), fill_value=0)
+    stated = pd.Series({dataset: config.settings(dataset) for dataset in settings.index})
+    whole = settings.index[settings.ge(stated, axis=0).all(axis=1)]
     return table[table["dataset"].isin(whole)]
 
 
+def finished(tables: Tables) -> Tables:
+    """The tables as figures and pages may show them: of a paired search its complete data sets.
+
+    StudyError where none is: it is judged once, and nobody should see who is ahead by chance.
+    """
+    config = load_sweep(tables.sweep)
+    if not is_paired(config):
+        return tables
+    whole = complete(config, tables.search)
+    if whole.empty:
+        raise StudyError(
+            f"{config.name} is judged once, and shown when all of its {config.trials} settings a "
+            f"loss are there; until then `make status SWEEP={config.name}` counts its runs, and "
+            "`verdict --interim` says what holds at any look"
+        )
+    return tables._replace(search=whole)
+
+
 def other_searches(tables: Tables) -> dict[str, pd.DataFrame]:
-    """The tables of the other searches in the same features, by name; of what is complete."""
+    """Scores of the other searches in the same features, by name; of what is complete.
+
+    One that is refused (its settings were stopped early, its rows are unlike) is named on stderr.
+    """
     features, found = load_sweep(tables.sweep).features, {}
     for config in load_sweeps():
         name = config.name
         if name == tables.sweep or not table_path(tables.results, name).exists():
             continue
         if is_search(config) and config.features == features:
-            found[name] = complete(config, read_table(tables.results, name))
+            try:
+                whole = complete(config, read_table(tables.results, name))
+                found[name] = scores.search(whole) if len(whole) else whole
+            except StudyError as error:
+                say_once(f"{name} is not compared with: {error}")
     return {name: table for name, table in found.items() if len(table)}
 
 
@@ -190,9 +220,11 @@ def paper(name: str) -> pd.DataFrame:
 def _is_narrow_sister(other: SweepConfig, config: SweepConfig) -> bool:
     """Whether `other` searches the narrow ranges with otherwise the same recipe."""
     same = {"width", "bn_decay", "features", "num_images", "precision", "datasets"}
-    return (config.ranges, other.ranges) == ("wide", "narrow") and (
-        other.model_dump(include=same) == config.model_dump(include=same)
-    )
+    recipes = [
+        each.model_dump(include=same, exclude={"datasets": {"__all__": {"trials"}}})
+        for each in (config, other)
+    ]
+    return (config.ranges, other.ranges) == ("wide", "narrow") and recipes[0] == recipes[1]
 
 
 def _is_defaults_alone(other: SweepConfig, config: SweepConfig) -> bool:

@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from pandas.api.types import is_numeric_dtype
 
 from study.check.disk import scratch
 from study.errors import StudyError
 from study.files import write_json
-from study.losses import load
 from study.runs import checks, claim
 from study.runs.table import rows_of
 from study.runs.workers import SIGNALS, Dispatcher, Notice, Train
 from study.settings.arithmetic import ENVIRONMENT
-from study.settings.config import RunConfig, load_sweep
+from study.settings.config import RunConfig, SweepConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
+from study.settings.space import space_of
 
 NO_RESULTS = ("wall_s", "flops", "rounding")
 """What a row says of its costs, and of the code, is no result of its training."""
@@ -73,10 +74,9 @@ def config_of(rows: pd.DataFrame) -> RunConfig:
         raise StudyError(f"sweep {sweep.name} has no data set '{row['dataset']}', the table has")
     values = sweep.model_dump(include=RunConfig.model_fields.keys() & type(sweep).model_fields)
     values |= {name: plain(row[name]) for name in RunConfig.model_fields.keys() & set(row.index)}
-    values |= sweep.datasets[row["dataset"]].model_dump()  # a row's d_steps are those it has taken
-    defaults = load(row["loss"]).defaults
-    own = defaults.keys() - set(SHARED_NAMES)
-    values["own"] = {name: type(defaults[name])(row[name]) for name in own & set(row.index)}
+    schedule = sweep.datasets[row["dataset"]]  # a row's own d_steps are those it has taken
+    values |= schedule.model_dump(include={"d_steps", "evaluate_every"})
+    values["own"] = own_values(row, sweep)
     known = {name: value for name, value in values.items() if value is not None}
     config = RunConfig(**known)
     if config.hash != row["config"]:
@@ -86,6 +86,26 @@ def config_of(rows: pd.DataFrame) -> RunConfig:
             f"it, {row['commit']}"
         )
     return config
+
+
+def own_values(row: "pd.Series[Any]", sweep: SweepConfig) -> dict[str, Any]:
+    """A row's own hyperparameters, in the types that its sweep, or the one it is of, draws."""
+    while sweep.search is not None:
+        sweep = load_sweep(sweep.search)
+    space = space_of(sweep, row["loss"])
+    own = space.keys() - set(SHARED_NAMES)
+    return {name: as_drawn(plain(row[name]), space[name]) for name in own & set(row.index)}
+
+
+def as_drawn(value: Any, distribution: BaseDistribution) -> Any:
+    """A value in its distribution's type: a table's column has one for all that losses mean by it.
+
+    One that the distribution has not, or None, is left as it is.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return next((each for each in distribution.choices if each == value), value)
+    kind = int if isinstance(distribution, IntDistribution) else float
+    return kind(value) if isinstance(value, int | float) and kind(value) == value else value
 
 
 def plain(value: Any) -> Any:

@@ -85,13 +85,16 @@ def replay(name: str, device: str = "cpu", dtype: torch.dtype = torch.float64) -
 
 
 def deviation(found: Replay, wanted: Replay) -> tuple[float, float]:
-    """The greatest relative deviation of a curve, and the greatest of a pixel in [0, 1]."""
+    """The greatest relative deviation of a curve, and the greatest of a pixel in [0, 1].
+
+    NaN where there is one: NumPy's max keeps it, Python's drops it.
+    """
     relative = [0.0]
     for key, values in wanted.curves.items():
         difference = np.abs(found.curves[key] - values)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative.append(float(np.where(difference == 0, 0, difference / np.abs(values)).max()))
-    return max(relative), float(np.abs(found.images - wanted.images).max())
+    return float(np.max(relative)), float(np.abs(found.images - wanted.images).max())
 
 
 # ---- initial values and inputs, from NumPy's seeds -----------------------------------------------

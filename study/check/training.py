@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -167,14 +168,20 @@ def curves(wanted: RunConfig) -> dict[str, Tensor]:
 def deviation(found: dict[str, Tensor], plain: dict[str, Tensor]) -> float:
     """The greatest distance of two runs' curves, as a share of a curve's largest value.
 
-    Shares of images (accuracies) are left out: they jump.
+    Shares of images (accuracies) are left out: they jump. NaN where there is one, in either:
+    NumPy's max keeps it, Python's drops it.
     """
     shares = [
-        float((found[name] - values).abs().max() / values.abs().max())
+        share(found[name] - values, values)
         for name, values in plain.items()
-        if not name.startswith("accuracy") and values.abs().max() > 0
+        if not name.startswith("accuracy")
     ]
-    return max(shares)
+    return float(np.max(shares))
+
+
+def share(difference: Tensor, values: Tensor) -> float:
+    """The greatest of a difference over the largest value; 0 where there is none, even of 0."""
+    return float(difference.abs().max() / values.abs().max()) if difference.any() else 0.0
 
 
 def arithmetic(name: str, machine: Machine) -> str:

@@ -59,7 +59,8 @@ def verify(
 ) -> None:
     """Train runs of a table again: equal to the last digit, or how far apart.
 
-    Status 1 where the same kind of processor with the same torch comes to other digits.
+    Status 1 where torch and rounding are the row's, and the processor too (or arithmetic avx2), but
+    the digits are not.
     """
     from study.check import again
     from study.runs.table import read_table

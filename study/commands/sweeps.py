@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from study.runs import progress as runs
 from study.runs import status as stands
 from study.runs.claim import forgive, last_claim
 from study.runs.driver import Scheduler, Show, drive
-from study.runs.folder import DONE, results_folder, state_of, sweeps_with_runs
+from study.runs.folder import DONE, folders_of, results_folder, state_of, sweeps_with_runs
 from study.runs.halving import judge, require_all
 from study.runs.resources import RESOURCES_FOLDER, Resources, read_resources
 from study.runs.table import collect as collect_runs
@@ -27,6 +28,7 @@ from study.runs.table import read_table, table_path, write_table
 from study.runs.workers import SIGNALS, Notice, attempt
 from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import load_sweep, read_config
+from study.settings.frozen import NAME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +54,9 @@ def sweep(
     trials: Annotated[int | None, typer.Option(min=1, help="Settings a loss.")] = None,
     cluster: Annotated[Cluster, typer.Option(help="Where to train.")] = Cluster.LOCAL,
     resources: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="With slurm: what a job may use.", show_default="one_machine.toml"),
-    ] = RESOURCES_FOLDER / "one_machine.toml",
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="With slurm: stay until all is done.")
     ] = False,
@@ -76,6 +78,8 @@ def sweep(
     from study.runs.plan import as_others, plan
 
     config = load_sweep(sweep)
+    refuse_idle_options(cluster, resources, workers)
+    resources = resources or RESOURCES_FOLDER / "one_machine.toml"
     given = read_resources(resources) if cluster == Cluster.SLURM else None
     device = device or (given.device if given else checks.default_device())
     results = results_folder()
@@ -97,6 +101,8 @@ def sweep(
     found = runs.progress(configs, results)
     jobs = orders.jobs_folder(results, sweep)
     limits = (retries, max_failures)
+    if found.left() and not dry_run:
+        checks.require_inputs(configs)
     environment = ENVIRONMENT[config.arithmetic]
     with scheduler_for(given, jobs, workers, gpus, limits, environment) as scheduler:
         if dry_run:
@@ -104,8 +110,6 @@ def sweep(
             for line in forecast.describe(found, results, scheduler, there, at_once):
                 terminal.say(line)
             return
-        if found.left():
-            checks.require_inputs(configs)
         found = judge(runs.prepare(configs, results, config.halving), config.halving)
         for each in terminal.left_in_order(found):
             terminal.say(f"{each.run}: goes on at step {each.step:,}")
@@ -120,6 +124,14 @@ def sweep(
             table = collect_one(results, sweep)
     if not given or wait:
         finish(configs, table, results)
+
+
+def refuse_idle_options(cluster: Cluster, resources: Path | None, workers: int | None) -> None:
+    """StudyError where an option is given that the place of training has no use for."""
+    if cluster == Cluster.LOCAL and resources is not None:
+        raise StudyError(f"--resources {resources}: of jobs; give --cluster slurm too, or leave it")
+    if cluster == Cluster.SLURM and workers is not None:
+        raise StudyError(f"--workers {workers}: on this machine; of jobs --resources says how many")
 
 
 def train_all(
@@ -265,20 +277,29 @@ def collect(
     results = results_folder()
     for name in sweep:
         stands.require_sweep(name, results)
-    names = sweep or sweeps_with_runs(results)
-    if not names:
-        terminal.say(f"no runs in {results / 'runs'}: nothing to collect; `make sweep` trains some")
-    failed = False
-    for name in names:
+    there, failed = False, False
+    for name in sweep or sweeps_with_runs(results):
         try:
-            print(collected(results, name, common, winners))
-        except StudyError as error:
+            if sweep or holds_runs(results, name):
+                there = True
+                print(collected(results, name, common, winners))
+        except (StudyError, OSError) as error:
             if sweep:
                 raise
-            print(f"error: {error}", file=sys.stderr)  # each sweep stands for itself
+            print(f"error: sweep {name}: {error}", file=sys.stderr)  # each stands for itself
             failed = True
+    if not there and not failed:
+        terminal.say(f"no runs in {results / 'runs'}: nothing to collect; `make sweep` trains some")
     if failed:
         raise typer.Exit(2)
+
+
+def holds_runs(results: Path, sweep: str) -> bool:
+    """Whether a folder of results/runs is a sweep's, with a run; OSError where it is unreadable."""
+    if not re.fullmatch(NAME, sweep):  # lost+found, somebody's notes
+        return False
+    os.listdir(results / "runs" / sweep)  # a pattern finds nothing in what cannot be read
+    return bool(folders_of(sweep, results))
 
 
 def collected(results: Path, name: str, common: bool, winners: bool) -> str:
@@ -306,10 +327,14 @@ def collected(results: Path, name: str, common: bool, winners: bool) -> str:
 
 def train(run_dir: Path) -> None:
     """Train the one run whose config.json lies in RUN_DIR, from its checkpoint if it has one."""
+    run_dir = run_dir.absolute()
     config = read_config(run_dir / "config.json")
-    os.environ.update(ENVIRONMENT[config.arithmetic])
+    wanted = ENVIRONMENT[config.arithmetic]
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        # Libraries read it as they are loaded, and some of them are: the same command again.
+        os.execve(sys.executable, sys.orig_argv, os.environ | wanted)
     from study.runs import checks
-    from study.training.loop import train as train_run  # loads torch, which reads the environment
+    from study.training.loop import train as train_run
     from study.training.loop import training_images
 
     files.commit()
@@ -323,10 +348,11 @@ def train(run_dir: Path) -> None:
         raise StudyError(f"{run_dir} is at work: process {record.pid} on {record.host} trains it")
     forgive(run_dir)
     with Notice(*SIGNALS) as notice:
-        attempt(run_dir, train_run, lambda: notice.given, retries=0)
+        attempted = attempt(run_dir, train_run, lambda: notice.given, retries=0)
     state = state_of(run_dir)
-    print(f"{run_dir}: {state}; {run_dir / 'log.txt'}")
+    said = state if attempted or state == "failed" else "not trained"
+    print(f"{run_dir}: {said}; {run_dir / 'log.txt'}")
     if notice.given and state not in DONE:
         raise KeyboardInterrupt
-    if state == "failed":
+    if state == "failed" or not attempted:
         raise typer.Exit(1)

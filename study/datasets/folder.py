@@ -29,6 +29,8 @@ from study.settings.frozen import NAME, NAME_RULE
 
 SIZES_PX = range(8, 129, 4)  # that the networks can draw
 LEAST = {"train": BATCH_SIZE, "held_out": 2}
+MOST_CLASSES = 256  # a byte each
+FEW_CLASSES = 12  # that are named
 SEED = 0
 SIDECAR = "data_set.json"
 PLACE = 1_000  # after all others
@@ -127,6 +129,7 @@ class Added:
 
     classes: tuple[str, ...]
     others: Counter[str]  # kind of files that are no images -> how many
+    no_classes: str = ""  # why there are none, where there are subfolders
     sizes: dict[str, int] = field(default_factory=dict)  # part -> number of images
     grey: bool = True
     notes: Counter[str] = field(default_factory=Counter)  # what was done to images -> how many
@@ -169,12 +172,12 @@ def add(
     _require_name(name, target, taken)
     if size not in SIZES_PX:
         raise StudyError(f"size = {size}: allowed are multiples of 4 from 8 to 128")
-    if not source.is_dir():
-        raise StudyError(f"{source}: no such folder; give a folder of images")
+    _require_folder(source)
     found = images.find(source)
     count = _held_out_count(held_out, len(found.files))
     _require_enough(source, len(found.files), count)
-    added = Added(others=found.others, classes=_classes(source, found.files))
+    classes, no_classes = _classes(source, found.files)
+    added = Added(classes, found.others, no_classes)
     dealt = [found.files[i] for i in np.random.default_rng(SEED).permutation(len(found.files))]
     pictures = _pictures(dealt, size, skip_bad, added, progress)
     with files.scratch(folder) as scratch:
@@ -204,6 +207,18 @@ def _require_name(name: str, target: Path, taken: Sequence[str]) -> None:
         raise StudyError(f"the name '{name}' is taken by {target}; choose another, or remove that")
 
 
+def _require_folder(source: Path) -> None:
+    if source.is_dir():
+        return
+    if not source.exists():
+        raise StudyError(f"{source}: no such folder; give a folder of images")
+    if source.suffix.lower() in images.formats():
+        raise StudyError(f"{source}: an image, no folder; give the folder that it lies in")
+    raise StudyError(
+        f"{source}: a file, no folder; unpack it if it is an archive, and give the folder of images"
+    )
+
+
 def _held_out_count(held_out: float, n: int) -> int:
     if not (0 < held_out < 1 or (held_out >= 1 and held_out % 1 == 0)):
         raise StudyError(
@@ -221,12 +236,20 @@ def _require_enough(source: Path, n: int, held_out: int) -> None:
         )
 
 
-def _classes(source: Path, paths: Sequence[Path]) -> tuple[str, ...]:
-    """The first subfolders' names, sorted, where every image lies in one and there are several."""
-    if any(path.parent == source for path in paths):
-        return ()
-    found = sorted({path.relative_to(source).parts[0] for path in paths})
-    return tuple(found) if 1 < len(found) <= 256 else ()
+def _classes(source: Path, paths: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+    """The first subfolders' names, sorted, or none and, where there are any, why they are none."""
+    beside = [path.name for path in paths if path.parent == source]
+    found = sorted({path.relative_to(source).parts[0] for path in paths if path.parent != source})
+    if not found:
+        return (), ""
+    if beside:
+        many = f"{len(beside):,} images lie" if len(beside) > 1 else "an image lies"
+        return (), f"{many} beside the subfolders, the first: {beside[0]}"
+    if len(found) > MOST_CLASSES:
+        return (), f"{len(found):,} subfolders; at most {MOST_CLASSES} can be classes"
+    if len(found) == 1:
+        return (), f"all images lie in one subfolder, {found[0]}; if classes lie in it, give that"
+    return tuple(found), ""
 
 
 def _pictures(
@@ -301,8 +324,8 @@ def _write_sidecar(made: Path, source: Path, size: int, added: Added) -> None:
     sidecar = Sidecar(
         shape=(1 if added.grey else 3, size, size),
         sizes={part: added.sizes[part] for part in ("train", "held_out")},
-        classes=added.classes,
-        source=str(source.resolve()),
+        classes=tuple(_text(name) for name in added.classes),
+        source=_text(str(source.resolve())),
         rule=RULE,
         seed=SEED,
         left_out=len(added.bad),
@@ -314,15 +337,28 @@ def _write_sidecar(made: Path, source: Path, size: int, added: Added) -> None:
 # --- In words -------------------------------------------------------------------------------------
 
 
+def _text(name: str) -> str:
+    """A file's name as text that can be written, though its bytes need not be UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def report(name: str, added: Added) -> Iterator[str]:
     """What became of a folder, a line each."""
+    return map(_text, _report(name, added))
+
+
+def _report(name: str, added: Added) -> Iterator[str]:
     kind = "grey" if added.grey else "colour"
     yield (
         f"{name}: {added.sizes['train']:,} images to train on and {added.sizes['held_out']:,} "
         f"held out, {kind}"
     )
     if added.classes:
-        yield f"{len(added.classes)} classes, the subfolders' names"
+        few = len(added.classes) <= FEW_CLASSES
+        named = f": {', '.join(added.classes)}" if few else ""
+        yield f"{len(added.classes)} classes, the subfolders' names{named}"
+    if added.no_classes:
+        yield f"no classes: {added.no_classes}"
     for note, count in sorted(added.notes.items()):
         yield f"{count:,} {note}"
     if added.repeats:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from study.datasets.base import Images
 from study.errors import StudyError
@@ -22,6 +22,8 @@ MOST_PIXELS = 2**26  # of one image: what claims more is no picture to learn fro
 THREADS, AHEAD = 4, 16
 AHEAD_BYTES = 2**26  # that may wait: of photographs that is fewer than AHEAD
 ORIENTATION = 0x0112  # EXIF's tag
+TURNING = range(2, 9)  # its values but 1, which is upright; any other says nothing
+BITS_PER_SAMPLE = 258  # TIFF's tag
 # Formats whose files hold no pictures of their own, or are run by another program to get at them.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Pillow's warnings name no file. What they are about is refused by MOST_PIXELS, or does not matter.
@@ -31,6 +33,7 @@ TURNED = "turned as their EXIF orientation says"
 TRANSPARENT = "transparent, laid on white"
 FRAMES = "of several frames or pages, of which the first is taken"
 DEEP = "of more than 8 bits a channel, rounded to 8"
+CUT = "of more than 8 bits a channel, cut to the upper 8"
 SMALL = "smaller than asked for, scaled up"
 
 
@@ -85,7 +88,8 @@ def read(path: Path) -> Picture:
     """The image in a file, pixel for pixel but for its EXIF orientation.
 
     A StudyError names a file that holds no image, one of more than MOST_PIXELS, several frames, an
-    alpha channel or transparent colour, or anything but 8-bit grey and RGB.
+    alpha channel or transparent colour, or anything but 8-bit grey and RGB. Of JPEG 2000 and AVIF
+    in colour Pillow does not tell the bits, and hands over 8.
     """
     return _opened(path, _as_it_is)
 
@@ -130,6 +134,8 @@ def _as_it_is(image: Image.Image) -> Picture:
         raise ValueError(f"{frames} frames or pages; wanted one: save each as a file")
     if image.mode not in ("1", "L", "P", "RGB"):
         raise ValueError(f"mode {image.mode}; wanted 8-bit grey or RGB, no alpha")
+    if _to_8_by_pillow(image):
+        raise ValueError("16 bits a channel; wanted 8-bit grey or RGB, no alpha")
     image, notes = _turned(image)
     if image.has_transparency_data:
         raise ValueError("it has a transparent colour; wanted 8-bit grey or RGB, no alpha")
@@ -139,8 +145,9 @@ def _as_it_is(image: Image.Image) -> Picture:
 def _fitted(image: Image.Image, size: int) -> Picture:
     frames = (FRAMES,) if getattr(image, "n_frames", 1) > 1 else ()
     image.draft(None, (4 * size, 4 * size))  # only JPEG: decoded smaller, four times the size left
+    deep = _to_8_by_pillow(image)
     image, notes = _turned(image)
-    notes += frames
+    notes += frames + deep
     if image.mode == "F":
         raise ValueError("floats; wanted 8 or 16 bits a channel")
     if image.mode.startswith("I"):
@@ -154,9 +161,29 @@ def _fitted(image: Image.Image, size: int) -> Picture:
     return Picture(_pixels(_central_square(image, size)), notes)
 
 
+def _to_8_by_pillow(image: Image.Image) -> tuple[str, ...]:
+    """The note on what Pillow does to 16 bits a channel; asked before it loads the pixels.
+
+    What it keeps whole, in the modes 1, I and F, has no such note.
+    """
+    if image.mode.startswith(("1", "I", "F")):
+        return ()
+    for decoder, _, _, told in getattr(image, "tile", ()):
+        arguments = told if isinstance(told, tuple) else (told,)
+        if decoder in ("ppm", "ppm_plain") and arguments[-1] > 255:
+            return (DEEP,)
+        # 16 alone stands for a pixel's bits: BGR;16 has 5 or 6 a channel.
+        if decoder == "SGI16" or any(f"{x}".endswith((";16B", ";16L", ";16N")) for x in arguments):
+            return (CUT,)
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if max(tags.get(BITS_PER_SAMPLE, (1,))) > 8:
+        raise ValueError("16 bits in a plane for each channel, which Pillow misreads")
+    return ()
+
+
 def _turned(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     image.load()
-    if image.getexif().get(ORIENTATION, 1) == 1:
+    if image.getexif().get(ORIENTATION) not in TURNING:
         return image, ()
     return ImageOps.exif_transpose(image), (TURNED,)
 

@@ -4,10 +4,7 @@
 """
 
 import importlib
-import inspect
 import pkgutil
-import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,14 +13,9 @@ from study import files
 from study.errors import StudyError, in_a_line, unknown
 from study.losses._about import About, Known
 from study.settings.config import say_once
-from study.settings.frozen import NAME, NAME_RULE
-from study.settings.hyperparameters import SHARED
 
 if TYPE_CHECKING:
     from study.losses.base import GANLoss
-
-STATED = {"title": str, "source": str, "defaults": Mapping, "space": Mapping}
-"""What a loss says of itself, with its type."""
 
 
 def names() -> list[str]:
@@ -89,32 +81,9 @@ def load(name: str) -> "type[GANLoss]":
 
 
 def require_contract(name: str, loss: object) -> None:
-    """StudyError where a file's Loss lacks what every loss states."""
+    """StudyError where a file's Loss lacks what every loss states and computes."""
+    from study.losses._contract import wrong_with  # noqa: PLC0415 (with torch)
+
     problem = wrong_with(name, loss)
     if problem is not None:
         raise StudyError(f"study/losses/{name}.py: {problem}")
-
-
-def wrong_with(name: str, loss: object) -> str | None:
-    """What a file's Loss lacks of what every loss states; None where nothing is missing."""
-    if not re.fullmatch(NAME, name):
-        return NAME_RULE
-    from study.losses.base import GANLoss  # noqa: PLC0415 (with torch)
-
-    if not (isinstance(loss, type) and issubclass(loss, GANLoss)):
-        return "Loss is no subclass of study.losses.base.GANLoss"
-    for attribute, kind in STATED.items():
-        if not isinstance(getattr(loss, attribute, None), kind):
-            return f"Loss does not state its {attribute}"
-    for shared in SHARED:
-        if shared.name not in loss.defaults:
-            return f"its defaults have no {shared.name}"
-    inputs = ["d_fake", "d_real"] if loss.g_sees_real else ["d_fake"]
-    try:
-        inspect.signature(loss.g_loss).bind(None, *inputs)
-    except TypeError as error:
-        return (
-            f"g_loss must take ({', '.join(inputs)}), since g_sees_real is {loss.g_sees_real} "
-            f"({error}); state g_sees_real = {not loss.g_sees_real}, or change what it takes"
-        )
-    return None

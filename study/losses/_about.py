@@ -25,7 +25,7 @@ class About:
     @classmethod
     def of(cls, loss: "type[GANLoss]") -> Self:
         """What a loss's class says."""
-        return cls(loss.title, loss.source, loss.defaults, loss.labels, loss.space)
+        return cls(loss.title, loss.source, dict(loss.defaults), dict(loss.labels), loss.space)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,14 @@ class GANLoss(nn.Module):
     source: ClassVar[str]
     """Paper and equation."""
     defaults: ClassVar[Mapping[str, Any]]
-    """The authors' own setting: lr, beta1, disc_iters, batch_norm and this loss's own."""
+    """The authors' own setting: lr, beta1, disc_iters, batch_norm and this loss's own.
+
+    Of the losses that the paper does not have, the setting is this study's choice.
+    """
     space: ClassVar[Mapping[str, Space]] = {"wide": {}, "narrow": {}}
-    """Ranges of this loss's own hyperparameters; a shared one named here is replaced."""
+    """Ranges of this loss's own hyperparameters, the same names in both and in `defaults`; a
+    default has the type of what is drawn (1.0, not 1, from a `FloatDistribution`). `__init__` takes
+    them by name. A shared one named here is replaced."""
     labels: ClassVar[Mapping[str, str]] = {}
     """What axes call this loss's own hyperparameters; by their names where nothing is said."""
     prior: ClassVar[Prior] = "uniform"

@@ -1,4 +1,7 @@
-"""The hinge loss: Lim & Ye 2017, equations 3 and 4; as in SNGAN and BigGAN."""
+"""The hinge loss: Lim & Ye 2017, equations 3 and 4; as in SNGAN and BigGAN.
+
+The default setting is this study's choice.
+"""
 
 from torch import Tensor
 from torch.nn.functional import relu

@@ -1,4 +1,7 @@
-"""NS GAN with R1: Mescheder et al. 2018, equation 9: D's gradient penalised at real images."""
+"""NS GAN with R1: Mescheder et al. 2018, equation 9: D's gradient penalised at real images.
+
+The default setting is this study's choice.
+"""
 
 from optuna.distributions import FloatDistribution
 from torch import Tensor, nn

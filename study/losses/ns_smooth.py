@@ -1,7 +1,7 @@
 """NS GAN with one-sided label smoothing: Salimans et al. 2016, section 3.4.
 
 D's target on real images is `real_label` (the paper's alpha) in place of 1; generated images keep
-0, and G's loss stays the non-saturating one.
+0, and G's loss stays the non-saturating one. The default setting is this study's choice.
 """
 
 from optuna.distributions import FloatDistribution

@@ -1,4 +1,7 @@
-"""NS GAN with two learning rates: Heusel et al. 2017, section 2 (TTUR). `lr` is D's."""
+"""NS GAN with two learning rates: Heusel et al. 2017, section 2 (TTUR). `lr` is D's.
+
+The default setting is this study's choice.
+"""
 
 from optuna.distributions import FloatDistribution
 

@@ -1,7 +1,7 @@
 """R3GAN's loss: Huang et al. 2024, section 2: relativistic pairing with R1 and R2.
 
 The penalties are D's squared gradients at real and at generated images; only the loss is taken
-from that paper, not its networks.
+from that paper, not its networks. The default setting is this study's choice.
 """
 
 from optuna.distributions import FloatDistribution

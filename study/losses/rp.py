@@ -2,7 +2,7 @@
 
 D estimates whether a real image is more real than the generated one that shares its index in the
 batch; G makes its own the more real of the pair. D's outputs on real images are computed again
-after D's update, and are constants to G.
+after D's update, and are constants to G. The default setting is this study's choice.
 """
 
 from torch import Tensor

@@ -106,14 +106,15 @@ def open_set(source: str, num_images: int | None = None, device: str = "cpu") ->
     path = Path(source)
     if not path.exists() and (split or name in data.names()):
         return _part(name, split)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return _array(path)
     if (path / "config.json").is_file():
         return _run(path, num_images, device)
     if path.is_dir():
         return _folder(path)
+    what = "a file, but no array" if path.exists() else "no such folder or array"
     raise StudyError(
-        f"{source}: no such folder or array; give a folder of images, an .npy or .npz file, a "
+        f"{source}: {what}; give a folder of images, an .npy or .npz file, a "
         f"run's folder, or a part of a data set such as fashion_mnist:held_out "
         f"(data sets: {', '.join(data.names())})"
     )

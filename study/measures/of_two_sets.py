@@ -172,7 +172,7 @@ def _measured(images: ImageSet, n: int | None, extractor: Extractor, bar: Bar) -
         done = 0
         with bar(images.name) as advance:
             for batch in images.batches(n, extractor.batch_of(*images.size)):
-                hashes.update(_hash(image) for image in batch)
+                hashes.update(_hashes(batch))
                 yield extractor(batch).cpu()
                 advance(done := done + len(batch), count)
 
@@ -181,8 +181,16 @@ def _measured(images: ImageSet, n: int | None, extractor: Extractor, bar: Bar) -
     return side
 
 
-def _hash(image: Tensor) -> bytes:
-    return hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
+def _hashes(images: Tensor) -> Iterator[bytes]:
+    """One of each image as it would be stored: 8 bits, one channel where it is grey.
+
+    So it is known as the same in a set of floats, or of RGB.
+    """
+    stored = images if images.dtype == torch.uint8 else images.mul(255).round().byte()
+    grey = (stored[:, 1:] == stored[:, :1]).flatten(1).all(dim=1)
+    for image, is_grey in zip(stored.contiguous().numpy(), grey.tolist(), strict=True):
+        # Of a contiguous image the first channel is contiguous, too.
+        yield hashlib.blake2b((image[:1] if is_grey else image).data, digest_size=16).digest()
 
 
 # --- Their distance -------------------------------------------------------------------------------

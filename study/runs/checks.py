@@ -13,11 +13,11 @@ from study.settings.config import RunConfig
 
 def require_known_device(device: str) -> None:
     """StudyError unless a device may have that name, on this machine or another."""
-    kind, _, index = device.partition(":")
+    kind, colon, index = device.partition(":")
     if kind == "gpu":
         here = "" if torch.cuda.is_available() else no_such("cuda")
         raise StudyError(f"no device 'gpu': write DEVICE=cuda; {here}")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
+    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdecimal()):
         raise StudyError(f"no device '{device}'; allowed: cpu, cuda, cuda:0, cuda:1, …, mps")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from study.errors import StudyError
+from study.files import STALE_AFTER_S
 from study.runs.claim import latest
 from study.runs.halving import judge
 from study.runs.progress import Progress
@@ -69,7 +70,7 @@ def drive(
     pause_s = scheduler.look_s
     while True:
         started = time.monotonic()
-        found = judge(found.now(), halving)
+        found = look(found, halving)
         show(found)
         try:
             stop_if_broken(found.states, max_failures)
@@ -86,6 +87,25 @@ def drive(
             pause_s = scheduler.look_s
         took_s = time.monotonic() - started
         scheduler.pause(max(pause_s, 20 * took_s))  # looking costs 5 % of a core at most
+
+
+def look(found: Progress, halving: Halving | None) -> Progress:
+    """The states of the runs now, those that wait at a rung judged.
+
+    Where the disk does not let them be judged at this look they count as unread, so that there is
+    another; StudyError where that lasts.
+    """
+    now = found.now()
+    try:
+        return judge(now, halving)
+    except OSError as error:
+        waiting = [folder for _, folder, state in now.runs() if state == "waiting"]
+        since = found.unread.get(waiting[0], time.monotonic())
+        if time.monotonic() - since > STALE_AFTER_S:
+            raise StudyError(
+                f"{waiting[0]} and what waits with it cannot be judged: {error}"
+            ) from error
+        return now._replace(unread=dict.fromkeys(waiting, since) | now.unread)
 
 
 class Round:

@@ -164,7 +164,7 @@ def planned_hash(folder: Path) -> str | None:
 
 def results_folder() -> Path:
     """STUDY_RESULTS, or results/ here."""
-    return Path(os.environ.get("STUDY_RESULTS", "results"))
+    return Path(os.environ.get("STUDY_RESULTS") or "results")
 
 
 def folder_of(results: Path, config: RunConfig) -> Path:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from study import datasets as data
 from study import features
 from study.errors import StudyError
@@ -11,6 +13,7 @@ from study.runs.folder import results_folder
 from study.runs.table import DECLARED, hyperparameters, read_table, setting_of, winners
 from study.settings.arithmetic import require_avx2
 from study.settings.config import RunConfig, SweepConfig, load_sweep
+from study.settings.frozen import first_problem
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import setting, space_of
 
@@ -36,8 +39,8 @@ def plan(
     if cuda_graph and not device.startswith("cuda"):
         raise StudyError(f"a CUDA graph needs device cuda, not {device}; leave --cuda-graph out")
     machine = {"device": device, "threads": threads, "cuda_graph": cuda_graph}
-    losses = losses or sweep.losses or names()
-    datasets = datasets or tuple(sweep.datasets)
+    losses = tuple(dict.fromkeys(losses or sweep.losses or names()))
+    datasets = tuple(dict.fromkeys(datasets or sweep.datasets))
     for dataset in datasets:
         data.find(dataset)
     for loss in losses:
@@ -52,7 +55,7 @@ def plan(
     return [
         resolve(sweep, loss, dataset, number, machine, *drawn(loss, dataset, number))
         for dataset in datasets
-        for number in range(trials or sweep.trials)
+        for number in range(trials or sweep.settings(dataset))
         for loss in losses
     ]
 
@@ -66,9 +69,9 @@ def resolve(
     values: dict[str, Any],
     seed: int,
 ) -> RunConfig:
-    """The complete configuration of one run, with these hyperparameters."""
+    """The complete configuration of one run; StudyError where a hyperparameter cannot be so."""
     schedule = sweep.schedule(dataset)
-    return RunConfig(
+    fields = dict(
         sweep=sweep.name,
         loss=loss,
         dataset=dataset,
@@ -88,6 +91,12 @@ def resolve(
         arithmetic=sweep.arithmetic,
         **machine,
     )
+    try:
+        return RunConfig.model_validate(fields)
+    except ValidationError as error:
+        raise StudyError(
+            f"sweeps/{sweep.name}.toml: {loss}, setting {number}: {first_problem(error, RunConfig)}"
+        ) from error
 
 
 def num_images(sweep: SweepConfig, dataset: str) -> int:
@@ -145,7 +154,6 @@ def again(sweep: str, search: SweepConfig) -> Source:
     number for a seed, those from its number of settings on.
     """
     best = best_settings(search.name)
-    first = search.trials if search.seed == "number" else 1
 
     def source(loss: str, dataset: str, number: int) -> tuple[dict[str, Any], int]:
         if (loss, dataset) not in best:
@@ -153,6 +161,7 @@ def again(sweep: str, search: SweepConfig) -> Source:
                 f"sweep {sweep} needs the best setting of {loss} on {dataset} from sweep "
                 f"{search.name}, which has none yet: run that sweep first"
             )
+        first = search.settings(dataset) if search.seed == "number" else 1
         return best[loss, dataset], first + number
 
     return source
@@ -171,10 +180,10 @@ def trained_on(sweep: str, search: SweepConfig) -> Source:
 
     def source(loss: str, dataset: str, number: int) -> tuple[dict[str, Any], int]:
         there = int(settings.get((loss, dataset), 0))
-        if there < search.trials:
+        if there < (stated := search.settings(dataset)):
             raise StudyError(
                 f"sweep {sweep} needs the best settings of {loss} on {dataset} from sweep "
-                f"{search.name}, which has {there} of its {search.trials}: finish that sweep first"
+                f"{search.name}, which has {there} of its {stated}: finish that sweep first"
             )
         rows = ranked.get((loss, dataset), table[:0])
         if number >= len(rows):

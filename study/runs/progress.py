@@ -3,18 +3,28 @@
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from study import datasets as data
 from study import files
 from study.errors import StudyError
 from study.files import STALE_AFTER_S
 from study.runs.claim import claims, forgive
-from study.runs.folder import DONE, State, folder_of, is_open, planned_runs, state_of
-from study.runs.table import read_table, table_path
-from study.settings.config import MACHINE, PAUSE, Halving, RunConfig
+from study.runs.folder import (
+    DONE,
+    State,
+    folder_of,
+    is_open,
+    planned_runs,
+    read_result,
+    state_of,
+)
+from study.runs.table import read_table, recorded_state, table_path
+from study.settings.config import MACHINE, PAUSE, RESULT, WAITING, Halving, RunConfig
 
 OVERTAKEN = (
     "(of re-runs whose search has found a better setting: `python -m study collect --winners`)"
@@ -93,7 +103,7 @@ def progress(configs: list[RunConfig], results: Path) -> Progress:
     states: list[State] = []
     for hash_, folder in zip(hashes, folders, strict=True):
         try:
-            states.append(recorded.get(hash_) or state_of(folder, hash_))
+            states.append(recorded_state(recorded, hash_, folder))
         except OSError as error:
             raise StudyError(f"{folder} cannot be read: {error}") from error
     return Progress(configs, folders, states, hashes)
@@ -107,8 +117,14 @@ def prepare(configs: list[RunConfig], results: Path, halving: Halving | None = N
     get another chance.
     """
     found = progress(configs, results)
+    last_steps: dict[str, int] = {}
     for name in {config.sweep for config in configs}:
-        refuse_other_rows(configs, read_table(results, name), table_path(results, name))
+        table = read_table(results, name)
+        refuse_other_rows(configs, table, table_path(results, name))
+        refuse_other_images(configs, table, table_path(results, name))
+        last = table.groupby("config")["step"].max()
+        last_steps |= dict(zip(map(str, last.index), map(int, last), strict=True))
+    refuse_other_rungs(found, halving, last_steps)
     written = [is_written(folder, config, state) for config, folder, state in found.runs()]
     files.require_writable(results)
     for (config, folder, state), is_there in zip(found.runs(), written, strict=True):
@@ -143,6 +159,14 @@ def is_written(folder: Path, config: RunConfig, state: State) -> bool:
     if planned is None:
         return False
     now = config.model_dump()
+    strange = sorted(planned.keys() - config.model_dump().keys())
+    if strange and was_begun(folder):
+        raise StudyError(
+            f"{path}: unknown key '{strange[0]}': a run that was begun keeps its configuration; "
+            "take the code that planned it, or delete the run's folder"
+        )
+    if strange:
+        return False
     planned = RunConfig.in_todays_words(planned)  # what an older one does not say has its default
     for name in now.keys() - MACHINE:
         if planned.get(name) != now[name]:
@@ -173,6 +197,57 @@ def refuse_other_rows(configs: list[RunConfig], table: pd.DataFrame, path: Path)
                 f"{path} holds {config.path} with another configuration than the sweep now says: "
                 f"copy the sweep under a new name, or move the table away {OVERTAKEN}"
             )
+
+
+def refuse_other_images(configs: list[RunConfig], table: pd.DataFrame, path: Path) -> None:
+    """StudyError where the table's rows are of other images than their data set has now.
+
+    The user's own sets alone can change so: the others are verified by the hashes of their files.
+    """
+    if "data_digest" not in table:
+        return
+    for dataset in sorted({config.dataset for config in configs} - data.SETS.keys()):
+        recorded = set(table.loc[table["dataset"] == dataset, "data_digest"].dropna())
+        if recorded - {data.digest(dataset)}:
+            raise StudyError(
+                f"{path} has runs on other images than {dataset} holds now (digest "
+                f"{', '.join(sorted(recorded))}, now {data.digest(dataset)}): add these under a "
+                f"name of their own, or move the table and the runs on {dataset} away"
+            )
+
+
+def refuse_other_rungs(
+    found: Progress, halving: Halving | None, last_steps: Mapping[str, int]
+) -> None:
+    """StudyError where a run waits, is to wait or was stopped at what is no rung today.
+
+    It would wait for ever, or count as done where others are trained on. `last_steps`: of the runs
+    that the table holds, by hash.
+    """
+    for (config, folder, state), hash_ in zip(found.runs(), found.hashes, strict=True):
+        rungs = halving.steps(config.d_steps) if halving is not None else []
+        try:
+            step = last_steps.get(hash_) if state == "stopped" else None
+            step = held_at(folder, state, hash_) if step is None else step
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be read: {error}") from error
+        if step is not None and step not in rungs:
+            does = {"waiting": "waits", "stopped": "was stopped"}.get(state, "is to wait")
+            raise StudyError(
+                f"{folder} {does} at step {step}, which is no rung that sweeps/{config.sweep}.toml "
+                "states today: put its [halving] back as it was, delete the sweep's old runs and "
+                "table, or copy the sweep under a new name"
+            )
+
+
+def held_at(folder: Path, state: State, config: str) -> int | None:
+    """The step at which a run that was begun waits, is to wait or was stopped, if any."""
+    if state in ("waiting", "stopped"):
+        content = read_result(folder, config, WAITING if state == "waiting" else RESULT)
+        return None if content is None else int(content["evaluations"][-1]["step"])
+    pause = files.read_json(folder / PAUSE) if state not in DONE else None
+    step = (pause or {}).get("step")
+    return step if isinstance(step, int) and was_begun(folder) else None
 
 
 def set_overtaken_aside(

@@ -321,10 +321,12 @@ class Jobs:
             print(f"held jobs wait until `scontrol release`: {reasons}", file=sys.stderr)
         self.held = held
 
-    def cancel(self) -> int:
-        """Take this sweep's jobs out of the queue; how many there were."""
+    def cancel(self, mark: str | None = None) -> int:
+        """Take this sweep's jobs out of the queue; how many there were. `mark`: ends drivers."""
         there = queue()
         numbers = sorted(set(self.carried(there).values()))
+        if mark is not None:  # not where SLURM says nothing: the jobs would stay without a driver
+            files.write_json(self.jobs / "cancelled", mark)
         for start in range(0, len(numbers), 500):
             ask("scancel", *numbers[start : start + 500])
         for name in there:
@@ -366,9 +368,8 @@ def cancel(jobs: Path) -> int:
         return 0
     files.require_writable(jobs)
     with files.alone(jobs):
-        files.write_json(jobs / "cancelled", uuid.uuid4().hex)
         nothing = Resources(1, 1, 1, {}, {})
-        return Jobs(jobs, nothing, lambda *_: "", 0, 0).cancel()
+        return Jobs(jobs, nothing, lambda *_: "", 0, 0).cancel(uuid.uuid4().hex)
 
 
 def in_parts(folders: Sequence[Path], size: int) -> list[Sequence[Path]]:

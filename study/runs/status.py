@@ -13,17 +13,10 @@ from study import files
 from study.errors import StudyError, unknown
 from study.runs import orders
 from study.runs.claim import claims, last_claim
-from study.runs.folder import (
-    DONE,
-    State,
-    planned_runs,
-    read_result,
-    state_without_result,
-    sweeps_with_runs,
-)
+from study.runs.folder import DONE, State, planned_runs, read_result, sweeps_with_runs
 from study.runs.progress import Progress
 from study.runs.steps import reached
-from study.runs.table import read_table
+from study.runs.table import read_table, recorded_state
 from study.settings.config import RunConfig, sweep_names
 
 STATES: tuple[State, ...] = (
@@ -102,6 +95,9 @@ def cost_of_result(result: dict[str, Any]) -> Cost:
     return cost_of(result["status"], [row["fid"] for row in rows], rows[-1]["wall_s"])
 
 
+OF_A_RUN = ["sweep", "loss", "dataset", "status", "features"]
+
+
 class Costs:
     """What finished runs came to, from their sweep's table or their folders; each is read once."""
 
@@ -115,7 +111,7 @@ class Costs:
         if sweep not in self.tables:
             rows = read_table(self.results, sweep)
             by_run = rows.groupby("config", sort=False)
-            first = by_run[["sweep", "loss", "dataset", "status", "features"]].first()
+            first = by_run[OF_A_RUN].first()
             numbers = zip(first["status"], by_run["fid"].min(), by_run["wall_s"].max(), strict=True)
             costs = [cost_of(status, [fid], wall_s) for status, fid, wall_s in numbers]
             self.known |= dict(zip(map(str, first.index), costs, strict=True))
@@ -202,13 +198,18 @@ def status(results: Path, sweeps: list[str] | None = None) -> Status:
 def add_sweep(found: Status, results: Path, sweep: str) -> None:
     """Add what is true of one sweep."""
     costs, groups = Costs(results), Groups(1)
+    try:
+        table = costs.table(sweep)
+    except StudyError as error:  # what the folders tell is told all the same
+        print(error, file=sys.stderr)
+        table = costs.tables[sweep] = pd.DataFrame(columns=OF_A_RUN)
+    recorded = dict(zip(table.index, table["status"], strict=True))
     seen = set()
     for folder, config in zip(*planned_runs(sweep, results), strict=True):
         try:
             hash_ = config.hash
-            result = read_result(folder, hash_)
-            state = state_without_result(folder, hash_) if result is None else result["status"]
-            cost = None if result is None else cost_of_result(result)
+            state = recorded_state(recorded, hash_, folder)
+            cost = costs.of(sweep, hash_, folder) if state in DONE else None
             seen.add(hash_)
             groups.add((sweep, config.loss, config.dataset), config.features, state, cost)
             if state == "running":
@@ -218,7 +219,6 @@ def add_sweep(found: Status, results: Path, sweep: str) -> None:
             add_run(found, folder, state)
         except OSError as error:
             print(f"{folder}: {error}", file=sys.stderr)
-    table = costs.table(sweep)
     for config_hash, row in table[~table.index.isin(seen)].iterrows():
         key = (sweep, row["loss"], row["dataset"])
         groups.add(key, row["features"], row["status"], costs.known[str(config_hash)])

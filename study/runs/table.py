@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pandas.api.types import (
 from study import files
 from study.errors import StudyError
 from study.measures import at_best, columns
-from study.runs.folder import DONE, folders_of, read_result
+from study.runs.folder import DONE, State, folders_of, read_result, state_of
 from study.settings.columns import Column
 from study.settings.config import BATCH_SIZE, config_columns, read_config
 from study.settings.frozen import NAME, NAME_RULE
@@ -143,6 +143,27 @@ def winners(table: pd.DataFrame, of: Sequence[str] = ("dataset", "loss")) -> pd.
     """The evaluation of least distance of each data set and loss, the least first; or `of` what."""
     ok = table[table["status"] == "ok"].sort_values("fid", kind="stable")
     return ok.drop_duplicates([*of])
+
+
+def recorded_state(recorded: Mapping[str, State], config: str, folder: Path) -> State:
+    """The state of the run of that hash: done where the table holds it, whatever its folder says.
+
+    `recorded`: the states of the table's runs, by hash. What the table has needs no folder, which
+    may be gone, or be what a later attempt has left behind.
+    """
+    return recorded.get(config) or state_of(folder, config)
+
+
+def results_in(table: pd.DataFrame, configs: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """What a table tells of the runs of these hashes, in the words of their result.json."""
+    rows = table[table["config"].isin(configs)]
+    return {
+        str(config): {
+            "status": own["status"].iloc[0],
+            "evaluations": own[["step", "fid"]].to_dict("records"),
+        }
+        for config, own in rows.groupby("config")
+    }
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from study.errors import StudyError, unknown
 from study.settings import shipped
 from study.settings.arithmetic import Arithmetic
 from study.settings.columns import Column
-from study.settings.frozen import Frozen, Name, first_problem
+from study.settings.frozen import NO_SWEEPS, Frozen, Name, first_problem
 from study.settings.hyperparameters import SHARED_NAMES
 
 # Raised by one whenever the numbers of an unchanged configuration change: rows and runs of an
@@ -174,6 +174,8 @@ class Schedule(Frozen):
     """D steps of a run"""
     evaluate_every: int = Field(ge=1)
     """D steps between evaluations; the last step is always evaluated"""
+    trials: int | None = Field(default=None, ge=1)
+    """settings (or re-runs) a loss on this data set, where they are others than the sweep's"""
 
 
 class Range(Frozen):
@@ -224,6 +226,21 @@ class Halving(Frozen):
     def steps(self, d_steps: int) -> list[int]:
         """The D steps of the rungs of a run of `d_steps`."""
         return [round(share * d_steps) for share in self.rungs]
+
+    def require_fit(self, schedule: Schedule) -> None:
+        """ValueError where the rungs are no evaluations of such runs, one after the other."""
+        steps, d_steps = self.steps(schedule.d_steps), schedule.d_steps
+        if steps != sorted(set(steps)) or steps[-1] >= d_steps:
+            raise ValueError(
+                f"halving: rungs at D steps {', '.join(map(str, steps))} of {d_steps}, which must "
+                f"ascend and lie below {d_steps}"
+            )
+        for step in steps:
+            if step == 0 or step % schedule.evaluate_every:
+                raise ValueError(
+                    f"halving: a rung at D step {step} of {d_steps}, where no evaluation is: they "
+                    f"are made every {schedule.evaluate_every}"
+                )
 
 
 class SweepConfig(Frozen):
@@ -281,6 +298,10 @@ class SweepConfig(Frozen):
         """How long to train on a data set: as the sweep says, or else as on its first one."""
         return self.datasets.get(dataset) or next(iter(self.datasets.values()))
 
+    def settings(self, dataset: str) -> int:
+        """Settings (or re-runs) a loss that the sweep states for a data set."""
+        return self.schedule(dataset).trials or self.trials
+
     @property
     def search(self) -> str | None:
         """The sweep that its settings are the best of; None of a search itself."""
@@ -291,17 +312,19 @@ class SweepConfig(Frozen):
         """Either `ranges` or `best_of` or `longer_of`."""
         if [self.ranges, self.best_of, self.longer_of].count(None) != 2:
             raise ValueError("a sweep states either ranges or best_of or longer_of")
+        drawn = [name for name in ("space", "draws", "seed") if name in self.model_fields_set]
+        if self.ranges is None and drawn:
+            raise ValueError(
+                f"{drawn[0]} is of a search: settings and seeds of this sweep are those of "
+                f"{self.search}"
+            )
         if self.second_features == self.features:
             raise ValueError(f"second_features = {self.features!r} are the first; name others")
         if self.halving is not None and self.ranges is None:
             raise ValueError("halving stops the worse settings of a search, which states ranges")
-        for each in self.datasets.values():
-            for step in self.halving.steps(each.d_steps) if self.halving is not None else ():
-                if step == 0 or step % each.evaluate_every:
-                    raise ValueError(
-                        f"halving: a rung at D step {step} of {each.d_steps}, where no evaluation "
-                        f"is: they are made every {each.evaluate_every}"
-                    )
+        if self.halving is not None:
+            for schedule in self.datasets.values():
+                self.halving.require_fit(schedule)
         return self
 
 
@@ -330,8 +353,12 @@ def load_sweep(name: str, folder: Path | None = None) -> SweepConfig:
     if name not in known:
         raise unknown("sweep", name, known, "sweeps/ has")
     path = (folder or SWEEPS_FOLDER) / f"{name}.toml"
+    if name in NO_SWEEPS:
+        raise StudyError(f"sweeps/{name}.toml: {name} is a table of another kind; rename the sweep")
     try:
         content = tomllib.loads(files.read_text(path))
+        if "name" in content:
+            raise StudyError(f"sweeps/{name}.toml: unknown key 'name': the file's name is it")
         return SweepConfig.model_validate({**content, "name": name})
     except OSError as error:
         raise StudyError(f"sweeps/{name}.toml: {error.strerror}") from error

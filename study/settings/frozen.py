@@ -9,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 # read, which may come from other hands, they are held to this alphabet.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 NAME_RULE = "names have 1 to 64 letters, digits, _ or -, and begin with a letter or digit"
+# Tables in results/ that are no sweep's: one of such a name would be overwritten.
+NO_SWEEPS = ("agreement", "behaviour", "convergence", "untrained")
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 class Frozen(BaseModel):
-    """An immutable model that refuses unknown keys."""
+    """An immutable model that refuses unknown keys, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def first_problem(error: ValidationError, *models: type[BaseModel]) -> str:

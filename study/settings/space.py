@@ -88,7 +88,24 @@ def space_of(sweep: SweepConfig, loss: str) -> Space:
             f"sweeps/{sweep.name}.toml: space: batch_norm beside normalisation, which says it too; "
             "leave one out"
         )
+    there = described(loss)
+    for name in sweep.space.keys() & there.keys():
+        require_kind(f"sweeps/{sweep.name}.toml: space", sweep.space[name], there[name])
     return ranges_of(sweep.ranges or "wide", loss, sweep.space, sweep.draws)
+
+
+def require_kind(where: str, given: Range, named: Hyperparameter) -> None:
+    """StudyError where a stated range has values that the hyperparameter cannot be."""
+    kinds = {type(value) for value in named.choices}
+    if isinstance(named.wide, FloatDistribution):
+        kinds = {int, float}
+    elif isinstance(named.wide, IntDistribution):
+        kinds = {int}
+    values = given.choices or (given.low, given.high)
+    wrong = [value for value in values if type(value) not in kinds]
+    if wrong:
+        allowed = " or ".join(sorted(kind.__name__ for kind in kinds))
+        raise StudyError(f"{where}: {named.name} = {wrong[0]!r}; allowed: values of type {allowed}")
 
 
 def distribution(given: Range) -> BaseDistribution:
@@ -124,7 +141,7 @@ def setting(
 
 
 def draw(stream: str, distribution: BaseDistribution) -> Any:
-    """One value from `distribution`, by the inverse of its distribution function.
+    """One value from `distribution`, by the inverse of its distribution function: as Optuna's.
 
     The uniform number comes from SHA-256 of the stream's name, so it is the same everywhere.
     """
@@ -132,12 +149,19 @@ def draw(stream: str, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(u * len(distribution.choices))]
     if isinstance(distribution, IntDistribution):
-        return distribution.low + int(u * (distribution.high - distribution.low + 1))
+        least, end = distribution.low, distribution.high + 1
+        if distribution.log:
+            drawn = int(np.exp(np.log(least) + u * (np.log(end) - np.log(least))))
+            return min(max(drawn, least), distribution.high)
+        step = distribution.step
+        return least + step * int(u * -(-(end - least) // step))
     if not isinstance(distribution, FloatDistribution):
         raise TypeError(f"no draw from {distribution}")
     low, high = distribution.low, distribution.high
     if distribution.log:
         return float(np.exp(np.log(low) + u * (np.log(high) - np.log(low))))
+    if distribution.step is not None:
+        return low + distribution.step * int(u * (round((high - low) / distribution.step) + 1))
     return low + u * (high - low)
 
 

@@ -1,7 +1,8 @@
 """A run's checkpoint: everything that the rest of the run depends on."""
 
+import errno
 import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,21 @@ from study.losses.base import GANLoss, Players
 from study.settings.config import RunConfig
 from study.training.networks import stream
 
+MADE_OF = ("data_digest", "features_digest", "second_features_digest", "rounding")
+"""What a row says once for the whole run: a run goes on with these as it began."""
+
 
 def checkpoint(
-    state: dict[str, Any], config: RunConfig, loss: GANLoss, players: Players
+    state: dict[str, Any],
+    config: RunConfig,
+    made_by: Mapping[str, Any],
+    loss: GANLoss,
+    players: Players,
 ) -> dict[str, Any]:
-    """Everything that the rest of the run depends on."""
+    """Everything that the rest of the run depends on; `made_by`: `records.provenance`."""
     return state | {
         "config": config.hash,
+        "made_by": {name: made_by[name] for name in (*MADE_OF, "commit") if name in made_by},
         "streams": {name: g.get_state() for name, g in state["streams"].items()},
         "loss": loss.state_dict(),
         "generator": players.generator.state_dict(),
@@ -29,11 +38,19 @@ def checkpoint(
     }
 
 
-def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) -> dict[str, Any]:
+def restore(
+    folder: Path,
+    config: RunConfig,
+    made_by: Mapping[str, Any],
+    loss: GANLoss,
+    players: Players,
+) -> dict[str, Any]:
     """The state to go on from: the checkpoint's, or the beginning where there is none.
 
-    A file that is no whole checkpoint is kept under another name, and the log tells. Whatever else
-    keeps one from being read (the disk, the memory) is raised: it may be whole.
+    StudyError where other images, other weights of an extractor or code that rounds otherwise had
+    begun the run: its rows could not say what made them. A file that is no whole checkpoint is kept
+    under another name, and the log tells. Whatever else keeps one from being read (the disk, the
+    memory) is raised: it may be whole.
     """
     streams = {name: stream(config.seed, name) for name in ("z", "penalty")}
     state: dict[str, Any] = {
@@ -57,6 +74,7 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
         return state
     if not isinstance(saved, dict) or saved.get("config") != config.hash:
         raise StudyError(f"{path} belongs to another configuration; delete it to start anew")
+    require_same(path, saved.get("made_by", {}), made_by)
     loss.load_state_dict(saved["loss"])
     players.generator.load_state_dict(saved["generator"])
     players.discriminator.load_state_dict(saved["discriminator"])
@@ -70,10 +88,24 @@ def restore(folder: Path, config: RunConfig, loss: GANLoss, players: Players) ->
     return {name: saved[name] for name in state} | {"streams": streams}
 
 
+def require_same(path: Path, began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """StudyError where a checkpoint is of other data or other digits than the run would have."""
+    for name in MADE_OF:
+        if name in began and began[name] != now.get(name):
+            raise StudyError(
+                f"{path} was made with {name} {began[name]}, by commit {began.get('commit')}, and "
+                f"would go on with {now.get(name)}: bring back what it was made with, or delete "
+                "the run's folder to start anew"
+            )
+
+
 def is_whole_archive(path: Path) -> bool:
     """Whether a file that torch.save has written has all its bytes, by their checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
+    except Exception as error:  # whatever a changed byte makes the reader raise
+        seek_to_nowhere = isinstance(error, OSError) and error.errno == errno.EINVAL
+        if isinstance(error, OSError | MemoryError) and not seek_to_nowhere:
+            raise
         return False

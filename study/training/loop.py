@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor
 
 from study import datasets as data
@@ -26,7 +26,7 @@ from study.errors import StudyError
 from study.losses.base import Players
 from study.measures import of_a_generator as measure
 from study.settings.arithmetic import ENVIRONMENT, require_avx2
-from study.settings.config import PAUSE, RunConfig, read_config
+from study.settings.config import DEFINITION, PAUSE, RunConfig, read_config
 from study.training.checkpoint import checkpoint, restore
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops
@@ -55,7 +55,7 @@ def train(
     called before every write, and raises where another process has taken the run over.
     """
     config = read_config(folder / "config.json")
-    require_arithmetic(config)
+    require_numerics(config)
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
@@ -74,7 +74,7 @@ def train(
     d_flops, g_flops = count_flops(config, shape)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
     z_evaluation = evaluation_z(config)
-    state = restore(folder, config, loss, players)
+    state = restore(folder, config, made_by, loss, players)
     pause = (files.read_json(folder / PAUSE) or {}).get("step")  # with halving
     streams: dict[str, torch.Generator] = state["streams"]
     evaluations: list[dict[str, Any]] = state["evaluations"]
@@ -98,7 +98,7 @@ def train(
     def save() -> None:
         require_held()
         elapsed = {"wall_s": costs()["wall_s"]}
-        content = checkpoint(state | elapsed, config, loss, players)
+        content = checkpoint(state | elapsed, config, made_by, loss, players)
         files.write_atomically(folder / "checkpoint.pt", lambda path: torch.save(content, path))
 
     def end(status: Literal["ok", "diverged"], reason: str | None) -> Outcome:
@@ -162,14 +162,20 @@ def train(
     return end("ok", None)
 
 
-def require_arithmetic(config: RunConfig) -> None:
-    """StudyError unless torch was loaded with the instruction set that the run asks for."""
+def require_numerics(config: RunConfig) -> None:
+    """StudyError unless the code, and the libraries as they were loaded, are what the run is of."""
+    if config.definition != DEFINITION:
+        raise StudyError(
+            f"config.json: definition = {config.definition}; this code trains definition "
+            f"{DEFINITION}: take the code that planned the run, or plan it again"
+        )
     if config.arithmetic == "native":
         return
     require_avx2("config.json")
     wanted = ENVIRONMENT[config.arithmetic]
     lacking = {name: value for name, value in wanted.items() if os.environ.get(name) != value}
-    if lacking or torch.backends.cpu.get_cpu_capability() != "AVX2":
+    kernels = {each.get("architecture") for each in threadpool_info()} - {None, "Haswell"}
+    if lacking or kernels or torch.backends.cpu.get_cpu_capability() != "AVX2":
         words = " ".join(f"{name}={value}" for name, value in wanted.items())
         raise StudyError(
             f'arithmetic = "{config.arithmetic}" has to be set before torch is loaded: start '

@@ -1,8 +1,9 @@
 """What searches found, how sure that is, and which of two losses wins: numbers in, numbers out.
 
 `curves`: one loss's search against its budget. `comparison`: two losses, with tests and ratio.
-`interim`: what holds at any look. `ranks`: all losses. `reruns`: one setting with several seeds.
-`shares`: shares and rank correlation. `variance`: what the scores' variance goes back to.
+`power`: what a comparison could have seen. `interim`: what holds at any look. `ranks`: all losses.
+`reruns`: one setting with several seeds. `shares`: shares and rank correlation. `variance`: what
+the scores' variance goes back to.
 """
 
 from study.analysis.statistics.comparison import (
@@ -25,6 +26,7 @@ from study.analysis.statistics.curves import (
     quantile_at_min_interval,
 )
 from study.analysis.statistics.interim import Look, block_winners, capital, looks
+from study.analysis.statistics.power import power
 from study.analysis.statistics.ranks import expected_ranks, rank_interval
 from study.analysis.statistics.reruns import chance_to_be_first, ratio_of_reruns
 from study.analysis.statistics.samples import SETTINGS_A_BUDGET, Estimate, judged
@@ -58,6 +60,7 @@ __all__ = [
     "min_quantile",
     "min_quantile_interval",
     "performance_profile",
+    "power",
     "quantile_at_min",
     "quantile_at_min_interval",
     "rank_interval",

@@ -69,7 +69,12 @@ def win_chance(x: ArrayLike, y: ArrayLike, budget: ArrayLike, paired: bool = Fal
     """
     pattern, labels = observed(x, y, paired)
     budgets = budgets_of(budget, pattern.fewest)
-    return shaped(pattern.excess(labels, budgets)[0] + 0.5, budget)
+    return shaped(_chance(pattern.excess(labels, budgets)[0]), budget)
+
+
+def _chance(excess: Array) -> Array:
+    """Excess over 1/2 as a chance: rounding leads to no number outside [0, 1]."""
+    return np.clip(excess + 0.5, 0, 1)
 
 
 def told_apart(
@@ -107,7 +112,7 @@ def told_apart(
     error = 4 * np.sqrt(adjusted * (1 - adjusted) / total) + 4 / total
     return Comparison(
         budgets=np.array(tried),
-        chance=excess + 0.5,
+        chance=_chance(excess),
         p=p,
         p_adjusted=adjusted,
         p_any=float(adjusted.min(initial=1.0)),

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln
 
 from study.analysis.statistics.comparison import holm
@@ -33,6 +33,8 @@ class Look(NamedTuple):
     """Whole blocks seen."""
     wins: Array
     """Of these, X's; an undecided block counts half."""
+    ahead: NDArray[np.bool_]
+    """Whether it was X that had won more blocks when the bet had come to most: what p speaks of."""
     p: Array
     """p-value of each budget, valid at every look."""
     p_any: float
@@ -67,11 +69,15 @@ def looks(
     found = {}
     for name, fid in others.items():
         winners = [block_winners(fid, reference, k) for k in budgets]
-        p = np.array([1 / capital(won).max() for won in winners])
+        capitals = [capital(won) for won in winners]
+        most = [int(held.argmax()) for held in capitals]
+        p = np.array([1 / held[at] for held, at in zip(capitals, most, strict=True)])
+        ahead = [won[:at].sum() > at / 2 for won, at in zip(winners, most, strict=True)]
         found[name] = Look(
             budgets=np.array(budgets),
             blocks=np.array([len(won) for won in winners]),
             wins=np.array([won.sum() for won in winners]),
+            ahead=np.array(ahead),
             p=p,
             p_any=min(1.0, len(p) * float(p.min())),
             p_holm=1.0,

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import scores
-from study.analysis.tables import Tables, is_paired, other_searches, paper
+from study.analysis.tables import Tables, complete, is_paired, other_searches, paper
 from study.analysis.verdict import (
     against,
     agreement,
@@ -31,7 +31,8 @@ __all__ = ["ALPHA", "REFERENCE", "Finding", "as_json", "cells", "findings", "hea
 
 
 def headline(tables: Tables, reference: str = REFERENCE) -> list[str]:
-    """Who beats the reference: three sentences a data set, or what is missing to say so."""
+    """Who beats the reference: three sentences a data set, or what is missing to say so; and as
+    much of losses that the sweep does not state."""
     return [line for lines, _ in _judged(tables, reference) for line in lines]
 
 
@@ -40,23 +41,29 @@ def findings(
 ) -> Iterator[Finding]:
     """The study's questions that these tables can answer, one after another.
 
-    The first is whether any loss beats the reference: judged once, or `at_any_look`. Refused as by
-    the figures: an empty table, unlike rows, all runs diverged.
+    The first is whether any loss beats the reference: judged once, or `at_any_look`. Of a paired
+    search the others are asked on data sets that are complete. Refused as by the figures: an empty
+    table, unlike rows, all runs diverged.
     """
     table, sweep = tables.search, load_sweep(tables.sweep)
     if halved.is_halved(table):
         yield halved.finding(table)
         return
-    runs = scores.search(table)
     judged = _judged(tables, reference)
     if judged:
         question = f"Which losses beat {scores.title(reference)}?"
         numbers = against.table_of([row for _, rows in judged for row in rows])
-        yield Finding(question, " ".join(line for lines, _ in judged for line in lines), numbers)
+        said = [line for lines, _ in judged for line in lines]
+        said += (
+            [against.COLUMNS] if any(row["budgets"] for _, rows in judged for row in rows) else []
+        )
+        yield Finding(question, " ".join(said), numbers)
     if at_any_look and judged:
-        yield interim.finding(_looks(tables, reference))
-    yield search.diverged(runs)
-    asked = [search.untrained(runs, tables.untrained)]
+        yield interim.finding(_panels(tables, reference))
+    if is_paired(sweep) and (table := complete(sweep, table)).empty:
+        return
+    runs = scores.search(table)
+    asked = [search.diverged(runs), search.untrained(runs, tables.untrained)]
     asked.append(search.defaults(runs))
     if len(tables.full):
         asked.append(search.full_length(runs, tables.full))
@@ -77,7 +84,9 @@ def findings(
     ]
     if "fid_report" in table and table["fid_report"].notna().any():
         asked.append(search.flattery(table))
-    yield from (finding for finding in asked if finding is not None)
+    for found in (finding for finding in asked if finding is not None):
+        words = f"Secondary. {found.answer}" if is_paired(sweep) else found.answer
+        yield found._replace(answer=words)
 
 
 def as_json(
@@ -85,8 +94,9 @@ def as_json(
 ) -> dict[str, Any]:
     """The verdict's numbers for a program; what is infinite or undefined is None.
 
-    sweep, reference, alpha, paired, sentences, comparisons (see `against.comparisons`), with
-    `at_any_look` also looks (see `interim.looks`), questions (question, answer, rows).
+    sweep, reference, alpha, paired, stated_settings (a loss, by data set), sentences, comparisons
+    (see `against.comparisons`), with `at_any_look` also looks (see `interim.looks`), questions
+    (question, answer, rows).
     """
     sweep, judged = load_sweep(tables.sweep), _judged(tables, reference)
     content: dict[str, Any] = {
@@ -94,12 +104,16 @@ def as_json(
         "reference": reference,
         "alpha": ALPHA,
         "paired": is_paired(sweep),
-        "stated_settings": sweep.trials,
+        "stated_settings": {
+            dataset: sweep.settings(dataset) for dataset in scores.dataset_order(tables.search)
+        },
         "sentences": [line for lines, _ in judged for line in lines],
         "comparisons": [row for _, rows in judged for row in rows],
     }
     if at_any_look:
-        content["looks"] = _looks(tables, reference)
+        content["looks"] = [
+            row for each in _panels(tables, reference) for row in interim.looks(each)
+        ]
     content["questions"] = [
         {
             "question": finding.question,
@@ -113,23 +127,22 @@ def as_json(
 
 
 def _judged(tables: Tables, reference: str) -> list[tuple[list[str], list[dict[str, Any]]]]:
-    """Sentences and comparisons of each data set; none of a search that stopped settings early."""
-    if halved.is_halved(tables.search):
-        return []
-    runs = scores.search(tables.search)
-    if reference != REFERENCE:
-        against.require_reference(runs, reference)
+    """Sentences and comparisons of each panel."""
     judged = []
-    for panel in against.panels_of(runs, load_sweep(tables.sweep), reference):
+    for panel in _panels(tables, reference):
         rows = against.comparisons(panel)
         judged.append((against.sentences(panel, rows), rows))
     return judged
 
 
-def _looks(tables: Tables, reference: str) -> list[dict[str, Any]]:
+def _panels(tables: Tables, reference: str) -> list[against.Panel]:
+    """What is judged together; nothing of a search that stopped settings early."""
+    if halved.is_halved(tables.search):
+        return []
     runs = scores.search(tables.search)
-    panels = against.panels_of(runs, load_sweep(tables.sweep), reference)
-    return [row for panel in panels for row in interim.looks(panel)]
+    if reference != REFERENCE:
+        against.require_reference(runs, reference)
+    return list(against.panels_of(runs, load_sweep(tables.sweep), reference))
 
 
 def _plain(value: Any) -> Any:

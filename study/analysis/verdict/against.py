@@ -1,12 +1,13 @@
 """Which losses beat the reference with a budget of k settings: the question that the study asks.
 
 The rule is that of the paired study's protocol: `statistics.judge`, once, when all settings that
-the sweep states are there for all losses. Before, nobody is named, and `interim` says what holds at
-any look.
+the sweep states are there for all losses that it states. Before, nobody is named, and `interim`
+says what holds at any look. Losses beyond those are judged by the same rule for themselves: they
+take nothing from what was stated.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,20 +29,44 @@ from study.settings.config import SweepConfig
 REFERENCE = "ns"
 BUDGETS = (1, 2, 5, 10)
 ALPHA = 0.05
+SEEN = 0.8
+"""Power is told for a loss whose scores are so many times as large at every setting."""
+
+
+COLUMNS = (
+    "In the table: win_k is the chance at budget k; ratio (low to high, 95 %) that of the expected "
+    "bests at the largest budget of the row."
+)
 
 
 class Panel(NamedTuple):
-    """One data set of a search, as far as the sweep states it."""
+    """The losses of one data set of a search that are judged together."""
 
     dataset: str
     reference: str
     stated: int
     """Settings a loss that the sweep states."""
     fids: dict[str, "pd.Series[float]"]
-    """Scores by number, of each loss that the sweep states or the table has; of the stated
-    settings only those that are there."""
+    """Scores by number of each of the losses; of the stated settings only those that are there."""
     paired: bool
     """Whether a number means the same setting and seed for all losses."""
+    standing: Literal["primary", "secondary", "exploration"]
+    """Primary: the one question that a paired search was made for, on its first data set, against
+    REFERENCE. Secondary: what else is asked of it. Exploration: a search whose losses drew their
+    own settings."""
+    further: bool
+    """Whether these are the losses that the table has beyond those that the sweep states."""
+
+    @property
+    def hidden(self) -> bool:
+        """Whether nobody is to see who is ahead: it is judged once, and not complete."""
+        return self.paired and bool(self.missing)
+
+    @property
+    def where(self) -> str:
+        """The data set, and whose losses, as sentences begin."""
+        beyond = ", losses that the sweep does not state" if self.further else ""
+        return scores.dataset_title(self.dataset) + beyond
 
     @property
     def missing(self) -> dict[str, int]:
@@ -73,18 +98,40 @@ def judged_budgets(n: int) -> list[int]:
 
 
 def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterator[Panel]:
-    """The data sets of a search's scores that have the reference and another loss."""
+    """Each data set of a search's scores that has the reference and another loss.
+
+    One panel of the losses that the sweep states (all there are where it states none), and one of
+    those beyond.
+    """
     paired = is_paired(sweep)
     for dataset, panel in panels(runs):
         there = scores.losses(panel)
-        losses = there + [loss for loss in sweep.losses if loss not in there]
-        if reference in there and len(losses) > 1:
-            by_number = {
-                loss: panel[panel["loss"] == loss].set_index("number")["fid"].sort_index()
-                for loss in losses
-            }
-            fids = {loss: fid[fid.index < sweep.trials] for loss, fid in by_number.items()}
-            yield Panel(dataset, reference, sweep.trials, fids, paired)
+        stated = [*there, *(loss for loss in sweep.losses if loss not in there)]
+        stated = [loss for loss in stated if loss in (sweep.losses or there)]
+        further = [loss for loss in there if loss not in (*stated, reference)]
+        count = sweep.settings(dataset)
+        for losses in (stated, further) if reference in there else ():
+            others = [loss for loss in losses if loss != reference]
+            if not others:
+                continue
+            fids = {}
+            for loss in losses if reference in losses else [reference, *others]:
+                own = panel[panel["loss"] == loss].set_index("number")["fid"].sort_index()
+                fids[loss] = own[own.index < count]
+            asked_first = losses is stated and dataset == next(iter(sweep.datasets))
+            yield Panel(
+                dataset,
+                reference,
+                count,
+                fids,
+                paired,
+                "exploration"
+                if not paired
+                else "primary"
+                if asked_first and reference == REFERENCE
+                else "secondary",
+                losses is further,
+            )
 
 
 def require_reference(runs: pd.DataFrame, reference: str) -> None:
@@ -100,10 +147,13 @@ def require_reference(runs: pd.DataFrame, reference: str) -> None:
 def comparisons(panel: Panel) -> list[dict[str, Any]]:
     """Every other loss of a data set against the reference, the numbers by name.
 
-    loss, dataset, reference, n (the fewer settings of the two), missing (settings of the stated
-    ones that the loss lacks), budgets (those that n allows to judge), chance, ratio (value, low,
-    high) at each; p at each, p_any (over the budgets), p_holm (over the losses, too), better_at and
-    worse_at (budgets), verdict: where the data set is judged; else None, none, "not judged".
+    loss, dataset, reference, standing (`Panel.standing`), n (the fewer settings of the two),
+    missing (settings of the stated ones that the loss lacks), budgets (those that n allows to
+    judge; none of a paired search that is not complete), chance, ratio (value, low, high) at each;
+    p at each, p_any (over the budgets), p_holm (over the losses, too), better_at and worse_at
+    (budgets), verdict: where the data set is judged; else None, none, "not judged". power: the
+    chance that a loss with such scores, SEEN times as large at every setting, would be named (by
+    Holm's first step); of those not told apart.
     """
     tried = judged_budgets(panel.fewest)
     found = {}
@@ -115,13 +165,14 @@ def comparisons(panel: Panel) -> list[dict[str, Any]]:
     for loss in panel.others():
         x, y = panel.beside_reference(loss)
         n = min(len(x), len(y))
-        budgets = judged_budgets(n)
+        budgets = [] if panel.hidden else judged_budgets(n)
         chance = st.win_chance(x, y, budgets, panel.paired) if budgets else np.zeros(0)
         ratio = st.ratio_interval(x, y, budgets, panel.paired) if budgets else ((), (), ())
         row: dict[str, Any] = {
             "loss": loss,
             "dataset": panel.dataset,
             "reference": panel.reference,
+            "standing": panel.standing,
             "n": n,
             "missing": panel.missing.get(loss, 0),
             "budgets": budgets,
@@ -131,7 +182,12 @@ def comparisons(panel: Panel) -> list[dict[str, Any]]:
                 for value, low, high in zip(*ratio, strict=True)
             ],
         }
-        rows.append(row | _judgement(found.get(loss)))
+        row |= _judgement(found.get(loss))
+        if row["verdict"] == "not told apart":
+            draws = 100_000 if panel.paired else 20_000
+            step = ALPHA / len(panel.others())
+            row["power"] = st.power(x, y, SEEN, tried, panel.paired, alpha=step, draws=draws)
+        rows.append(row)
     return rows
 
 
@@ -139,7 +195,7 @@ def _judgement(found: st.Judgement | None) -> dict[str, Any]:
     if found is None:
         return {
             **dict.fromkeys(("p", "p_any", "p_holm")),
-            **{"better_at": [], "worse_at": [], "verdict": "not judged"},
+            **{"better_at": [], "worse_at": [], "verdict": "not judged", "power": None},
         }
     said = {(True, False): "better", (False, True): "worse", (False, False): "not told apart"}
     return {
@@ -149,12 +205,13 @@ def _judgement(found: st.Judgement | None) -> dict[str, Any]:
         "better_at": list(found.better),
         "worse_at": list(found.worse),
         "verdict": said.get((bool(found.better), bool(found.worse)), "better and worse"),
+        "power": None,
     }
 
 
 def sentences(panel: Panel, rows: list[dict[str, Any]]) -> list[str]:
     """What README, report and terminal say of a data set: three sentences, or what is missing."""
-    where, reference = scores.dataset_title(panel.dataset), scores.title(panel.reference)
+    where, reference = panel.where, scores.title(panel.reference)
     if panel.missing:
         return [_what_is_missing(panel)]
     if not judged_budgets(panel.fewest):
@@ -165,20 +222,27 @@ def sentences(panel: Panel, rows: list[dict[str, Any]]) -> list[str]:
     better, worse = (
         listed(_claim(row, side) for row in rows if row[side]) for side in ("better_at", "worse_at")
     )
-    open_ = [scores.title(row["loss"]) for row in rows if row["verdict"] == "not told apart"]
-    kind = (
-        "the same settings and seeds for all, judged once"
-        if panel.paired
-        else "exploration: every loss drew its own settings, and the table was open while it grew"
-    )
+    open_ = [row for row in rows if row["verdict"] == "not told apart"]
+    alike = listed(scores.title(row["loss"]) for row in open_)
+    if open_:
+        powers = between([100 * row["power"] for row in open_])
+        alike += f" (one {SEEN} times at every setting would be named with chance {powers} %)"
     test = "sign flips of the pairs" if panel.paired else "permutations of the scores"
     return [
         f"{where}, better than {reference} with as many settings tried: {better}.",
         f"Worse: {worse}.",
-        f"Not told apart: {listed(open_)}; n = {panel.fewest} settings a loss, budgets "
+        f"Not told apart: {alike}; n = {panel.fewest} settings a loss, budgets "
         f"{in_a_row(judged_budgets(panel.fewest))}, {test}, 5 % for all losses and budgets "
-        f"together (Holm); {kind}.",
+        f"together (Holm); {_STANDING[panel.standing]}.",
     ]
+
+
+_STANDING = {
+    "primary": "the same settings and seeds for all, judged once",
+    "secondary": "the same settings and seeds for all; secondary, these 5 % are spent anew",
+    "exploration": "exploration: every loss drew its own settings, and the table was open while "
+    "it grew",
+}
 
 
 def _what_is_missing(panel: Panel) -> str:
@@ -189,7 +253,7 @@ def _what_is_missing(panel: Panel) -> str:
         else listed(f"{scores.title(loss)} lacks {n}" for loss, n in panel.missing.items())
     )
     return (
-        f"{scores.dataset_title(panel.dataset)}: nobody is named yet: of the {panel.stated} "
+        f"{panel.where}: nobody is named yet: of the {panel.stated} "
         f"settings a loss that the sweep states {lacking}; `verdict --interim` says what holds at "
         "any look."
     )
@@ -218,8 +282,8 @@ def _ratios(row: dict[str, Any], at: list[int]) -> str:
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The comparisons as a table: win_k, the chance at each budget, p_holm, verdict, and the ratio
-    of the expected bests at the largest budget with its interval."""
+    """The comparisons as a table: win_k, the chance at each budget, p_holm, verdict, power, and the
+    ratio of the expected bests at the largest budget with its interval."""
     flat = []
     for row in rows:
         line = {name: row[name] for name in ("dataset", "loss", "n")}
@@ -227,8 +291,9 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
             f"win_{k}": chance for k, chance in zip(row["budgets"], row["chance"], strict=True)
         }
         last = row["ratio"][-1] if row["ratio"] else dict.fromkeys(("value", "low", "high"))
-        line |= {"p_holm": row["p_holm"], "verdict": row["verdict"], "ratio": last["value"]}
-        flat.append(line | {"low": last["low"], "high": last["high"]})
+        line |= {name: row[name] for name in ("p_holm", "verdict", "power")}
+        flat.append(line | {"ratio": last["value"], "low": last["low"], "high": last["high"]})
     table = pd.DataFrame(flat).set_index(["dataset", "loss"])
     won = [name for k in BUDGETS if (name := f"win_{k}") in table]
-    return table[["n", *won, "p_holm", "verdict", "ratio", "low", "high"]].infer_objects()
+    last = ["p_holm", "verdict", "power", "ratio", "low", "high"]
+    return table[["n", *won, *last]].infer_objects()

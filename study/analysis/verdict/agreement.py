@@ -152,10 +152,12 @@ def common_medians(runs: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
 
 
 def between_studies(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Finding | None:
-    """Whether the losses rank as in other searches: Spearman's correlation of their medians."""
+    """Whether the losses rank as in other searches (their `scores.search`, by name).
+
+    Spearman's correlation of their medians.
+    """
     said, rows = [], {}
-    for name, other in others.items():
-        theirs = scores.search(other)
+    for name, theirs in others.items():
         for dataset in scores.dataset_order(runs):
             medians = [
                 own[own["dataset"] == dataset].groupby("loss")["fid"].median()

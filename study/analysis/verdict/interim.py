@@ -14,8 +14,9 @@ from study.analysis.verdict.words import Finding, listed, probability
 def looks(panel: Panel) -> list[dict[str, Any]]:
     """What holds at any look: blocks won and p of every other loss, the numbers by name.
 
-    loss, dataset, reference, n (settings from number 0 on that both have without a gap), budgets,
-    blocks, wins and p at each; p_any, p_holm; verdict: better, worse or "not told apart".
+    loss, dataset, reference, standing, n (settings from number 0 on that both have without a gap),
+    budgets, blocks, wins and p at each; p_any, p_holm; verdict: better, worse or "not told apart":
+    by the blocks up to the look that told most.
     """
     unbroken = {
         loss: fid[fid.index == np.arange(len(fid))].to_numpy() for loss, fid in panel.fids.items()
@@ -24,13 +25,13 @@ def looks(panel: Panel) -> list[dict[str, Any]]:
     rows = []
     for loss, look in st.looks(base, unbroken, BUDGETS).items():
         best = int(np.argmin(look.p))
-        ahead = look.wins[best] > look.blocks[best] / 2
         named = look.p_holm <= ALPHA
         rows.append(
             {
                 "loss": loss,
                 "dataset": panel.dataset,
                 "reference": panel.reference,
+                "standing": panel.standing,
                 "n": min(len(unbroken[loss]), len(base)),
                 "budgets": look.budgets.tolist(),
                 "blocks": look.blocks.tolist(),
@@ -38,17 +39,20 @@ def looks(panel: Panel) -> list[dict[str, Any]]:
                 "p": look.p.tolist(),
                 "p_any": look.p_any,
                 "p_holm": look.p_holm,
-                "verdict": ("better" if ahead else "worse") if named else "not told apart",
+                "verdict": ("better" if look.ahead[best] else "worse")
+                if named
+                else "not told apart",
             }
         )
     return rows
 
 
-def finding(rows: list[dict[str, Any]]) -> Finding:
+def finding(panels: list[Panel]) -> Finding:
     """The interim look in words and numbers."""
-    said = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        own = [row for row in rows if row["dataset"] == dataset]
+    rows, said = [], []
+    for panel in panels:
+        own = looks(panel)
+        rows += own
         parts = [
             listed(
                 f"{scores.title(row['loss'])} ({probability(row['p_holm'])})"
@@ -58,12 +62,12 @@ def finding(rows: list[dict[str, Any]]) -> Finding:
             for side in ("better", "worse")
         ]
         said.append(
-            f"{scores.dataset_title(dataset)}, the first {min(row['n'] for row in own)} settings: "
+            f"{panel.where}, the first {min(row['n'] for row in own)} settings: "
             f"better than {scores.title(own[0]['reference'])}: {parts[0]}; worse: {parts[1]}."
         )
     said.append(
         "A bet on who wins consecutive blocks of k settings: this holds at every look, however "
-        "often and whenever one looks, 5 % for all losses and budgets of a data set together."
+        "often and whenever one looks, 5 % for all losses and budgets of a sentence together."
     )
     flat = [
         {name: row[name] for name in ("dataset", "loss", "n")}

@@ -73,8 +73,8 @@ def between_measures(table: pd.DataFrame) -> Finding | None:
 def judged_otherwise(table: pd.DataFrame, sweep: SweepConfig, reference: str) -> Finding | None:
     """Which losses beat the reference by another measure: the same rule, where it judges.
 
-    Secondary: 5 % are spent on each measure anew. A ratio of expected bests is not given, since the
-    kernel distance's estimate may be negative.
+    5 % are spent on each measure anew. A ratio of expected bests is not given, since the kernel
+    distance's estimate may be negative.
     """
     said, parts = [], []
     for measure, words, runs in known(table):
@@ -83,7 +83,7 @@ def judged_otherwise(table: pd.DataFrame, sweep: SweepConfig, reference: str) ->
             rows = against.comparisons(panel)
             if all(row["verdict"] == "not judged" for row in rows):
                 continue
-            result = against.table_of(rows).drop(columns=["ratio", "low", "high"])
+            result = against.table_of(rows).drop(columns=["power", "ratio", "low", "high"])
             parts.append(pd.concat({measure: result}, names=["measure"]))
             better, worse = (
                 listed(_claim(row, side) for row in rows if row[side])
@@ -91,13 +91,13 @@ def judged_otherwise(table: pd.DataFrame, sweep: SweepConfig, reference: str) ->
             )
             same = [row for row in rows if row["verdict"] == "not told apart"]
             said.append(
-                f"{scores.dataset_title(panel.dataset)}, {words}: better than "
+                f"{panel.where}, {words}: better than "
                 f"{scores.title(reference)}: {better}; worse: {worse}; not told apart: "
                 f"{listed(scores.title(row['loss']) for row in same)}."
             )
     if not said:
         return None
-    said.append("Secondary: the primary question's rule, 5 % for each measure anew.")
+    said.append("The first question's rule, 5 % for each measure and data set anew.")
     question = f"Which losses beat {scores.title(reference)} by other measures?"
     return Finding(question, " ".join(said), pd.concat(parts).swaplevel(0, 1).swaplevel(1, 2))
 

@@ -84,7 +84,12 @@ def who_is_first(seeds: pd.DataFrame) -> Finding | None:
     """Whose winner is first when trained again."""
     result, said = order_of_winners(seeds), []
     for dataset, rows in by_dataset(result):
-        first, others = rows.iloc[0], rows.iloc[1:]
+        lost = named(rows[np.isinf(rows["mean"])])
+        where = f"{scores.dataset_title(dataset)}, {rows['seeds'].iloc[0]:.0f} seeds that all share"
+        if np.isinf(rows["mean"]).all():
+            said.append(f"{where}: every loss's winner diverged with some seed; there is no order.")
+            continue
+        first, others = rows.iloc[0], rows[np.isfinite(rows["mean"])].iloc[1:]
         beside = named(
             others[others["low"] <= 1],
             lambda row: (
@@ -93,9 +98,10 @@ def who_is_first(seeds: pd.DataFrame) -> Finding | None:
             ),
         )
         said.append(
-            f"{scores.dataset_title(dataset)}, {first['seeds']:.0f} seeds that all losses share: "
-            f"{title_of(first)}'s winner has the least mean, {first['mean']:.1f}, and is first "
-            f"with chance {first['chance_first']:.2f}. Not told from it: {beside}."
+            f"{where}: {title_of(first)}'s winner has the least geometric mean, "
+            f"{first['mean']:.1f}, and is first with chance {first['chance_first']:.2f}. Not told "
+            f"from it: {beside}."
+            + (f" Diverged with some seed: {lost}." if np.isinf(rows["mean"]).any() else "")
         )
     if not said:
         return None
@@ -106,8 +112,9 @@ def who_is_first(seeds: pd.DataFrame) -> Finding | None:
 def after_longer(runs: pd.DataFrame, longer: pd.DataFrame) -> pd.DataFrame:
     """A search's best settings beside what became of them when they were trained for longer.
 
-    Columns: settings (a loss), search and longer (the least distance of those settings, then and
-    now), fall (the one by the other), kept (whether the setting that was best still is).
+    Columns: settings (a loss), diverged (of the longer runs), search and longer (the least distance
+    of those settings, then and now), fall (the one by the other), kept (whether the setting that
+    was best still is): of a loss whose longer runs all diverged NaN, and not.
     """
     scores.alike(pd.concat([runs, longer]))
     varied = [name for name in hyperparameters(runs) if name in longer]
@@ -121,9 +128,11 @@ def after_longer(runs: pd.DataFrame, longer: pd.DataFrame) -> pd.DataFrame:
     for key, own in groups(both):
         before, after = own["fid_search"].to_numpy(), own["fid"].to_numpy()
         least = before.min(), after.min()
-        kept = bool(before.argmin() == after.argmin())
-        rows[key] = [len(own), *least, least[0] / least[1], kept]
-    return frame(rows, ["settings", "search", "longer", "fall", "kept"])
+        lives = bool(np.isfinite(least[1]))
+        fall = least[0] / least[1] if lives else np.nan
+        kept = lives and bool(before.argmin() == after.argmin())
+        rows[key] = [len(own), int(np.isinf(after).sum()), *least, fall, kept]
+    return frame(rows, ["settings", "diverged", "search", "longer", "fall", "kept"])
 
 
 def after_more_steps(runs: pd.DataFrame, longer: pd.DataFrame) -> Finding | None:
@@ -131,7 +140,9 @@ def after_more_steps(runs: pd.DataFrame, longer: pd.DataFrame) -> Finding | None
     result, said = after_longer(runs, longer), []
     for dataset, rows in by_dataset(result):
         steps = [table.loc[table["dataset"] == dataset, "step"].max() for table in (longer, runs)]
-        first = [named(rows[rows[when] == rows[when].min()]) for when in ("search", "longer")]
+        lives = rows[np.isfinite(rows["longer"])]
+        first = [named(lives[lives[when] == lives[when].min()]) for when in ("search", "longer")]
+        first[0] = named(rows[rows["search"] == rows["search"].min()])
         text = (
             f"{scores.dataset_title(dataset)}, the {between(rows['settings'])} best settings of "
             f"each loss with the seeds that they had, {steps[0]:,} D steps for at most "
@@ -139,6 +150,9 @@ def after_more_steps(runs: pd.DataFrame, longer: pd.DataFrame) -> Finding | None
             f"{rows['kept'].sum()} of {len(rows)} losses the setting that was best still is. "
             f"The least of all was that of {first[0]}, and now is that of {first[1]}."
         )
+        if (lost := rows[rows["diverged"] > 0]).size:
+            counts = named(lost, lambda row: f" ({row['diverged']:.0f})")
+            text += f" Longer runs that diverged: {counts}."
         if len(rows) > 2:
             numbers = correlated(rows["search"], rows["longer"])
             ranks = pd.Series(numbers, ["losses", "correlation", "low", "high"])

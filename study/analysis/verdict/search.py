@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from study.analysis import scores
 from study.analysis import statistics as st
+from study.analysis.statistics.samples import Array
 from study.analysis.verdict.words import (
     Finding,
     between,
@@ -257,41 +257,48 @@ def stopped_early(table: pd.DataFrame, block: int = 10) -> pd.DataFrame:
 
     A search of `block` consecutive settings; those whose least distance up to half of the D steps
     is above the median stop there, and count with that. From the recorded evaluations, nothing is
-    trained. Columns: searches (blocks of the loss), lost (of which the best found is worse for it),
-    ratio (of the bests found, the mean over blocks), worst, saved (share of the seconds), steps
-    (share of the D steps). Blocks with a run that has no evaluation at half its steps or before,
-    and those in which all diverged, are left out.
+    trained, and with what was known at half alone: a run that diverges later has its distance, one
+    that had diverged is infinite. Columns: searches (blocks of the loss), lost (of which the best
+    found is worse for it), ratio (of the bests found, the mean over blocks), worst, saved (share of
+    the seconds), steps (share of the D steps), left_out (whole blocks with a run that was not
+    evaluated by half, and those in which all diverged).
     """
-    length = table.groupby(scores.RUN)["step"].transform("max")
-    half = table.loc[table["step"] <= length / 2, [*scores.RUN, "status", "fid", *_SAVED]]
-    reached = half.groupby(scores.RUN)[_SAVED].max().add_suffix("_half")
-    before = half[half["status"] == "ok"].groupby(scores.RUN)["fid"].min().rename("at_half")
-    runs = scores.search(table)[[*scores.RUN, "fid", *_SAVED]]
-    runs = runs.join(reached, on=scores.RUN).join(before, on=scores.RUN)
-    runs["at_half"] = runs["at_half"].fillna(np.inf)
+    length = table.groupby(["sweep", "dataset"])["step"].transform("max")
+    half = table.loc[table["step"] <= length / 2, [*scores.RUN, "step", "fid", *_SAVED]]
+    finite = half.assign(fid=half["fid"].where(np.isfinite(half["fid"])))
+    reached = finite.groupby(scores.RUN)[["step", "fid", *_SAVED]].agg(
+        {"step": "max", "fid": "min", **dict.fromkeys(_SAVED, "max")}
+    )
+    ended = table.groupby(scores.RUN)["step"].max().rename("ended")
+    runs = scores.search(table)[[*scores.RUN, "status", "fid", *_SAVED]]
+    runs = runs.join(reached.add_suffix("_half"), on=scores.RUN).join(ended, on=scores.RUN)
+    lost = (runs["status"] == "diverged") & (runs["ended"] == runs["step_half"])
+    runs["fid_half"] = runs["fid_half"].mask(lost, np.inf).fillna(np.inf)
     rows = {}
     for key, own in groups(runs):
-        ratio, seconds, steps = _stop_half(own, block)
+        ratio, seconds, steps, left_out = _stop_half(own, block)
         if len(ratio):
-            lost = int((ratio > 1).sum())
+            worse = int((ratio > 1).sum())
             means = ratio.mean(), ratio.max(), seconds.mean(), steps.mean()
-            rows[key] = [len(ratio), lost, *map(float, means)]
-    return frame(rows, ["searches", "lost", "ratio", "worst", "saved", "steps"])
+            rows[key] = [len(ratio), worse, *map(float, means), left_out]
+    return frame(rows, ["searches", "lost", "ratio", "worst", "saved", "steps", "left_out"])
 
 
 _SAVED = ["wall_s", "d_steps"]
 
 
-def _stop_half(runs: pd.DataFrame, block: int) -> list[NDArray[np.float64]]:
-    """(best found / best of all, share of seconds saved, share of D steps saved) of each search."""
+def _stop_half(runs: pd.DataFrame, block: int) -> tuple[Array, Array, Array, int]:
+    """(best found / best of all, share of seconds saved, share of D steps saved) of each search,
+    and how many whole blocks were left out."""
     search = runs["number"] // block
-    known = runs["wall_s_half"].notna().groupby(search).transform("sum")  # of whole blocks: all
-    own = runs[known == block].sort_values("number")
+    whole = runs.groupby(search)["number"].transform("size") == block
+    known = runs["step_half"].notna().groupby(search).transform("all")
+    own = runs[whole & known].sort_values("number")
 
-    def of(column: str) -> NDArray[np.float64]:
+    def of(column: str) -> Array:
         return own[column].to_numpy(dtype=float).reshape(-1, block)
 
-    fid, at_half = of("fid"), of("at_half")
+    fid, at_half = of("fid"), of("fid_half")
     best = fid.min(axis=1)
     places = at_half.argsort(axis=1, kind="stable").argsort(axis=1)
     worse = places >= block // 2
@@ -301,7 +308,8 @@ def _stop_half(runs: pd.DataFrame, block: int) -> list[NDArray[np.float64]]:
     for cost in _SAVED:
         paid = np.where(worse, of(f"{cost}_half"), of(cost))
         found.append(1 - paid.sum(axis=1) / of(cost).sum(axis=1))
-    return [column[np.isfinite(best)] for column in found]
+    ratio, seconds, steps = (column[np.isfinite(best)] for column in found)
+    return ratio, seconds, steps, int(whole.sum()) // block - len(ratio)
 
 
 def stopping(table: pd.DataFrame) -> Finding | None:
@@ -317,6 +325,12 @@ def stopping(table: pd.DataFrame) -> Finding | None:
             f"stopping the five that are worse at half of the steps had saved "
             f"{rows['steps'].mean():.0%} of the D steps and {rows['saved'].mean():.0%} of the "
             f"seconds; {lost} searches ({lost / searches:.0%}) had lost their best, the best found "
-            f"would be {mean:.3g} times as large in the mean, {extremes(rows, 'worst')} at worst."
+            f"would be {mean:.3g} times as large in the mean, {extremes(rows, 'worst')} at worst"
+            + (
+                f"; {left:.0f} more had no run that lived, or one that was not evaluated by then"
+                if (left := rows["left_out"].sum())
+                else ""
+            )
+            + "."
         )
     return Finding("What had stopping the worse half early cost?", " ".join(said), result)
