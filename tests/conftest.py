@@ -14,7 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # `make test` hands its own flags on, and a make that a test runs would say where it is.
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "FLAGS"):
     os.environ.pop(name, None)
 
 
