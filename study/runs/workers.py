@@ -246,8 +246,9 @@ class Dispatcher:
             target=work, args=(theirs, self.train, os.getpid(), self.retries, gpu)
         )
         words = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with its worker)
-        resource_tracker.ensure_running()  # started with the worker, it would unblock its signals
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can heed them
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a hangup would end the tracker
+        resource_tracker.ensure_running()  # which unblocks some, as it would the worker's
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the worker can heed them
         with standard_error_to(words), files.environment(self.environment):
             process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
