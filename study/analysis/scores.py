@@ -128,11 +128,14 @@ def authors_defaults(runs: pd.DataFrame) -> pd.DataFrame:
     Known by their values: number 0 is a draw like all others where losses share their draws, or a
     sweep states ranges of its own. None of a loss that is no file of study/losses.
     """
-    chosen = pd.Series(data=False, index=runs.index)
-    for loss in set(runs["loss"]) & set(losses_there()):
-        stated = about(loss).defaults
-        own = runs.loc[runs["loss"] == loss, [name for name in stated if name in runs]]
-        chosen[own.index] = own.eq(pd.Series(stated)[own.columns]).all(axis=1)
+    chosen = np.zeros(len(runs), bool)
+    names = runs["loss"].to_numpy()
+    for loss in set(names) & set(losses_there()):
+        own = names == loss
+        for name, value in about(loss).defaults.items():
+            if name in runs:
+                own = own & (runs[name].to_numpy() == value)
+        chosen |= own
     return runs[chosen]
 
 
