@@ -455,8 +455,13 @@ def test_the_best_settings_are_trained_on_with_the_seeds_that_they_had(
         plan_of(load_sweep("on"), ["wgan"])
     with pytest.raises(StudyError, match=r"of ns on fashion_mnist .* has 0 of its 4: finish that"):
         plan_of(load_sweep("on"), ["ns"])
+    repeat = TINY.replace('ranges = "wide"', 'best_of = "tiny"')
+    (sweeps_folder / "again.toml").write_text(repeat)  # of a search that is judged once: not before
+    with pytest.raises(StudyError, match=r"sweep again needs the best settings of wgan .* has 3"):
+        plan_of(load_sweep("again"), ["wgan"])
 
     merge(tmp_path, "tiny", [finish(tmp_path, plan[3], [1.0, math.inf], "diverged")])
+    assert [c.seed for c in plan_of(load_sweep("again"), ["wgan"])] == [4, 5, 6]
     longer = plan_of(load_sweep("on"), ["wgan"])
     assert [(c.number, c.seed, c.d_steps) for c in longer] == [(0, 1, 70), (1, 2, 70)]
     for c, best in zip(longer, plan[1:3], strict=True):

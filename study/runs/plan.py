@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pandas as pd
 from pydantic import ValidationError
 
 from study import datasets as data
@@ -151,11 +152,15 @@ def again(sweep: str, search: SweepConfig) -> Source:
     """The best setting of `search`, with seeds other than the search's own.
 
     They are 1, 2, ..., where the search's is 0, the paper's; and where a search's setting has its
-    number for a seed, those from its number of settings on.
+    number for a seed, those from its number of settings on. Of a search that is judged once all
+    settings must be there.
     """
+    table = read_table(results_folder(), search.name)
     best = best_settings(search.name)
 
     def source(loss: str, dataset: str, number: int) -> tuple[dict[str, Any], int]:
+        if search.draws == "shared":
+            require_finished(sweep, search, table, loss, dataset)
         if (loss, dataset) not in best:
             raise StudyError(
                 f"sweep {sweep} needs the best setting of {loss} on {dataset} from sweep "
@@ -174,17 +179,11 @@ def trained_on(sweep: str, search: SweepConfig) -> Source:
     """
     table = read_table(results_folder(), search.name)
     names = hyperparameters(table)
-    settings = table.groupby(["loss", "dataset"])["number"].nunique()
     least = winners(table, ["dataset", "loss", "number"]).groupby(["loss", "dataset"])
     ranked = dict(iter(least))
 
     def source(loss: str, dataset: str, number: int) -> tuple[dict[str, Any], int]:
-        there = int(settings.get((loss, dataset), 0))
-        if there < (stated := search.settings(dataset)):
-            raise StudyError(
-                f"sweep {sweep} needs the best settings of {loss} on {dataset} from sweep "
-                f"{search.name}, which has {there} of its {stated}: finish that sweep first"
-            )
+        require_finished(sweep, search, table, loss, dataset)
         rows = ranked.get((loss, dataset), table[:0])
         if number >= len(rows):
             raise StudyError(
@@ -196,6 +195,19 @@ def trained_on(sweep: str, search: SweepConfig) -> Source:
         return setting_of(row, names), int(row["seed"])
 
     return source
+
+
+def require_finished(
+    sweep: str, search: SweepConfig, table: pd.DataFrame, loss: str, dataset: str
+) -> None:
+    """StudyError unless a search's table has all the settings of a loss that it states."""
+    own = table[(table["loss"] == loss) & (table["dataset"] == dataset)]
+    there, stated = own["number"].nunique(), search.settings(dataset)
+    if there < stated:
+        raise StudyError(
+            f"sweep {sweep} needs the best settings of {loss} on {dataset} from sweep "
+            f"{search.name}, which has {there} of its {stated}: finish that sweep first"
+        )
 
 
 def best_settings(sweep: str) -> dict[tuple[str, str], dict[str, Any]]:

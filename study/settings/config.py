@@ -263,7 +263,8 @@ class SweepConfig(Frozen):
     seed: Literal["fixed", "number"] = "fixed"
     """seed of a search's runs: 0, the paper's, or the setting's number, for all losses"""
     best_of: Name | None = None
-    """instead of a search: the best setting of this sweep, trained again with other seeds"""
+    """instead of a search: the best setting of this sweep (which must be complete where draws are
+    shared), trained again with other seeds"""
     longer_of: Name | None = None
     """instead of a search: the best settings of this sweep, which must be complete, with the seeds
     that they had, trained for as long as `datasets` says"""
