@@ -49,6 +49,21 @@ def test_the_umask_holds(
     assert mode(written[0]) == expected
 
 
+def test_a_file_is_on_the_disk_before_it_takes_the_old_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else a power cut could leave an empty file under the name of a whole one."""
+    path, seen = tmp_path / "a.json", []
+
+    def fsync(handle: int) -> None:
+        seen.append((os.fstat(handle).st_ino, os.fstat(handle).st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_json(path, {"x": "y" * 100_000})
+    assert seen == [(path.stat().st_ino, path.stat().st_size, False)]
+    assert path.stat().st_size > 100_000
+
+
 def test_a_file_is_created_once(tmp_path: Path) -> None:
     path = tmp_path / "claim.1.json"
     assert files.create(path, "mine")

@@ -6,7 +6,6 @@ Everything here is float64 on the CPU. Real always comes before fake.
 import contextlib
 import hashlib
 import os
-import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dsygst
 from torch import Tensor
 
+from study import files
 from study.errors import StudyError
 from study.features import Extractor
 
@@ -239,11 +239,8 @@ def _read(path: Path, dim: int) -> RealStatistics:
 
 
 def _write(path: Path, statistics: RealStatistics) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as file:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # np.savez would give a name another ending
             np.savez(file, **asdict(statistics))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    files.write_atomically(path, write)

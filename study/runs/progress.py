@@ -139,7 +139,7 @@ def prepare(configs: list[RunConfig], results: Path, halving: Halving | None = N
             if path.exists() and files.read_json(path) is None:
                 aside = files.set_aside(path)
                 print(f"{path} cannot be read; it is kept as {aside.name}", file=sys.stderr)
-            files.write_json(path, config.model_dump())
+            files.write_json(path, config.model_dump(), synced=False)  # of thousands
         if state in ("failed", "lost"):
             forgive(folder)
     return found.now()

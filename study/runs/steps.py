@@ -61,7 +61,7 @@ class Steps:
 def note(folder: Path, step: int, rate: float | None = None) -> None:
     """Write down that a run has come to `step`, at `rate` steps a second."""
     with contextlib.suppress(OSError):  # a full disk is the checkpoint's to notice
-        files.write_json(folder / NAME, {"step": step, "rate": rate})
+        files.write_json(folder / NAME, {"step": step, "rate": rate}, synced=False)
 
 
 def reached(folder: Path) -> Reached:
