@@ -20,21 +20,24 @@ from step import ours
 from study import losses
 from study.datasets import image_shape
 from study.settings.config import BATCH_SIZE, load_sweep
+from study.training.loop import set_arithmetic
 from study.training.networks import ImageShape
 
 SECONDS = 10.0
+PATIENCE_S = 120.0
 TOGETHER = (1, 2, 4, 8, 16)
 PAPER = ("wide", "narrow", "seeds")
 
 
 def train(loss: str, shape: ImageShape, graph: bool, barrier: Barrier, rates: Any) -> None:
     """Put the D steps a second (G's turn every step) of one process into `rates`."""
+    set_arithmetic("fp32")
     step = ours(loss, shape, 1.0, "cuda", graph)
     x = torch.rand(BATCH_SIZE, *shape, device="cuda")
     for _ in range(20):
         step(x)
     torch.cuda.synchronize()
-    barrier.wait()
+    barrier.wait(PATIENCE_S)
     started, steps = time.monotonic(), 0
     while time.monotonic() - started < SECONDS:
         for _ in range(10):
@@ -47,17 +50,18 @@ def train(loss: str, shape: ImageShape, graph: bool, barrier: Barrier, rates: An
 def steps_per_second(loss: str, shape: ImageShape, together: int, graph: bool) -> float:
     """D steps a second of `together` processes on one GPU, in all."""
     context = multiprocessing.get_context("spawn")
-    barrier, rates = context.Barrier(together), context.SimpleQueue()
+    barrier, rates = context.Barrier(together), context.Queue()
     processes = [
         context.Process(target=train, args=(loss, shape, graph, barrier, rates))
         for _ in range(together)
     ]
     for process in processes:
         process.start()
-    rate: float = sum(rates.get() for _ in processes)
     for process in processes:
         process.join()
-    return rate
+    if any(process.exitcode for process in processes):
+        raise RuntimeError(f"processes ended with {[process.exitcode for process in processes]}")
+    return float(sum(rates.get(timeout=PATIENCE_S) for _ in processes))
 
 
 def main() -> None:

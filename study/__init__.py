@@ -3,5 +3,5 @@
 import time
 
 __version__ = "0.2.0"
-BEGAN = time.time()
+STARTED = time.time()
 """When this process began to import the package: what is younger was perhaps not imported."""

@@ -9,7 +9,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.runs.driver import Show
 from study.runs.folder import DONE, State
 from study.runs.progress import Progress
 from study.runs.status import STATES, AtWork, Costs, at_work, groups_of, is_kept
@@ -145,8 +146,6 @@ def left_in_order(progress: Progress) -> list[AtWork]:
 
 
 # ---- while it goes on ----------------------------------------------------------------------------
-
-Show = Callable[[Progress], None]
 
 
 @contextlib.contextmanager

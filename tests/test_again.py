@@ -28,7 +28,7 @@ from study.runs.plan import plan
 from study.runs.table import collect, read_table, rows_of
 from study.settings import config as settings
 from study.settings.arithmetic import Arithmetic
-from study.settings.config import RunConfig, SweepConfig
+from study.settings.config import RunConfig, SweepConfig, load_sweep
 from study.training.loop import train
 
 ROOT = Path(__file__).parent.parent
@@ -160,7 +160,18 @@ def test_a_diverged_run_is_compared_too() -> None:
     assert again.differing(rows, rows.head(1)) == ["step"]
 
 
-@pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults"])
+@pytest.mark.parametrize(
+    ("device", "graph"), [("cpu", False), ("mps", False), ("cuda", True), ("cuda:1", True)]
+)
+def test_a_cuda_graph_stays_where_the_gpu_is(device: str, graph: bool) -> None:
+    config = plan(load_sweep("quick"), ["ns"], ["fashion_mnist"], 1, "cuda", cuda_graph=True)[0]
+    here = again.placed(config, device)
+    assert (here.device, here.cuda_graph, here.hash) == (device, graph, config.hash)
+    plain = config.model_copy(update={"cuda_graph": False})
+    assert not again.placed(plain, device).cuda_graph
+
+
+@pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults", "paired"])
 def test_committed_rows_give_their_own_configurations(name: str) -> None:
     table = read_table(ROOT / "results", name)
     keys = [table["loss"], table["dataset"]]

@@ -312,7 +312,7 @@ def test_figures_depend_on_code_which_may_not_change_meanwhile(
     monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(file.parent)])
     assert drawing(search(2)) == EVERY
     assert drawing(search(2)) == EVERY  # this process may have imported what was there before
-    monkeypatch.setattr("study.BEGAN", time.time() + 60)
+    monkeypatch.setattr("study.STARTED", time.time() + 60)
     assert drawing(search(2)) == EVERY
     assert drawing(search(2)) == set()
     file.write_text("a = 2")

@@ -1,11 +1,13 @@
 """Networks: the paper's parameter counts, batch normalisation, initial values, Adam."""
 
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from study.errors import StudyError
 from study.training.networks import (
@@ -100,6 +102,29 @@ def test_image_layers_are_torchs(channels: int, of_the_image: bool) -> None:
             found.append([y, *gradients, *torch.autograd.grad(norm, wanted)])
         for one, other in zip(*found, strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_with_autocast_the_kernels_get_one_type() -> None:
+    """CUDA's refuse a weight in float32 beside images in bf16; CPUs' take it."""
+    seen: list[set[torch.dtype]] = []
+
+    class Types(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if "convolution" in str(func):
+                seen.append({part.dtype for part in args[:3] if isinstance(part, torch.Tensor)})
+            return func(*args, **(kwargs or {}))
+
+    layer = ImageConv2d(1, 4)
+    x = torch.rand(2, 1, 8, 8, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), Types():  # type: ignore[no-untyped-call]
+        layer(x).sum().backward()
+    assert seen[0] == {torch.bfloat16}
+    assert len(seen) == 3  # forward, towards x, towards the weight
+    assert all(len(types) == 1 for types in seen)
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
 
 
 def test_the_image_layers_derivatives_are_those_of_their_values() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as Outline
 from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
+from PIL import Image, ImageColor
 from there import there
 
 from study import losses
@@ -327,7 +328,7 @@ def test_selected_on_some_images_reported_on_others() -> None:
     assert_array_equal(runs["step"], least["step"])  # the choice is the same
     assert_allclose(runs["fid"][ok], 100 - least["fid"][ok])
     assert_array_equal(np.isinf(runs["fid"]), ~ok)
-    figure = reported(table[table["loss"] == "ns"])
+    figure = reported(table[table["loss"] == "ns"], NONE)
     fid, k = scored(table, "ns"), np.arange(1, 7)
     fresh = st.quantile_at_min(fid, 100 - fid, k, 0.5)
     ratio = points(figure.axes[0].lines[0])[1]
@@ -339,6 +340,39 @@ def test_selected_on_some_images_reported_on_others() -> None:
         scores.of_runs(table.assign(fid_report=np.nan), "fid_report")
     with pytest.raises(StudyError, match="unknown report 'fid_train'; there are fid, fid_report"):
         scores.of_runs(table, "fid_train")
+
+
+def test_a_title_says_the_largest_budget_that_is_judged() -> None:
+    """Not that of half of the settings, which is the least of them all."""
+    table = make(("ns", "vae"), n=40, status="ok")
+    medians = [st.min_quantile(scored(table, loss), 5, 0.5) for loss in ("ns", "vae")]
+    title = style.words(budget_curves(table))[0]
+    assert title.endswith(f"with the best of 5 to {min(medians):.2g} to {max(medians):.2g}")
+    assert "with 5 settings each the expected ranks go from" in style.words(rank_curves(table))[0]
+    assert "the best of" not in style.words(budget_curves(make(("ns",), n=12, status="ok")))[0]
+
+
+def test_a_page_keeps_the_words_of_a_figure_to_the_last_digit() -> None:
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    axes.plot([0.123456, 0.9], [1e-5, 0.01])
+    axes.set_yscale("log")
+    axes.set_yticks([1e-5, 0.00125], ["1e-05", "0.00125"])
+    axes.text(0.5, 0.001, "untrained 63.02, λ = 0.0345")
+    text = style.inline(figure, "x")
+    found = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert {"1e-05", "0.00125", "untrained 63.02, λ = 0.0345"} <= set(found)
+    path = re.search(r'<path d="(M[^"]*)" clip-path', text)
+    assert path is not None
+    assert not re.search(r"\.\d\d", path[1])  # coordinates are rounded all the same
+
+
+def test_a_png_keeps_the_colours_of_losses() -> None:
+    figure = headline(make(tuple(SCALE)), NONE, NONE, NONE)
+    image = Image.open(BytesIO(style.drawn(figure)[".png"])).convert("RGB")
+    there = {colour for _, colour in image.getcolors(image.width * image.height) or []}
+    for loss in SCALE:
+        assert ImageColor.getrgb(style.style_of(loss)["color"]) in there
 
 
 def test_the_budget_axis_ends_at_a_tick() -> None:
@@ -404,7 +438,7 @@ def test_f1_curves() -> None:
     assert_allclose(own(mm)[1][0], first.groupby("number")["f1"].max().sum() / 12)
     assert "F1 is 0" not in caption(figure)
     table.loc[table["loss"] == "mm", "f1"] = 0.0
-    assert "F1 is 0 in every run of MM GAN." in caption(f1_curves(table))
+    assert "F1 is 0 in every run of MM GAN: its dashed" in caption(f1_curves(table))
 
 
 # Settings
@@ -562,9 +596,22 @@ def test_train_over_held_out() -> None:
     table = make(("ns", "mm"))
     runs = scores.of_runs(table)
     ok = runs[(runs["loss"] == "mm") & (runs["status"] == "ok")]
-    x, y = line(train_vs_held_out(table).axes[0], "MM GAN")
+    x, y = line(train_vs_held_out(table, NONE).axes[0], "MM GAN")
     assert_array_equal(x, ok["fid"])
     assert_allclose(y, ok["fid_train"] / ok["fid"])
+
+
+def test_what_training_did_not_make_is_drawn_beside_its_ratios() -> None:
+    table = make(("ns", "mm")).assign(fid_report=lambda rows: 0.9 * rows["fid"])
+    alike = {name: table[name].iloc[0] for name in ("dataset", "features", "num_images", "width")}
+    start = pd.DataFrame([alike | {"fid": 40.0, "fid_train": 30.0, "fid_report": 50.0}])
+    elsewhere = start.assign(width=3.0, fid_train=1.0, fid_report=1.0)
+    for draw, ratio, said in ((train_vs_held_out, 0.75, "0.750:"), (reported, 1.25, "1.250;")):
+        figure = draw(table, pd.concat([start, elsewhere]))
+        levels = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+        assert levels == [[ratio, ratio]]
+        assert f"before any training, {said}" in style.words(figure)[1]
+        assert "before any training" not in style.words(draw(table, elsewhere))[1]
 
 
 # Tables
@@ -695,7 +742,11 @@ def test_hard_tables_give_a_figure_or_a_line(name: str) -> None:
 def test_a_distance_of_0_has_a_place_in_the_layout(kind: str) -> None:
     table = make(("ns",), n=6)
     table = table.assign(fid=table["fid"].where(table["number"] != 0, 0.0))
-    for _, make_figure in figures.of_kind(kind, {"search": table}):
+    again = [make(("ns",), n=1, seed=i).assign(seed=i, config=str(i)) for i in range(3)]
+    again[0] = again[0].assign(fid=0.0)
+    drawn = list(figures.of_kind(kind, {"search": table, "seeds": pd.concat(again)}))
+    assert drawn
+    for _, make_figure in drawn:
         make_figure().draw_without_rendering()
 
 
@@ -710,7 +761,7 @@ DRAWS = {
     "distributions": lambda table: distributions(table, NONE),
     "ranks": rank_curves,
     "wins": win_matrix,
-    "train_held_out": train_vs_held_out,
+    "train_held_out": lambda table: train_vs_held_out(table, NONE),
     "headline": lambda table: headline(table, NONE, NONE, NONE),
     "best_table": scores.best_table,
     "seeds": lambda table: seeds(table, table),
@@ -769,7 +820,7 @@ def test_refused_by_one_figure() -> None:
     with pytest.raises(StudyError, match="lacks f1"):
         f1_curves(make())
     with pytest.raises(StudyError, match="no fid_train"):
-        train_vs_held_out(make().assign(fid_train=np.nan))
+        train_vs_held_out(make().assign(fid_train=np.nan), NONE)
     with pytest.raises(StudyError, match=r"differ in features"):
         scores.best_table(make(), make(sweep="seeds", features="inception"))
     with pytest.raises(StudyError, match="have no rows"):

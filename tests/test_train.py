@@ -346,14 +346,14 @@ def test_a_full_disk_loses_nothing_but_time(
     train.train(whole)
     write_whole = files.write_atomically
 
-    def write_half(path: Path, write: Callable[[Path], object]) -> None:
+    def write_half(path: Path, write: Callable[[Path], object], **how: bool) -> None:
         def fill(temporary: Path) -> None:
             write(temporary)
             if path.name == name:
                 temporary.write_bytes(temporary.read_bytes()[:100])
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-        write_whole(path, fill)
+        write_whole(path, fill, **how)
 
     with monkeypatch.context() as disk:
         disk.setattr(files, "write_atomically", write_half)
@@ -363,6 +363,26 @@ def test_a_full_disk_loses_nothing_but_time(
     assert state_of(full) == "to do"
     assert train.train(full) == "ok"
     assert numbers(full)[:2] == numbers(whole)[:2]
+
+
+def test_of_several_gpus_one_is_made_cudas_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's streams and graphs begin on the current GPU, whatever tensors they get."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    found = [train.current(device) for device in ("cpu", "cuda", "cuda:1")]
+    assert [str(device) for device in found] == ["cpu", "cuda", "cuda:1"]
+    assert chosen == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)]
+)
+def test_tf32_is_used_only_where_it_is_asked_for(precision: Precision, allowed: bool) -> None:
+    train.set_arithmetic(precision)
+    assert torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.allow_tf32 is allowed
+    assert torch.backends.cuda.matmul.allow_tf32 is allowed
+    train.set_arithmetic("fp32")
 
 
 def test_provenance_names_the_instruction_set(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
-from study.analysis.verdict.against import BUDGETS
 from study.analysis.verdict.words import in_a_row, probability
 from study.errors import StudyError, meant
 
@@ -141,7 +140,7 @@ def judged(against: dict[str, tuple[Any, Any]], paired: bool) -> dict[str, st.Ju
 
 def budgets(mine: Any, theirs: Any) -> list[int]:
     """The budgets that there are settings for."""
-    return [k for k in BUDGETS if k <= min(len(mine), len(theirs))]
+    return [k for k in st.BUDGETS if k <= min(len(mine), len(theirs))]
 
 
 def found(

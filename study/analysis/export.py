@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from study.analysis import scores
-from study.analysis.statistics import min_quantile_interval
-from study.analysis.verdict.against import BUDGETS
+from study.analysis import statistics as st
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
@@ -46,8 +45,8 @@ def main_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def medians(fid: np.ndarray) -> Iterator[tuple[int, float, float, float]]:
     """Budget, median of the least distance of so many settings, and its interval's ends."""
-    budgets = [budget for budget in BUDGETS if budget <= len(fid)]
-    found = min_quantile_interval(fid, budgets, 0.5)
+    budgets = [budget for budget in st.BUDGETS if budget <= len(fid)]
+    found = st.min_quantile_interval(fid, budgets, 0.5)
     yield from zip(budgets, *(end.tolist() for end in found), strict=True)
 
 

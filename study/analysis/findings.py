@@ -13,16 +13,17 @@ from study.analysis.tables import Tables
 
 def page(tables: Tables) -> str:
     """The three sentences, then every question with its answer and the numbers behind it."""
-    sweep = tables.search["sweep"].iloc[0]
+    sweep, headline = tables.search["sweep"].iloc[0], verdict.headline(tables)
     lines = [
         f"# What the numbers of `{sweep}` say",
         "",
         f"Written by `python -m study verdict --sweep {sweep} --markdown`; a test compares.",
         "",
-        *(f"- {sentence}" for sentence in verdict.headline(tables)),
+        *(f"- {sentence}" for sentence in headline),
     ]
     for finding in verdict.findings(tables):
-        lines += ["", f"## {finding.question}", "", finding.answer]
+        answer = finding.answer.removeprefix(" ".join(headline)).lstrip()  # which stand above
+        lines += ["", f"## {finding.question}", "", answer]
         if len(finding.table):
             lines += ["", in_markdown(finding.table)]
     return "\n".join(lines) + "\n"

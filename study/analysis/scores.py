@@ -305,6 +305,13 @@ def untrained_distance(untrained: pd.DataFrame, runs: pd.DataFrame) -> float | N
     return _level(untrained, runs, ["dataset", "features", "num_images", "width"], "fid")
 
 
+def untrained_ratio(untrained: pd.DataFrame, runs: pd.DataFrame, column: str) -> float | None:
+    """Another distance of generators before any training over `fid`: what training did not make."""
+    over = _level(untrained, runs, ["dataset", "features", "num_images", "width"], column)
+    fid = untrained_distance(untrained, runs)
+    return over / fid if over and fid else None
+
+
 def real_distance(real: pd.DataFrame, runs: pd.DataFrame) -> float | None:
     """The median distance of as many training images to held-out ones, in the same features."""
     return _level(real, runs, ["dataset", "features", "num_images"], "distance")

@@ -141,12 +141,18 @@ def verify(
     rows = {each: table[table["config"] == each] for each in chosen(table, count, seed)}
     configs = {each: config_of(recorded) for each, recorded in rows.items()}
     for each, config in configs.items():
-        here = config.model_copy(update={"device": device_for(config, device)})
+        here = placed(config, device_for(config, device))
         again = Again(config, rows[each], trained(here, results, train))
         if not again.is_equal:
             other = here.model_copy(update={"seed": config.seed + 1})
             again = again._replace(other_seed=trained(other, results, train))
         yield again
+
+
+def placed(config: RunConfig, device: str) -> RunConfig:
+    """The run on a device; without its CUDA graph where that is no GPU."""
+    graph = config.cuda_graph and device.startswith("cuda")
+    return config.model_copy(update={"device": device, "cuda_graph": graph})
 
 
 def device_for(config: RunConfig, asked: str | None) -> str:

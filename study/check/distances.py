@@ -111,7 +111,7 @@ def real_against_real(machine: Machine) -> str:
             moments.update(extractor(part))
         sides.append(moments)
     found, paper = between(*sides), PAPER["fashion_mnist"]
-    said = f"{found:.3f} beside the paper's {paper:.2f} (as recalled in analysis/behaviour.py)"
+    said = f"{found:.3f} beside the paper's {paper:.2f} (as recalled in analysis/measured.py)"
     if not abs(found - paper) <= PAPER_TOLERANCE:
         raise Off(f"{said}, apart by more than {PAPER_TOLERANCE}")
     return said

@@ -21,7 +21,7 @@ from study.files import write_json
 from study.runs.plan import plan
 from study.settings.config import Normalisation, RunConfig, Schedule, SweepConfig
 from study.training.cuda_graph import GraphStep
-from study.training.loop import batch, precision, train
+from study.training.loop import batch, current, precision, set_arithmetic, train
 from study.training.networks import draw_z, stream
 from study.training.players import build
 
@@ -141,9 +141,8 @@ def side_by_side(machine: Machine) -> str:
 
 def curves(wanted: RunConfig) -> dict[str, Tensor]:
     """What twenty training steps record, by name; on the CPU."""
-    tf32 = wanted.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    device = torch.device(wanted.device)
+    set_arithmetic(wanted.precision)
+    device = current(wanted.device)
     loss, players = build(wanted, data.image_shape(wanted.dataset), device)
     step: Callable[..., dict[str, Tensor]] = partial(loss.step, players)
     if wanted.cuda_graph:

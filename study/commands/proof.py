@@ -32,9 +32,11 @@ def check(
     from study.check import report
     from study.check.rows import Machine, chosen, row_of
     from study.runs import checks
+    from study.training.loop import set_arithmetic
 
     device = device or checks.default_device()
     checks.require_device(device)
+    set_arithmetic("fp32")
     found = read_resources(resources) if cluster == Cluster.SLURM else None
     machine = Machine(device, results_folder(), found)
     rows = []

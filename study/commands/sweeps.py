@@ -95,7 +95,8 @@ def sweep(
     else:
         checks.require_device(device)
     gpus = checks.local_gpus() if device == "cuda" and not given else []
-    workers = workers or len(gpus) or len(os.sched_getaffinity(0))
+    one_gpu = 1 if device.startswith("cuda:") else None
+    workers = workers or len(gpus) or one_gpu or len(os.sched_getaffinity(0))
     at_once = given.runs_together if given else workers
     require_all(config, trials)
     found = runs.progress(configs, results)

@@ -21,7 +21,7 @@ import numpy as np
 from study.datasets import folder as own
 from study.datasets._files import NotHere, nothing_fetched
 from study.datasets.base import DataSet, Images, data_folder
-from study.errors import StudyError, in_a_line, meant
+from study.errors import StudyError, in_a_line, unknown
 from study.settings.config import say_once
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def find(name: str, folder: Path | None = None) -> DataSet:
         raise StudyError(BROKEN[name])
     found = SETS.get(name) or own.find(name, folder or data_folder())
     if found is None:
-        allowed = ", ".join(names())
-        raise StudyError(f"unknown data set '{name}';{meant(name, names())} allowed: {allowed}")
+        raise unknown("data set", name, names(), "allowed")
     return found
 
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 
-from study.errors import StudyError, in_a_line, meant
+from study.errors import StudyError, in_a_line, unknown
 from study.features.base import Extractor
 from study.features.inception import WEIGHTS_URL, weights_path
 
@@ -30,8 +30,7 @@ def load(name: str, device: str = "cpu", *, any_weights: bool = False) -> Extrac
     refused, or with `any_weights` taken, and the extractor's name says so.
     """
     if name not in names():
-        allowed = ", ".join(names())
-        raise StudyError(f"unknown features '{name}';{meant(name, names())} allowed: {allowed}")
+        raise unknown("features", name, names(), "allowed")
     try:
         make = importlib.import_module(f"study.features.{name}").extractor
     except (Exception, SystemExit) as error:  # whatever a half-written file raises

@@ -207,9 +207,7 @@ def real_statistics(images: Tensor, extractor: Extractor, folder: Path) -> RealS
     read is computed again; a folder that cannot be written to only costs time.
     """
     path = folder / f"{_key(images, extractor)}.npz"
-    with contextlib.suppress(
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, StudyError
-    ):
+    with contextlib.suppress(*UNREADABLE):
         return _read(path, extractor.dim)
     moments = Moments(extractor.dim)
     for part in torch.split(images, 1000):
@@ -223,6 +221,8 @@ def real_statistics(images: Tensor, extractor: Extractor, folder: Path) -> RealS
 def _key(images: Tensor, extractor: Extractor) -> str:
     what = f"{extractor.name} {extractor.digest} {tuple(images.shape)} {images.dtype}"
     what += os.environ.get("ATEN_CPU_CAPABILITY", "")  # another instruction set rounds otherwise
+    if extractor.device.type == "cuda":  # and so does a GPU
+        what += torch.cuda.get_device_name(extractor.device)
     sha256 = hashlib.sha256(what.encode())
     sha256.update(np.ascontiguousarray(images.cpu().numpy()).data)
     return sha256.hexdigest()

@@ -4,7 +4,7 @@ The paper (section 5) measures an image's distance to the manifold as the square
 distance to the closest triangle, found by gradient descent on the vertices from 5 starts, and
 counts images within delta = 0.75 (starts and delta as recalled; the code for this was never
 released). Optimisers, steps and starts are this file's choice, made from `distance_convergence`
-and `recall_convergence`; `RECIPE` states them so that they can be recorded beside a result.
+and `recall_convergence`.
 
 The manifold is what the data set's generator can draw, not every triangle: a triangle is four
 draws in [0, 1], three for the corners' angles and one for the rotation, as in
@@ -19,23 +19,13 @@ from torch import Tensor
 
 from study import datasets
 from study.errors import StudyError
-from study.measures.descents import DELTA, NEIGHBOURS, RANDOM_STARTS, STEPS, Z_STARTS, Z_STEPS
+from study.measures.descents import DELTA, STEPS, Z_STARTS, Z_STEPS
 from study.measures.triangle_distance import SIZE_PX, distance, nearest, share, summary, unit
 from study.training.networks import Generator, Prior, draw_z
 
 GeneratorFunction = Callable[[Tensor], Tensor]
 
 NUM_IMAGES = 1024
-RECIPE = {
-    "delta": DELTA,
-    "num_images": NUM_IMAGES,
-    "distance": f"levenberg-marquardt on angles, {STEPS} steps",
-    "distance_starts": f"{NEIGHBOURS} neighbours, {RANDOM_STARTS} random",
-    "recall": f"adam preconditioned by the mean curvature, {Z_STEPS} steps",
-    "recall_starts": f"{Z_STARTS} neighbours",
-    "recall_z": "kept in [-1, 1] for the uniform prior, free for the normal one",
-}
-
 FRESH_Z = 8192
 Z_CHUNK = 256
 Z_RATE, Z_BETAS, Z_RIDGE = 0.25, (0.9, 0.9), 1e-2

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
@@ -19,9 +19,7 @@ from study.runs.steps import reached
 from study.runs.table import read_table, recorded_state
 from study.settings.config import RunConfig, sweep_names
 
-STATES: tuple[State, ...] = (
-    *("to do", "running", "waiting", "ok", "stopped", "diverged", "failed", "lost"),
-)
+STATES: tuple[State, ...] = get_args(State)
 RESTLESS = 3
 """Attempts, each left before its first step was done, of which the status tells."""
 

@@ -26,7 +26,7 @@ from study.errors import StudyError
 from study.losses.base import Players
 from study.measures import of_a_generator as measure
 from study.settings.arithmetic import ENVIRONMENT, require_avx2
-from study.settings.config import DEFINITION, PAUSE, RunConfig, read_config
+from study.settings.config import DEFINITION, PAUSE, Precision, RunConfig, read_config
 from study.training.checkpoint import checkpoint, restore
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops
@@ -60,11 +60,8 @@ def train(
     threadpool_limits(config.threads)  # NumPy's too: they wait for each other by spinning
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
     keep_freed_memory()
-    torch.backends.cudnn.deterministic = True  # on a GPU the same numbers too
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # likewise; read at CUDA's start
-    torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-    device = torch.device(config.device)
+    set_arithmetic(config.precision)
+    device = current(config.device)
     images = training_images(config.dataset, config.device)
     made_by = provenance(config)
     shape = data.image_shape(config.dataset)
@@ -214,6 +211,22 @@ def batch(images: Tensor, step: int, size: int) -> Tensor:
         rest = epoch_order(epoch + 1, len(images))[: size - len(indices)]
         indices = torch.cat([indices, rest])
     return images[indices.to(images.device)].float() / 255
+
+
+def set_arithmetic(precision: Precision) -> None:
+    """On a GPU: the same numbers every time, and TF32 only where it is asked for."""
+    torch.backends.cudnn.deterministic = True
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at CUDA's start
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def current(device: str) -> torch.device:
+    """The device, which of several GPUs is made CUDA's own: streams and graphs begin there."""
+    found = torch.device(device)
+    if found.type == "cuda" and found.index is not None:
+        torch.cuda.set_device(found)
+    return found
 
 
 def precision(config: RunConfig) -> AbstractContextManager[Any]:

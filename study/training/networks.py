@@ -92,7 +92,8 @@ class WeightGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), (gradient,) = ctx.saved_tensors, gradients
-        wanted, n_biases = (False, True, True), [len(weight)]
+        weight, n_biases = weight.to(x.dtype), [len(weight)]  # of bf16 images, with autocast
+        wanted = (False, True, True)
         _, of_weight, of_bias = torch.ops.aten.convolution_backward(
             gradient, x, weight, n_biases, (2, 2), (1, 1), (1, 1), False, (0, 0), 1, wanted
         )

@@ -159,11 +159,10 @@ def evaluation_z(config: RunConfig) -> Tensor:
 def provenance(config: RunConfig) -> dict[str, Any]:
     """What made the numbers: commit of the code, versions, machine.
 
-    Of a CPU torch's instruction set too: another one rounds otherwise, and a GAN amplifies it.
+    With torch's instruction set: another one rounds otherwise, and a GAN amplifies it. Beside a
+    GPU, too, which leaves the distances' linear algebra to the CPU.
     """
-    processor = device_name(config.device)
-    if config.device == "cpu":
-        processor += f", {torch.backends.cpu.get_cpu_capability()}"
+    processor = f"{device_name(config.device)}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "commit": files.commit(),
         "torch": torch.__version__,

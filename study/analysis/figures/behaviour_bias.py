@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
-from study.analysis.figures.style import styled
+from study.analysis.figures.style import plain_log, styled
 from study.measures.extrapolation import fit_in_inverse_n
 
 
@@ -30,13 +31,14 @@ def bias(table: pd.DataFrame) -> Figure:
         ylim=(0, None),
     )
     left.set_xticks([0, *(1 / found["num_images"])], ["∞", *_counts(found["num_images"])])
-    left.tick_params(axis="x", rotation=60)
+    left.tick_params(axis="x", rotation=90)
     left.legend()
     right.plot(found["num_images"], found["sd"], "o-", color="#000000")
     right.set(xscale="log", yscale="log", xlabel="images of each side, n")
     right.set_ylabel("standard deviation over draws")
     right.set_xticks(found["num_images"], _counts(found["num_images"]), rotation=60)
-    right.minorticks_off()
+    right.xaxis.set_minor_locator(NullLocator())
+    plain_log(right.yaxis, (1, 2, 5))
     text = (
         f"{scores.dataset_title(table['dataset'].iloc[0])}: held-out against training images, "
         f"{found['draws'].max()} draws a number. The distance of two samples of the same "

@@ -1,5 +1,7 @@
 """What the descents to the manifold of triangles find."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,6 +13,8 @@ from study.analysis.figures.style import styled
 from study.measures import descents
 
 STARTS = [(0, 8), (1, 0), (2, 0), (4, 0), (4, 1), (8, 8)]  # (neighbours, random), drawn of them all
+LOOKS = list(zip("ovs^DP", ("-", "--", "-.", ":", (0, (4, 1, 1, 1)), (0, (1, 2))), strict=True))
+"""Marker and line, since some lie upon others."""
 COLOURS = ["#CC79A7", "#56B4E9", "#009E73", "#E69F00", "#000000", "#D55E00"]
 
 
@@ -43,10 +47,11 @@ def convergence(table: pd.DataFrame) -> Figure:
 
 
 def _descents(axes: Axes, rows: pd.DataFrame) -> None:
-    for (neighbours, random), colour in zip(STARTS, COLOURS, strict=True):
+    for (neighbours, random), colour, (mark, line) in zip(STARTS, COLOURS, LOOKS, strict=True):
         own = rows[(rows["neighbours"] == neighbours) & (rows["random"] == random)]
         label = f"{neighbours} near, {random} random"
-        axes.plot(own["steps"], own["mean_excess"], "o-", ms=3, color=colour, label=label)
+        look: Any = {"marker": mark, "ls": line, "ms": 3.5, "mfc": "none", "color": colour}
+        axes.plot(own["steps"], own["mean_excess"], label=label, **look)
     chosen = rows[
         (rows["neighbours"] == descents.NEIGHBOURS)
         & (rows["random"] == descents.RANDOM_STARTS)

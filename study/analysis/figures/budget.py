@@ -14,6 +14,7 @@ from study.analysis.figures.parts import (
     budgets,
     distance_label,
     finish,
+    last_judged,
     small_panels,
     span,
 )
@@ -38,13 +39,14 @@ def finish_budget(
     figure: Figure, panels: list[Axes], runs: pd.DataFrame, curves: dict[str, Curve], text: str
 ) -> Figure:
     """Axes, title and caption of curves over budgets."""
-    most = max(int(curve.x[-1]) for curve in curves.values())
-    budget_axis(panels[0], most)
+    budget_axis(panels[0], max(int(curve.x[-1]) for curve in curves.values()))
     figure.supylabel(distance_label(runs), fontsize=9)
-    starts, ends = ([curve.estimate.value[i] for curve in curves.values()] for i in (0, -1))
+    k = last_judged(runs)
+    starts = [curve.estimate.value[0] for curve in curves.values()]
+    ends = [curve.estimate.value[curve.x == k][0] for curve in curves.values()]
     message = f"with one setting the losses come to {span(starts)}"
-    if most > 1:
-        message += f", with the best of {most} to {span(ends)}"
+    if k > 1:
+        message += f", with the best of {k} to {span(ends)}"
     axis = "Up to half of the settings there are. Grey: the other losses."
     return finish(figure, runs, message, f"{axis} {text}")
 

@@ -14,7 +14,7 @@ from study.analysis.figures.style import style_of, styled
 
 
 @styled
-def reported(search: pd.DataFrame) -> Figure:
+def reported(search: pd.DataFrame, untrained: pd.DataFrame) -> Figure:
     """The selected run's distance on fresh images over the distance that it was selected by."""
     runs = scores.search(search, "fid_report")
     figure, axes = one_panel()
@@ -25,7 +25,8 @@ def reported(search: pd.DataFrame) -> Figure:
         ratio = _ratio(fresh, st.min_quantile(selected, k, 0.5))
         axes.plot(k, ratio, **style_of(loss) | {"markevery": [0, -1]})
         ends[loss] = float(k[-1]), float(ratio[-1])
-    axes.axhline(1, color="#808080", lw=0.8)
+    null = scores.untrained_ratio(untrained, runs, "fid_report")
+    axes.axhline(null or 1, color="#808080", lw=0.8, ls=":" if null else "-")
     budget_axis(axes, max(1, int(runs["loss"].value_counts().max()) // 2))
     axes.set(xlabel=TRIED, ylabel="fresh images over those selected by")
     end_labels(axes, ends)
@@ -38,6 +39,8 @@ def reported(search: pd.DataFrame) -> Figure:
         "Line: median distance of the selected run to held-out images on which nothing was "
         "selected, over the median of the least distance that it was selected by."
     )
+    if null:
+        text += f" Dotted: a generator before any training, {null:.3f}; above it is flattery."
     return finish(figure, runs, message, text, report="fid_report")
 
 
@@ -51,6 +54,7 @@ PLOT = Plot(
     reported,
     "Selected on some held-out images, reported on others",
     place=100,
+    takes=("untrained",),
     columns=("fid_report",),
     each=("dataset",),
 )

@@ -1,4 +1,4 @@
-"""Training curves of a stable and of a collapsed run."""
+"""Training curves of the best run and of the worst."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,7 +117,7 @@ def draw(examples: pd.DataFrame, search: pd.DataFrame) -> Figure:
 
 PLOT = Plot(
     draw,
-    "Training curves of a stable and of a collapsed run",
+    "Training curves of the best run and of the worst",
     place=150,
     needs=("examples", "search"),
     each=("dataset",),

@@ -27,14 +27,16 @@ def along_training(full: pd.DataFrame) -> Figure:
     log_distance(axes.yaxis, full["fid"].dropna())
     rows, ends = full.sort_values("step"), {}
     for loss, own in scores.by_loss(rows):
-        axes.plot(own["step"], own["fid"], **style_of(loss))
+        axes.plot(own["step"], own["fid"], clip_on=False, **style_of(loss))
         ends[loss] = float(own["step"].iloc[-1]), float(own["fid"].iloc[-1])
     axes.set(xlabel="D steps", ylabel=distance_label(runs), xlim=(0, full["step"].max()))
     end_labels(axes, ends)
     message = f"after {full['step'].max():,} D steps the authors' defaults are at "
     message += span(end for _, end in ends.values())
     text = "One setting a loss, number 0: the authors' default. Line: the distance along its run."
-    return finish(figure, runs, message, text)
+    images = int(runs["num_images"].iloc[0])
+    measure = f"{distance_label(runs)} on {images:,} images, lower is better"
+    return finish(figure, runs, message, text, measure=measure)
 
 
 PLOT = Plot(

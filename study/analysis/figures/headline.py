@@ -131,7 +131,7 @@ def _curves(axes: Axes, runs: pd.DataFrame) -> None:
     most = max(int(k[-1]) for k, _ in curves.values())
     budget_axis(axes, most)
     axes.set_xlim(1, max(2, most))
-    axes.set_xlabel(TRIED)
+    axes.set(xlabel=TRIED, ylabel=distance_label(runs))
     axes.set_title("Expected best after k settings", loc="left", pad=14)
     points = {loss: (float(k[-1]), float(value[-1])) for loss, (k, value) in curves.items()}
     end_labels(axes, points, colours)

@@ -149,8 +149,18 @@ def budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
 
 
 def budgets(n: int, points: int = 60) -> Any:
-    """Budgets up to half of n settings (beyond, nothing is known), evenly spaced on a log axis."""
-    return np.unique(np.geomspace(1, max(1, n // 2), points).round().astype(int))
+    """Budgets up to half of n settings (beyond, nothing is known), evenly spaced on a log axis.
+
+    Those that are judged are among them.
+    """
+    spaced = np.geomspace(1, max(1, n // 2), points).round().astype(int)
+    return np.union1d(spaced, [k for k in st.BUDGETS if st.judged(k, n)])
+
+
+def last_judged(runs: pd.DataFrame) -> int:
+    """The largest budget that is judged with the settings that every loss has; what titles say."""
+    fewest = runs.groupby("loss").size().min()
+    return max((k for k in st.BUDGETS if st.judged(k, fewest)), default=1)
 
 
 def decades(axes: Axes) -> None:
@@ -255,12 +265,17 @@ def finish(
         measure = f"{name} on {images:,} images, lower is better, {scores.REPORTS[report]}"
     dataset = scores.dataset_title(row["dataset"])
     caption = (
-        f"{dataset}: {measure}. Networks of width {row['width']:g}; "
+        f"{dataset}: {measure}. Networks of width {row['width']:g}{_length(runs)}; "
         f"{' and '.join(dict.fromkeys(runs['sweep']))}: {_count(runs, unit)}; "
         f"{diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
         f"{' and count as infinite' * ('F1' not in measure)}. {text}"
     )
     return captioned(titled(figure, f"{dataset}: {message}"), caption)
+
+
+def _length(runs: pd.DataFrame) -> str:
+    """How long they were trained, where the table says it: ", 2,000 D steps"."""
+    return f", {runs['d_steps'].max():,.0f} D steps" if "d_steps" in runs else ""
 
 
 def _count(runs: pd.DataFrame, unit: str) -> str:
@@ -275,9 +290,9 @@ def subject(search: pd.DataFrame) -> str:
     runs = scores.of_runs(search)
     row, settings = runs.iloc[0], runs.groupby("loss").size()
     return (
-        f"{scores.dataset_title(row['dataset'])}, {row['sweep']}, up to {settings.max()} settings "
-        f"a loss. Distance: {scores.distance_name(row['features'])} on {row['num_images']:,} "
-        "images."
+        f"{scores.dataset_title(row['dataset'])}, {row['sweep']}, {span(settings, 4)} settings a "
+        f"loss, networks of width {row['width']:g}{_length(runs)}. Distance: "
+        f"{scores.distance_name(row['features'])} on {row['num_images']:,} images."
     )
 
 

@@ -6,7 +6,15 @@ from matplotlib.figure import Figure
 from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.figures.base import Plot
-from study.analysis.figures.parts import Curve, budget_axis, budgets, finish, small_panels
+from study.analysis.figures.parts import (
+    Curve,
+    budget_axis,
+    budgets,
+    counted,
+    finish,
+    last_judged,
+    small_panels,
+)
 from study.analysis.figures.style import styled
 from study.errors import StudyError
 
@@ -30,8 +38,11 @@ def rank_curves(search: pd.DataFrame) -> Figure:
     panels[0].set_yticks([1, *range(2, len(losses) + 1, 1 + len(losses) // 9)])
     budget_axis(panels[0], int(k[-1]))
     figure.supylabel("expected rank, 1 is best", fontsize=9)
-    first, last = (scores.title(losses[i]) for i in ranks.value[:, [0, -1]].argmin(0))
-    message = f"{first} ranks first with one setting" + f", {last} with {k[-1]}" * (len(k) > 1)
+    most = last_judged(runs)
+    then = dict(zip(map(scores.title, losses), ranks.value[:, k == most].ravel(), strict=True))
+    low, high = (order(then, key=then.__getitem__) for order in (min, max))
+    message = f"with {counted(most, 'setting')} each the expected ranks go from {then[low]:.1f} "
+    message += f"({low}) to {then[high]:.1f} ({high})"
     text = (
         "Rank of a loss's best of so many settings among the losses' bests, each loss's drawn by "
         "themselves; grey: the other losses. Band: 95 % bootstrap interval over the settings."

@@ -28,7 +28,9 @@ def seeds(again: pd.DataFrame, search: pd.DataFrame) -> Figure:
     for place, (loss, own) in enumerate(scores.by_loss(runs)):
         value = float(chosen.get(loss, np.nan))
         axes.plot([value], [place], "|", color="black", ms=20, mew=2.2, zorder=5)
-        low, luckier = min(low, value / 1.03), luckier + (value < np.median(own["fid"]))
+        luckier += value < np.median(own["fid"])
+        if value > 0:  # a logarithm has no place for 0
+            low = min(low, value / 1.03)
     axes.set_xlim(low, high)
     losses = runs["loss"].nunique()
     message = f"for {luckier} of {losses} losses the chosen run was below the median of its re-runs"

@@ -48,7 +48,7 @@ def hyperparameters(search: pd.DataFrame) -> Figure:
     _interaction(figure, grid[len(names)], own, axes_of)
     for spare in grid[len(names) + 1 :]:
         spare.remove()
-    half = np.quantile(own["fid"], 0.5, method="inverted_cdf")
+    half = np.median(own["fid"])
     message = f"the best of {len(own)} settings of {scores.title(loss)} comes to "
     message += f"{own['fid'].min():.3g}, half of them end above {half:.3g}"
     stars = with_stars(scores.authors_defaults(own))
@@ -101,7 +101,8 @@ def _interaction(
         norm = LogNorm(ok["fid"].min(), max(ok["fid"].max(), 1.001 * ok["fid"].min()))
         points = axes.scatter(ok["lr"], ok["beta1"], c=ok["fid"], norm=norm, cmap="viridis", s=16)
         ticks = LogLocator(subs=(1, 2, 3, 5, 7))
-        figure.colorbar(points, ax=axes, ticks=ticks, format="%g").minorticks_off()
+        bar = figure.colorbar(points, ax=axes, ticks=ticks, format="%g", label="distance")
+        bar.minorticks_off()
     axes.plot(bad["lr"], bad["beta1"], "x", color="black", markersize=4)
     default = scores.authors_defaults(own)
     axes.plot(default["lr"], default["beta1"], "*", color="black", markersize=12, mec="white")

@@ -50,11 +50,13 @@ def _rewritten(text: str, digits: int, prefix: str) -> str:
     return _numbered(_MARKERS.sub(_styled_once, text), prefix)
 
 
-_LONG_NUMBER = re.compile(r"(?:scale|matrix)\([^)]*\)|-?\d+\.\d{2,}(?:e-?\d+)?")
+_WORDS = r"(?<=>)[^<>]+</t"  # of <text> or <tspan>
+_LONG_NUMBER = re.compile(rf"{_WORDS}|(?:scale|matrix)\([^)]*\)|-?\d+\.\d{{2,}}(?:e-?\d+)?")
 
 
 def _rounded(found: re.Match[str], digits: int) -> str:
-    if found[0][0] in "sm":  # a glyph's scale is smaller than what is kept of a coordinate
+    # Words are no coordinates, and a glyph's scale is smaller than what is kept of one.
+    if found[0].endswith(("</t", ")")):
         return found[0]
     return f"{round(float(found[0]), digits) + 0.0:g}" if "e" not in found[0] else "0"
 

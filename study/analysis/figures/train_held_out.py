@@ -12,7 +12,7 @@ from study.errors import StudyError
 
 
 @styled
-def train_vs_held_out(search: pd.DataFrame) -> Figure:
+def train_vs_held_out(search: pd.DataFrame, untrained: pd.DataFrame) -> Figure:
     """Distance to training images over that to held-out ones, against the latter; ok runs."""
     scores.require(search, ["fid_train"])
     runs = scores.search(search)
@@ -26,13 +26,20 @@ def train_vs_held_out(search: pd.DataFrame) -> Figure:
         look = {key: style_of(loss)[key] for key in ("color", "marker")}
         share = ratio[own.index]
         axes.plot(own["fid"], share, label=scores.title(loss), ls="", ms=4, alpha=0.7, **look)
-    axes.axhline(1, color="#808080", lw=1, zorder=1)
+    null = scores.untrained_ratio(untrained, runs, "fid_train")
+    axes.axhline(null or 1, color="#808080", lw=1, ls=":" if null else "-", zorder=1)
     axes.set(xlabel=f"{distance_label(runs)}, held out", ylabel="training over held-out distance")
     figure.legend(loc="outside right center", fontsize=8.5)
     low, middle, high = np.quantile(ratio, [0.05, 0.5, 0.95])
     message = f"the distance to training images is {middle:.3f} times that to held-out ones in the "
     message += f"median ({low:.3f} to {high:.3f} for 90 % of the runs)"
-    text = "Below the line a run is nearer to its training images than to held-out ones."
+    if null:
+        text = (
+            f"Dotted: a generator before any training, {null:.3f}: so much the two sets of real "
+            "images differ. Well below it a run would be nearer to what it was trained on."
+        )
+    else:
+        text = "Below the line a run is nearer to its training images than to held-out ones."
     return finish(figure, runs, message, text)
 
 
@@ -40,6 +47,7 @@ PLOT = Plot(
     train_vs_held_out,
     "Distance to training images against held-out ones",
     place=130,
+    takes=("untrained",),
     columns=("fid_train",),
     each=("dataset",),
 )

@@ -49,7 +49,7 @@ def surroundings() -> str:
     for path in _code():
         content.update(_file(path))
         with suppress(OSError):
-            if path.stat().st_ctime > study.BEGAN - CLOCK_S:
+            if path.stat().st_ctime > study.STARTED - CLOCK_S:
                 content.update(secrets.token_bytes())
     installed = sorted(each.name for place in sys.path for each in Path(place).glob("*-info"))
     settings = dict(matplotlib.rcParams.copy())

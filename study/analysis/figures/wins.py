@@ -54,12 +54,13 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         axes.tick_params(length=0)
         axes.grid(visible=False)
     row, column = np.unravel_index(np.nanargmax(chance), chance.shape)
+    most = chance[row, column]
     message = f"with {counted(budgets[-1], 'setting')} each {names[row]} comes out below "
-    message += f"{names[column]} {chance[row, column]:.0%} of the time"
+    message += f"{names[column]} {'over 99%' if most >= 0.995 else f'{most:.0%}'} of the time"
     text = (
         f"Chance in % that the row's best is lower than the column's{SAME * paired}, a tie "
-        "counting half: an estimate, not a test; `python -m study verdict` says which pairs are "
-        "told apart."
+        "counting half: an estimate, not a test; `python -m study verdict` tests each loss "
+        "against NS GAN (`--reference` for another)."
     )
     finish(figure, runs, message, text)
     figure.draw_without_rendering()  # the layout knows the turned labels from its second look on

@@ -9,6 +9,7 @@ the scores' variance goes back to.
 from study.analysis.statistics.comparison import (
     Comparison,
     Judgement,
+    first_draws,
     holm,
     judge,
     ratio_interval,
@@ -29,7 +30,7 @@ from study.analysis.statistics.interim import Look, block_winners, capital, look
 from study.analysis.statistics.power import power
 from study.analysis.statistics.ranks import expected_ranks, rank_interval
 from study.analysis.statistics.reruns import chance_to_be_first, ratio_of_reruns
-from study.analysis.statistics.samples import SETTINGS_A_BUDGET, Estimate, judged
+from study.analysis.statistics.samples import BUDGETS, SETTINGS_A_BUDGET, Estimate, judged
 from study.analysis.statistics.shares import (
     diverged_share,
     performance_profile,
@@ -39,6 +40,7 @@ from study.analysis.statistics.shares import (
 from study.analysis.statistics.variance import shares_of_variance
 
 __all__ = [
+    "BUDGETS",
     "SETTINGS_A_BUDGET",
     "Comparison",
     "Estimate",
@@ -53,6 +55,7 @@ __all__ = [
     "expected_min",
     "expected_min_interval",
     "expected_ranks",
+    "first_draws",
     "holm",
     "judge",
     "judged",

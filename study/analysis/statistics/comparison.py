@@ -135,6 +135,11 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
+def first_draws(paired: bool) -> int:
+    """Sign flips, or permutations, that a test begins with."""
+    return 100_000 if paired else 20_000
+
+
 def judge(
     reference: ArrayLike,
     others: Mapping[str, ArrayLike],
@@ -151,7 +156,7 @@ def judge(
     at the budgets whose adjusted p passes the same step. Draws are taken until nobody's naming
     depends on them (four standard errors), `most` at most; what is still open then is not named.
     """
-    draws = dict.fromkeys(others, 100_000 if paired else 20_000)
+    draws = dict.fromkeys(others, first_draws(paired))
     found: dict[str, Comparison] = {}
     named, unsettled = np.zeros((0, 0), bool), list(others)
     while unsettled:

@@ -12,6 +12,8 @@ Array = NDArray[np.float64]
 IntArray = NDArray[np.integer]
 Rng = int | np.random.Generator
 
+BUDGETS = (1, 2, 5, 10)
+"""Settings tried at which losses are judged, where there are settings for it."""
 SETTINGS_A_BUDGET = 8
 """A budget k is judged where there are 8 k settings. The best of k out of n is decided by about
 2 n / k of the runs: at k = n / 2 by four, which can prove nothing."""

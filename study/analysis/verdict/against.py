@@ -27,7 +27,6 @@ from study.errors import StudyError
 from study.settings.config import SweepConfig
 
 REFERENCE = "ns"
-BUDGETS = (1, 2, 5, 10)
 ALPHA = 0.05
 SEEN = 0.8
 """Power is told for a loss whose scores are so many times as large at every setting."""
@@ -37,6 +36,9 @@ COLUMNS = (
     "In the table: win_k is the chance at budget k; ratio (low to high, 95 %) that of the expected "
     "bests at the largest budget of the row."
 )
+
+
+Standing = Literal["primary", "secondary", "exploration"]
 
 
 class Panel(NamedTuple):
@@ -50,7 +52,7 @@ class Panel(NamedTuple):
     """Scores by number of each of the losses; of the stated settings only those that are there."""
     paired: bool
     """Whether a number means the same setting and seed for all losses."""
-    standing: Literal["primary", "secondary", "exploration"]
+    standing: Standing
     """Primary: the one question that a paired search was made for, on its first data set, against
     REFERENCE. Secondary: what else is asked of it. Exploration: a search whose losses drew their
     own settings."""
@@ -94,7 +96,7 @@ class Panel(NamedTuple):
 
 def judged_budgets(n: int) -> list[int]:
     """The budgets that are judged with n settings."""
-    return [k for k in BUDGETS if st.judged(k, n)]
+    return [k for k in st.BUDGETS if st.judged(k, n)]
 
 
 def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterator[Panel]:
@@ -106,32 +108,30 @@ def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterato
     paired = is_paired(sweep)
     for dataset, panel in panels(runs):
         there = scores.losses(panel)
-        stated = [*there, *(loss for loss in sweep.losses if loss not in there)]
-        stated = [loss for loss in stated if loss in (sweep.losses or there)]
-        further = [loss for loss in there if loss not in (*stated, reference)]
-        count = sweep.settings(dataset)
-        for losses in (stated, further) if reference in there else ():
+        if reference not in there:
+            continue
+        wanted = sweep.losses or there
+        stated = [*filter(wanted.__contains__, there), *(x for x in wanted if x not in there)]
+        further = [loss for loss in there if loss not in (*wanted, reference)]
+        for losses in (stated, further):
             others = [loss for loss in losses if loss != reference]
             if not others:
                 continue
-            fids = {}
+            is_further, fids = losses is further, {}
             for loss in losses if reference in losses else [reference, *others]:
                 own = panel[panel["loss"] == loss].set_index("number")["fid"].sort_index()
-                fids[loss] = own[own.index < count]
-            asked_first = losses is stated and dataset == next(iter(sweep.datasets))
-            yield Panel(
-                dataset,
-                reference,
-                count,
-                fids,
-                paired,
-                "exploration"
-                if not paired
-                else "primary"
-                if asked_first and reference == REFERENCE
-                else "secondary",
-                losses is further,
-            )
+                fids[loss] = own[own.index < sweep.settings(dataset)]
+            standing = standing_of(sweep, dataset, reference, is_further)
+            count = sweep.settings(dataset)
+            yield Panel(dataset, reference, count, fids, paired, standing, is_further)
+
+
+def standing_of(sweep: SweepConfig, dataset: str, reference: str, is_further: bool) -> Standing:
+    """What an answer is worth: the primary one is of the first data set, against NS GAN."""
+    if not is_paired(sweep):
+        return "exploration"
+    asked_first = dataset == next(iter(sweep.datasets)) and reference == REFERENCE
+    return "primary" if asked_first and not is_further else "secondary"
 
 
 def require_reference(runs: pd.DataFrame, reference: str) -> None:
@@ -184,7 +184,7 @@ def comparisons(panel: Panel) -> list[dict[str, Any]]:
         }
         row |= _judgement(found.get(loss))
         if row["verdict"] == "not told apart":
-            draws = 100_000 if panel.paired else 20_000
+            draws = st.first_draws(panel.paired)
             step = ALPHA / len(panel.others())
             row["power"] = st.power(x, y, SEEN, tried, panel.paired, alpha=step, draws=draws)
         rows.append(row)
@@ -294,6 +294,6 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
         line |= {name: row[name] for name in ("p_holm", "verdict", "power")}
         flat.append(line | {"ratio": last["value"], "low": last["low"], "high": last["high"]})
     table = pd.DataFrame(flat).set_index(["dataset", "loss"])
-    won = [name for k in BUDGETS if (name := f"win_{k}") in table]
+    won = [name for k in st.BUDGETS if (name := f"win_{k}") in table]
     last = ["p_holm", "verdict", "power", "ratio", "low", "high"]
     return table[["n", *won, *last]].infer_objects()

@@ -7,7 +7,7 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
-from study.analysis.verdict.against import ALPHA, BUDGETS, Panel
+from study.analysis.verdict.against import ALPHA, Panel
 from study.analysis.verdict.words import Finding, listed, probability
 
 
@@ -23,7 +23,7 @@ def looks(panel: Panel) -> list[dict[str, Any]]:
     }
     base = unbroken.pop(panel.reference)
     rows = []
-    for loss, look in st.looks(base, unbroken, BUDGETS).items():
+    for loss, look in st.looks(base, unbroken, st.BUDGETS).items():
         best = int(np.argmin(look.p))
         named = look.p_holm <= ALPHA
         rows.append(

@@ -163,7 +163,7 @@ def full_length(runs: pd.DataFrame, full: pd.DataFrame) -> Finding | None:
         lacking = [loss for loss in scores.losses(runs) if loss not in set(run["loss"])]
         said.append(
             f"{scores.dataset_title(dataset)}, {run['step'].max():,} D steps at width "
-            f"{run['width'].max():g}: the defaults end at {extremes(rows, 'full')}; the distance "
+            f"{run['width'].max():g}: the defaults come to {extremes(rows, 'full')}; the distance "
             f"falls by a factor of {extremes(rows, 'fall')} from the first evaluation, at "
             f"{run['step'].min():,} steps. Spearman's rank correlation of {len(rows)} losses' "
             f"defaults with those of the search: {correlation(ranks)}. "
