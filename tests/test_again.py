@@ -243,12 +243,16 @@ def test_the_seed_says_which_rows() -> None:
 def test_the_command_refuses_what_is_no_table(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "no.parquet")])
     assert isinstance(done.exception, StudyError)
-    assert "no such file; a table is results/<sweep>.parquet" in str(done.exception)
+    assert "no such table; one is results/<sweep>.parquet" in str(done.exception)
 
 
 def test_the_command_trains_a_row_in_a_worker(table: pd.DataFrame, tmp_path: Path) -> None:
     folders = {"STUDY_SWEEPS": "sweeps", "STUDY_RESULTS": "elsewhere", "STUDY_DATA": "data"}
     environment = os.environ | {name: str(tmp_path / path) for name, path in folders.items()}
+    beside = tmp_path / "results/few.txt"
+    beside.touch()
+    with pytest.raises(StudyError, match=r"few.txt: no such table"):
+        CliRunner().invoke(cli.app, ["verify", str(beside)], catch_exceptions=False)
     command = [sys.executable, "-m", "study", "verify", str(tmp_path / "results/few.parquet")]
     done = subprocess.run(
         [*command, "--rows", "1", "--device", "cpu"],

@@ -123,6 +123,22 @@ def test_no_number_of_the_overview_is_cut(width: int, datasets: list[str]) -> No
     assert all(dataset in text.replace("\n", " ") for dataset in datasets)
 
 
+def test_a_search_that_is_judged_once_tells_no_best_before_it_is_complete() -> None:
+    """Who is ahead by chance is nobody's to see; counts are."""
+    config, groups = load_sweep("paired"), status.Groups(2)
+    for loss in config.losses:
+        for _ in range(config.trials - (loss == "rp")):
+            key = ("paired", loss, "fashion_mnist")
+            groups.add(key, "lite0", "ok", status.Cost(fid=9.0, wall_s=1.0))
+    groups.add(("mini", "rp", "fashion_mnist"), "lite0", "ok", status.Cost(fid=8.0, wall_s=1.0))
+    told = {(each["sweep"], each["loss"]): each for each in groups.entries()}
+    assert {each["best"] for (sweep, _), each in told.items() if sweep == "paired"} == {None}
+    assert told["mini", "rp"]["best"] == 8.0
+    assert told["paired", "rp"]["ok"] == 79
+    groups.add(("paired", "rp", "fashion_mnist"), "lite0", "diverged", None)
+    assert {each["best"] for each in groups.entries()} == {8.0, 9.0}
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_number_of_the_trials_is_cut(width: int) -> None:
     table = read_table(SHIPPED, "mini").query("dataset == 'triangles' and loss == 'wgan_gp'")

@@ -125,6 +125,15 @@ def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
         ({"sweep": ["one", "two"]}, "a.csv: rows of sweep one, two; keep one"),
         ({"features_digest": ["1a", "2b"]}, "a.csv: rows of features_digest 1a, 2b; keep one"),
         ({"status": ["ok", "stopped"]}, "1 runs were stopped early by halving"),
+        ({"status": ["ok", "Diverged"]}, "a.csv: status 'Diverged'; allowed: ok, diverged"),
+        ({"loss": ["a", None]}, "a.csv: 1 rows have no loss"),
+        ({"number": [None, None]}, "a.csv: 2 rows have no number"),
+        ({"dataset": ["a", None]}, "a.csv: 1 rows have no dataset"),
+        ({"sweep": ["mini_seeds"] * 2}, "a.csv: mini_seeds trains settings of mini again"),
+        (
+            {"sweep": ["paired"] * 2, "dataset": ["fashion_mnist"] * 2},
+            "paired is judged once, and shown when all of its 80 settings a loss are there",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_said(
@@ -136,6 +145,11 @@ def test_what_cannot_be_compared_is_said(
     with pytest.raises(StudyError) as caught:
         compare.compare("a.csv", "b.csv")
     assert str(caught.value).startswith(message)
+
+
+def test_a_capital_csv_is_one(files: tuple[Array, Array]) -> None:
+    Path("mine.csv").rename("MINE.CSV")
+    assert compare.compare("MINE.CSV", "theirs.csv")[0].words.startswith("mine is better")
 
 
 @pytest.mark.parametrize(

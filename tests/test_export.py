@@ -89,6 +89,23 @@ def test_the_csv_reads_back_to_the_last_digit(table: pd.DataFrame, tmp_path: Pat
     assert (tmp_path / "a.tex").read_text() == export.latex(table)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mini", "--csv", ""], "'.' is a folder; give the file's name too"),
+        (["mini", "--latex", "."], "'.' is a folder"),
+        (["mini", "--csv", "a", "--latex", "a"], "a cannot be CSV and LaTeX; give two files"),
+    ],
+)
+def test_where_nothing_can_be_written_nothing_is(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["export", *arguments])
+    assert message in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_to_write_is_said() -> None:
     done = CliRunner().invoke(cli.app, ["export", "mini"])
     assert "give --csv FILE, --latex FILE, or both" in str(done.exception)

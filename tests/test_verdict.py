@@ -399,7 +399,7 @@ def test_the_defaults_at_full_length() -> None:
     assert result.loc["ls"].tolist() == [30, 4000, 12, 8, 1.5]
     assert result.loc["wgan"].tolist() == [70, 4000, 44, 22, 2]
     answer = there(search.full_length(rows, full)).answer
-    assert "12,000 D steps at width 1: the defaults end at 8 (LS GAN) to 22 (WGAN)" in answer
+    assert "12,000 D steps at width 1: the defaults come to 8 (LS GAN) to 22 (WGAN)" in answer
     assert (
         "distance falls by a factor of 1.5 (LS GAN) to 4 (NS GAN) from the first evaluation"
         in answer

@@ -13,8 +13,10 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
+from study.analysis.tables import shown
 from study.analysis.verdict.words import in_a_row, probability
 from study.errors import StudyError, meant
+from study.settings.config import load_sweep, sweep_names
 
 NEEDED = ("loss", "number", "fid")
 MUST_AGREE = ("dataset", *scores.ALIKE, "data_digest")
@@ -38,7 +40,8 @@ def read(source: str, dataset: str | None = None) -> pd.DataFrame:
     """The rows of FILE or FILE:LOSS (Parquet or CSV)."""
     path, _, loss = source.partition(":") if not Path(source).exists() else (source, "", "")
     try:
-        table = pd.read_csv(path) if path.endswith(".csv") else pd.read_parquet(path)
+        is_csv = path.lower().endswith(".csv")
+        table = pd.read_csv(path) if is_csv else pd.read_parquet(path)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
     except Exception as error:  # whatever a file from other hands makes the readers raise
@@ -49,11 +52,28 @@ def read(source: str, dataset: str | None = None) -> pd.DataFrame:
         raise StudyError(f"{path} has no column {missing[0]}; needed: {', '.join(NEEDED)}")
     if table.empty:
         raise StudyError(f"{path} has no rows; needed is one a run")
+    for name in ("loss", "number", "dataset"):
+        if name in table and table[name].isna().any():
+            raise StudyError(f"{path}: {table[name].isna().sum()} rows have no {name}")
+    refuse_unjudged(table, path)
     if dataset is not None and "dataset" in table:
         table = only(table, "dataset", "data set", dataset, path)
     if loss:
         table = only(table, "loss", "loss", loss, path)
     return table
+
+
+def refuse_unjudged(table: pd.DataFrame, path: str) -> None:
+    """StudyError of a paired search that is not complete, and of re-runs, which are no settings."""
+    for name in set(table["sweep"].dropna()) & set(sweep_names()) if "sweep" in table else ():
+        config, rows = load_sweep(name), table[table["sweep"] == name]
+        if config.search is not None:
+            raise StudyError(
+                f"{path}: {name} trains settings of {config.search} again, and seeds are no "
+                f"settings; compare tables of searches, as {config.search}"
+            )
+        if "dataset" in rows:
+            shown(config, rows)
 
 
 def only(table: pd.DataFrame, column: str, what: str, value: str, path: str) -> pd.DataFrame:
@@ -70,6 +90,9 @@ def sides(table: pd.DataFrame, source: str) -> list[Side]:
     """Each loss's scores: the least of a setting's rows, infinite where it diverged."""
     if "status" in table:
         scores.refuse_stopped(table)
+        strange = sorted(set(table["status"].dropna().astype(str)) - {"ok", "diverged"})
+        if strange:
+            raise StudyError(f"{source}: status '{strange[0]}'; allowed: ok, diverged")
     for name in ("sweep", *MUST_AGREE):
         values = sorted(map(str, table[name].dropna().unique())) if name in table else []
         if len(values) > 1:

@@ -10,6 +10,7 @@ import pandas as pd
 from study.analysis import examples, scores
 from study.errors import StudyError
 from study.runs.folder import results_folder
+from study.runs.plan import is_paired
 from study.runs.table import hyperparameters, read_table, table_path, winners
 from study.settings import shipped
 from study.settings.config import SweepConfig, load_sweep, load_sweeps, say_once
@@ -111,11 +112,6 @@ def is_search(config: SweepConfig) -> bool:
     return config.ranges is not None and config.trials > 1
 
 
-def is_paired(config: SweepConfig) -> bool:
-    """Whether a number of a sweep means one setting and one seed for all losses."""
-    return config.draws == "shared" and config.seed == "number"
-
-
 def of_the_winners(seeds: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     """The re-runs of what is now the search's best setting; others are named on stderr.
 
@@ -180,17 +176,21 @@ def finished(tables: Tables) -> Tables:
 
     StudyError where none is: it is judged once, and nobody should see who is ahead by chance.
     """
-    config = load_sweep(tables.sweep)
+    return tables._replace(search=shown(load_sweep(tables.sweep), tables.search))
+
+
+def shown(config: SweepConfig, rows: pd.DataFrame) -> pd.DataFrame:
+    """The same of a table's rows."""
     if not is_paired(config):
-        return tables
-    whole = complete(config, tables.search)
+        return rows
+    whole = complete(config, rows)
     if whole.empty:
         raise StudyError(
             f"{config.name} is judged once, and shown when all of its {config.trials} settings a "
             f"loss are there; until then `make status SWEEP={config.name}` counts its runs, and "
             "`verdict --interim` says what holds at any look"
         )
-    return tables._replace(search=whole)
+    return whole
 
 
 def other_searches(tables: Tables) -> dict[str, pd.DataFrame]:

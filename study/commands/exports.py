@@ -19,11 +19,16 @@ def export(
 ) -> None:
     """Write a search's main table, medians with intervals, for other programs and for papers."""
     from study.analysis import export as exports
-    from study.analysis.tables import read_tables
+    from study.analysis.tables import finished, read_tables
 
     if csv is None and latex is None:
         raise StudyError("nothing to write: give --csv FILE, --latex FILE, or both")
-    table = exports.main_table(read_tables(results_folder(), sweep).search)
+    for to in (csv, latex):
+        if to is not None and (not to.name or to.is_dir()):
+            raise StudyError(f"'{to}' is a folder; give the file's name too")
+    if csv == latex:
+        raise StudyError(f"{csv} cannot be CSV and LaTeX; give two files")
+    table = exports.main_table(finished(read_tables(results_folder(), sweep)).search)
     if csv is not None:
         files.write_atomically(csv, lambda path: table.to_csv(path, index=False))
         print(csv)

@@ -68,8 +68,8 @@ def verify(
     from study.runs.table import read_table
     from study.training.loop import train
 
-    if not table.is_file():
-        raise StudyError(f"{table}: no such file; a table is results/<sweep>.parquet")
+    if not table.is_file() or table.suffix != ".parquet":
+        raise StudyError(f"{table}: no such table; one is results/<sweep>.parquet")
     found = read_table(table.parent, table.stem)
     files.commit()
     off = equal = 0

@@ -14,10 +14,11 @@ from study.errors import StudyError, unknown
 from study.runs import orders
 from study.runs.claim import claims, last_claim
 from study.runs.folder import DONE, State, planned_runs, read_result, sweeps_with_runs
+from study.runs.plan import is_paired
 from study.runs.progress import Progress
 from study.runs.steps import reached
 from study.runs.table import read_table, recorded_state
-from study.settings.config import RunConfig, sweep_names
+from study.settings.config import RunConfig, load_sweep, sweep_names
 
 STATES: tuple[State, ...] = get_args(State)
 RESTLESS = 3
@@ -153,8 +154,22 @@ class Groups:
             done = sum(group[state] for state in DONE)
             left = group["runs"] - done
             group["left_s"] = group["spent_s"] / done * left / self.workers if done else None
+        for (sweep, _, dataset), group in self.groups.items():
+            if self._is_only_counted(sweep, dataset):
+                group["best"] = None
         names = ("sweep", "loss", "dataset")
         return [dict(zip(names, key, strict=True)) | group for key, group in self.groups.items()]
+
+    def _is_only_counted(self, sweep: str, dataset: str) -> bool:
+        """Of a search that is judged once nobody should see who is ahead before all is there."""
+        if sweep not in sweep_names() or not is_paired(config := load_sweep(sweep)):
+            return False
+        there = {
+            key[1]: group for key, group in self.groups.items() if key[::2] == (sweep, dataset)
+        }
+        done = {loss: sum(group[state] for state in DONE) for loss, group in there.items()}
+        wanted = config.settings(dataset)
+        return any(done.get(loss, 0) < wanted for loss in config.losses or there)
 
 
 def groups_of(costs: Costs, workers: int, progress: Progress) -> list[dict[str, Any]]:

@@ -170,11 +170,11 @@ class Schedule(Frozen):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    d_steps: int = Field(ge=1)
+    d_steps: int = Field(ge=1, le=10_000_000)
     """D steps of a run"""
     evaluate_every: int = Field(ge=1)
     """D steps between evaluations; the last step is always evaluated"""
-    trials: int | None = Field(default=None, ge=1)
+    trials: int | None = Field(default=None, ge=1, le=100_000)
     """settings (or re-runs) a loss on this data set, where they are others than the sweep's"""
 
 
@@ -268,7 +268,7 @@ class SweepConfig(Frozen):
     longer_of: Name | None = None
     """instead of a search: the best settings of this sweep, which must be complete, with the seeds
     that they had, trained for as long as `datasets` says"""
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=1, le=100_000)
     """settings (or re-runs) a loss; a verdict waits for all of them"""
     losses: tuple[Name, ...] = ()
     """which losses; all in study/losses/ where none is named"""

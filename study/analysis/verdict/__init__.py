@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import scores
-from study.analysis.tables import Tables, complete, is_paired, other_searches, paper
+from study.analysis.tables import Tables, complete, other_searches, paper
 from study.analysis.verdict import (
     against,
     agreement,
@@ -25,6 +25,7 @@ from study.analysis.verdict import (
 )
 from study.analysis.verdict.against import ALPHA, REFERENCE
 from study.analysis.verdict.words import Finding, cells
+from study.runs.plan import is_paired
 from study.settings.config import load_sweep
 
 __all__ = ["ALPHA", "REFERENCE", "Finding", "as_json", "cells", "findings", "headline"]

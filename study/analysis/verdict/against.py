@@ -14,7 +14,6 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
-from study.analysis.tables import is_paired
 from study.analysis.verdict.words import (
     between,
     counted,
@@ -24,6 +23,7 @@ from study.analysis.verdict.words import (
     probability,
 )
 from study.errors import StudyError
+from study.runs.plan import is_paired
 from study.settings.config import SweepConfig
 
 REFERENCE = "ns"
