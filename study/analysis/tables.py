@@ -9,8 +9,7 @@ import pandas as pd
 
 from study.analysis import examples, scores
 from study.errors import StudyError
-from study.runs.folder import results_folder
-from study.runs.plan import is_paired
+from study.runs.folder import is_paired, results_folder
 from study.runs.table import hyperparameters, read_table, table_path, winners
 from study.settings import shipped
 from study.settings.config import SweepConfig, load_sweep, load_sweeps, say_once

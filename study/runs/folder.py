@@ -30,10 +30,15 @@ from study.runs.claim import (
     is_later_start,
     last_claim,
 )
-from study.settings.config import RESULT, WAITING, RunConfig, read_config
+from study.settings.config import RESULT, WAITING, RunConfig, SweepConfig, read_config
 
 State = Literal["to do", "running", "waiting", "ok", "stopped", "diverged", "failed", "lost"]
 DONE: tuple[State, ...] = ("ok", "stopped", "diverged")
+
+
+def is_paired(config: SweepConfig) -> bool:
+    """Whether a number of a sweep means one setting and one seed for all losses."""
+    return config.draws == "shared" and config.seed == "number"
 
 
 def read_result(

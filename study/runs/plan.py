@@ -197,11 +197,6 @@ def trained_on(sweep: str, search: SweepConfig) -> Source:
     return source
 
 
-def is_paired(config: SweepConfig) -> bool:
-    """Whether a number of a sweep means one setting and one seed for all losses."""
-    return config.draws == "shared" and config.seed == "number"
-
-
 def require_finished(
     sweep: str, search: SweepConfig, table: pd.DataFrame, loss: str, dataset: str
 ) -> None:

@@ -13,8 +13,7 @@ from study import files
 from study.errors import StudyError, unknown
 from study.runs import orders
 from study.runs.claim import claims, last_claim
-from study.runs.folder import DONE, State, planned_runs, read_result, sweeps_with_runs
-from study.runs.plan import is_paired
+from study.runs.folder import DONE, State, is_paired, planned_runs, read_result, sweeps_with_runs
 from study.runs.progress import Progress
 from study.runs.steps import reached
 from study.runs.table import read_table, recorded_state
@@ -154,11 +153,14 @@ class Groups:
             done = sum(group[state] for state in DONE)
             left = group["runs"] - done
             group["left_s"] = group["spent_s"] / done * left / self.workers if done else None
-        for (sweep, _, dataset), group in self.groups.items():
-            if self._is_only_counted(sweep, dataset):
-                group["best"] = None
+        hidden = {of for of in {key[::2] for key in self.groups} if self._is_only_counted(*of)}
         names = ("sweep", "loss", "dataset")
-        return [dict(zip(names, key, strict=True)) | group for key, group in self.groups.items()]
+        return [
+            dict(zip(names, key, strict=True))
+            | group
+            | ({"best": None} if key[::2] in hidden else {})
+            for key, group in self.groups.items()
+        ]
 
     def _is_only_counted(self, sweep: str, dataset: str) -> bool:
         """Of a search that is judged once nobody should see who is ahead before all is there."""

@@ -25,7 +25,7 @@ from study.analysis.verdict import (
 )
 from study.analysis.verdict.against import ALPHA, REFERENCE
 from study.analysis.verdict.words import Finding, cells
-from study.runs.plan import is_paired
+from study.runs.folder import is_paired
 from study.settings.config import load_sweep
 
 __all__ = ["ALPHA", "REFERENCE", "Finding", "as_json", "cells", "findings", "headline"]

@@ -23,7 +23,7 @@ from study.analysis.verdict.words import (
     probability,
 )
 from study.errors import StudyError
-from study.runs.plan import is_paired
+from study.runs.folder import is_paired
 from study.settings.config import SweepConfig
 
 REFERENCE = "ns"
