@@ -396,10 +396,11 @@ def test_the_win_matrix_goes_by_pairs_where_settings_are_shared() -> None:
     assert "with the same settings and seeds" in caption(figure)
     axes = figure.axes[0]
     shown = {text.get_position(): text.get_text() for text in axes.texts}
-    for row, one in enumerate(scores.losses(runs)):
-        for column, other in enumerate(scores.losses(runs)):
+    fids = {loss: scored(table, loss) for loss in scores.losses(runs)}
+    for row, one in enumerate(fids):
+        for column, other in enumerate(fids):
             if one != other:
-                chance = st.win_chance(scored(table, one), scored(table, other), 2, paired=True)
+                chance = st.win_chance(fids[one], fids[other], 2, paired=True)
                 assert shown[column + 0.5, row + 0.5] == f"{100 * chance:.0f}"
     figure.draw_without_rendering()
     (below,) = (t.get_window_extent().y1 for t in figure.texts if t.get_position()[1] < 0.1)
