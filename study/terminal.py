@@ -109,7 +109,8 @@ def overview(groups: list[dict[str, Any]], width: int) -> RenderableType:
     ]
     features = ", ".join(sorted({group["features"] for group in groups}))
     where = f"on {datasets.pop()}; " if len(datasets) == 1 else ""
-    caption = Text(f"{where}best: smallest Fréchet distance ({features} features)", style="dim")
+    best = "best: smallest " if any(row["best"] for row in rows) else ""
+    caption = Text(f"{where}{best}Fréchet distance ({features} features)", style="dim")
     return Group(records(rows, width, left=("loss", "data")), caption)
 
 

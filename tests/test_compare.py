@@ -16,6 +16,7 @@ from study.analysis import compare
 from study.analysis.statistics import ratio_interval, told_apart
 from study.analysis.statistics.samples import Array
 from study.errors import StudyError
+from study.settings.config import load_sweep
 
 ROOT = Path(__file__).parent.parent
 MINI = str(ROOT / "results/mini.parquet")
@@ -129,7 +130,7 @@ def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
         ({"loss": ["a", None]}, "a.csv: 1 rows have no loss"),
         ({"number": [None, None]}, "a.csv: 2 rows have no number"),
         ({"dataset": ["a", None]}, "a.csv: 1 rows have no dataset"),
-        ({"sweep": ["mini_seeds"] * 2}, "a.csv: mini_seeds trains settings of mini again"),
+        ({"sweep": ["mini_seeds"] * 2}, "a.csv: mini_seeds trains the best settings of mini again"),
         (
             {"sweep": ["paired"] * 2, "dataset": ["fashion_mnist"] * 2},
             "paired is judged once, and shown when all of its 80 settings a loss are there",
@@ -145,6 +146,22 @@ def test_what_cannot_be_compared_is_said(
     with pytest.raises(StudyError) as caught:
         compare.compare("a.csv", "b.csv")
     assert str(caught.value).startswith(message)
+
+
+def test_of_a_paired_search_a_complete_data_set_may_be_asked_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draws, sweep = np.random.default_rng(2), load_sweep("paired")
+    parts = [
+        table(loss, draws.lognormal(3, 0.3, n), sweep="paired", dataset=dataset)
+        for dataset, n in (("fashion_mnist", 80), ("triangles", 39))
+        for loss in sweep.losses
+    ]
+    pd.concat(parts).to_parquet("a.parquet")
+    assert compare.compare("a.parquet:rp", "a.parquet:ns", "fashion_mnist", paired=True)
+    with pytest.raises(StudyError, match="paired is judged once"):
+        compare.compare("a.parquet:rp", "a.parquet:ns", "triangles", paired=True)
 
 
 def test_a_capital_csv_is_one(files: tuple[Array, Array]) -> None:

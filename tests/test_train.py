@@ -369,7 +369,7 @@ def test_of_several_gpus_one_is_made_cudas_own(monkeypatch: pytest.MonkeyPatch) 
     """CUDA's streams and graphs begin on the current GPU, whatever tensors they get."""
     chosen: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    found = [train.current(device) for device in ("cpu", "cuda", "cuda:1")]
+    found = [train.select_device(device) for device in ("cpu", "cuda", "cuda:1")]
     assert [str(device) for device in found] == ["cpu", "cuda", "cuda:1"]
     assert chosen == [torch.device("cuda:1")]
 

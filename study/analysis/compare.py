@@ -55,22 +55,25 @@ def read(source: str, dataset: str | None = None) -> pd.DataFrame:
     for name in ("loss", "number", "dataset"):
         if name in table and table[name].isna().any():
             raise StudyError(f"{path}: {table[name].isna().sum()} rows have no {name}")
-    refuse_unjudged(table, path)
     if dataset is not None and "dataset" in table:
         table = only(table, "dataset", "data set", dataset, path)
+    refuse_unjudged(table, path)
     if loss:
         table = only(table, "loss", "loss", loss, path)
     return table
 
 
 def refuse_unjudged(table: pd.DataFrame, path: str) -> None:
-    """StudyError of a paired search that is not complete, and of re-runs, which are no settings."""
+    """StudyError of a paired search that is not complete, and of re-runs, which are no search.
+
+    Before a loss is picked: a data set is complete when all losses are there.
+    """
     for name in set(table["sweep"].dropna()) & set(sweep_names()) if "sweep" in table else ():
         config, rows = load_sweep(name), table[table["sweep"] == name]
         if config.search is not None:
             raise StudyError(
-                f"{path}: {name} trains settings of {config.search} again, and seeds are no "
-                f"settings; compare tables of searches, as {config.search}"
+                f"{path}: {name} trains the best settings of {config.search} again, which is no "
+                f"search; compare tables of searches, as {config.search}"
             )
         if "dataset" in rows:
             shown(config, rows)

@@ -179,7 +179,7 @@ def finished(tables: Tables) -> Tables:
 
 
 def shown(config: SweepConfig, rows: pd.DataFrame) -> pd.DataFrame:
-    """The same of a table's rows."""
+    """The rows of a sweep's table that may be shown; see `finished`."""
     if not is_paired(config):
         return rows
     whole = complete(config, rows)

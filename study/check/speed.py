@@ -17,7 +17,7 @@ from study.runs.plan import plan
 from study.settings.config import BATCH_SIZE, RunConfig, load_sweep
 from study.training.cuda_graph import GraphStep
 from study.training.flops import count_flops
-from study.training.loop import current, set_arithmetic
+from study.training.loop import select_device, set_arithmetic
 from study.training.players import build
 
 SECONDS = 4.0
@@ -48,7 +48,7 @@ def measure(wanted: RunConfig, barrier: Barrier, found: Any) -> None:
     torch.set_num_threads(wanted.threads)
     torch.set_flush_denormal(True)
     set_arithmetic(wanted.precision)
-    device = current(wanted.device)
+    device = select_device(wanted.device)
     loss, players = build(wanted, data.image_shape(wanted.dataset), device)
     step = GraphStep(loss, players) if wanted.cuda_graph else partial(loss.step, players)
     x = torch.rand(BATCH_SIZE, *data.image_shape(wanted.dataset), device=device)

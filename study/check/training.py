@@ -21,7 +21,7 @@ from study.files import write_json
 from study.runs.plan import plan
 from study.settings.config import Normalisation, RunConfig, Schedule, SweepConfig
 from study.training.cuda_graph import GraphStep
-from study.training.loop import batch, current, precision, set_arithmetic, train
+from study.training.loop import batch, precision, select_device, set_arithmetic, train
 from study.training.networks import draw_z, stream
 from study.training.players import build
 
@@ -142,7 +142,7 @@ def side_by_side(machine: Machine) -> str:
 def curves(wanted: RunConfig) -> dict[str, Tensor]:
     """What twenty training steps record, by name; on the CPU."""
     set_arithmetic(wanted.precision)
-    device = current(wanted.device)
+    device = select_device(wanted.device)
     loss, players = build(wanted, data.image_shape(wanted.dataset), device)
     step: Callable[..., dict[str, Tensor]] = partial(loss.step, players)
     if wanted.cuda_graph:

@@ -61,7 +61,7 @@ def train(
     torch.set_flush_denormal(True)  # gradients that vanish would slow a CPU tenfold
     keep_freed_memory()
     set_arithmetic(config.precision)
-    device = current(config.device)
+    device = select_device(config.device)
     images = training_images(config.dataset, config.device)
     made_by = provenance(config)
     shape = data.image_shape(config.dataset)
@@ -221,8 +221,8 @@ def set_arithmetic(precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-def current(device: str) -> torch.device:
-    """The device, which of several GPUs is made CUDA's own: streams and graphs begin there."""
+def select_device(device: str) -> torch.device:
+    """The device; of several GPUs it is made CUDA's current one, where streams and graphs begin."""
     found = torch.device(device)
     if found.type == "cuda" and found.index is not None:
         torch.cuda.set_device(found)

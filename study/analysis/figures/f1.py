@@ -56,10 +56,8 @@ def f1_curves(search: pd.DataFrame) -> Figure:
     )
     none = [scores.title(loss) for loss, own in scores.by_loss(runs) if not own["f1"].any()]
     if none:
-        text += (
-            f" F1 is 0 in every run of {', '.join(none)}: its dashed and dotted lines are means "
-        )
-        text += "over all runs."
+        text += f" F1 is 0 in every run of {', '.join(none)}: its dashed and dotted lines are "
+        text += "means over all runs."
     text += " Crosses: the paper's F1, digitised." if theirs is not None else ""
     return finish(figure, runs, message, text, measure="F1, precision and recall")
 

@@ -111,18 +111,18 @@ def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterato
         if reference not in there:
             continue
         wanted = sweep.losses or there
-        stated = [*filter(wanted.__contains__, there), *(x for x in wanted if x not in there)]
+        stated = [loss for loss in there if loss in wanted]
+        stated += [loss for loss in wanted if loss not in there]
         further = [loss for loss in there if loss not in (*wanted, reference)]
         for losses in (stated, further):
             others = [loss for loss in losses if loss != reference]
             if not others:
                 continue
-            is_further, fids = losses is further, {}
+            count, is_further, fids = sweep.settings(dataset), losses is further, {}
             for loss in losses if reference in losses else [reference, *others]:
                 own = panel[panel["loss"] == loss].set_index("number")["fid"].sort_index()
-                fids[loss] = own[own.index < sweep.settings(dataset)]
+                fids[loss] = own[own.index < count]
             standing = standing_of(sweep, dataset, reference, is_further)
-            count = sweep.settings(dataset)
             yield Panel(dataset, reference, count, fids, paired, standing, is_further)
 
 
