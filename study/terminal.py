@@ -22,11 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from study.runs.driver import Show
-from study.runs.folder import DONE, State
+from study.runs.folder import DONE, State, is_judged_once
 from study.runs.progress import Progress
 from study.runs.status import STATES, AtWork, Costs, at_work, groups_of, is_kept
 from study.runs.table import hyperparameters, table_path
-from study.settings.config import RunConfig
+from study.settings.config import RunConfig, load_sweep
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
@@ -173,7 +173,8 @@ def live(results: Path, workers: int) -> Iterator[Show]:
             return
         for hash_, (config, folder, state) in zip(progress.hashes, runs, strict=True):
             if state in (*DONE, "failed") and last.get(folder, state) != state:
-                cost = costs.of(config.sweep, hash_, folder) if state in DONE else None
+                told = state in DONE and not is_judged_once(config.sweep)
+                cost = costs.of(config.sweep, hash_, folder) if told else None
                 distance = f", distance {cost.fid:.4g}" if cost else ""
                 done = sum(each in DONE for each in progress.states)
                 line = f"{duration(time.monotonic() - started)}  {config.path}: {state}{distance}"
@@ -221,15 +222,21 @@ def value_text(value: Any) -> str:
 def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
     """Print the trials and the best setting, a group at a time, what they cost, and what is next.
 
-    Draws the budget curve beside the runs.
+    Draws the budget curve beside the runs. Of an unfinished search that is judged once it prints
+    what they cost alone.
     """
     from study.analysis import scores  # noqa: PLC0415
     from study.analysis.figures.budget import budget_curves  # noqa: PLC0415 (it takes seconds)
     from study.analysis.figures.style import save  # noqa: PLC0415
+    from study.analysis.tables import complete  # noqa: PLC0415
 
-    sweep = plan[0].sweep
+    sweep, told = plan[0].sweep, table
+    if is_judged_once(sweep):
+        told = complete(load_sweep(sweep), table)
+        if len(told) < len(table):
+            say(f"{sweep} is judged once: distances are told when all its settings are there")
     for loss, dataset in dict.fromkeys((config.loss, config.dataset) for config in plan):
-        rows = table[(table["loss"] == loss) & (table["dataset"] == dataset)]
+        rows = told[(told["loss"] == loss) & (told["dataset"] == dataset)]
         if rows.empty:
             continue
         say(f"\n{scores.title(loss)} on {dataset}")

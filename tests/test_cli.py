@@ -27,7 +27,7 @@ from study.errors import StudyError
 from study.runs import checks, status
 from study.runs.folder import folder_of, take
 from study.runs.plan import plan
-from study.runs.progress import prepare
+from study.runs.progress import prepare, progress
 from study.runs.table import collect, read_table, table_path
 from study.settings import config as configs
 from study.settings.arithmetic import ENVIRONMENT
@@ -137,6 +137,27 @@ def test_a_search_that_is_judged_once_tells_no_best_before_it_is_complete() -> N
     assert told["paired", "rp"]["ok"] == 79
     groups.add(("paired", "rp", "fashion_mnist"), "lite0", "diverged", None)
     assert {each["best"] for each in groups.entries()} == {8.0, 9.0}
+
+
+@pytest.mark.parametrize("sweep", ["mini", "paired"])
+def test_what_ends_of_a_search_that_is_judged_once_tells_no_distance(
+    sweep: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = read_table(SHIPPED, sweep).query("number < 2 and dataset == 'fashion_mnist'")
+    table.to_parquet(tmp_path / f"{sweep}.parquet")
+    planned = plan(load_sweep(sweep), ("ns",), ("fashion_mnist",), 2)
+    found = progress(planned, tmp_path)
+    with terminal.live(tmp_path, workers=2) as show:
+        show(found._replace(states=["running", "running"]))
+        show(found)
+    terminal.report(planned, table, tmp_path)
+    out = capsys.readouterr().out
+    assert "ns/fashion_mnist/001: ok" in out
+    assert "cost so far: " in out
+    least = table.query("loss == 'ns'").groupby("number")["fid"].min()
+    named = {f"{fid:.4g}" in out for fid in least}
+    assert named == {sweep == "mini"}
+    assert ("best setting: number" in out) == (sweep == "mini")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

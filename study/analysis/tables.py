@@ -184,9 +184,10 @@ def shown(config: SweepConfig, rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     whole = complete(config, rows)
     if whole.empty:
+        needed = ", ".join(f"{name}: {config.settings(name)}" for name in rows["dataset"].unique())
         raise StudyError(
-            f"{config.name} is judged once, and shown when all of its {config.trials} settings a "
-            f"loss are there; until then `make status SWEEP={config.name}` counts its runs, and "
+            f"{config.name} is judged once, and shown when all settings of each loss are there "
+            f"({needed}); until then `make status SWEEP={config.name}` counts its runs, and "
             "`verdict --interim` says what holds at any look"
         )
     return whole

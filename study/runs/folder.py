@@ -30,7 +30,15 @@ from study.runs.claim import (
     is_later_start,
     last_claim,
 )
-from study.settings.config import RESULT, WAITING, RunConfig, SweepConfig, read_config
+from study.settings.config import (
+    RESULT,
+    WAITING,
+    RunConfig,
+    SweepConfig,
+    load_sweep,
+    read_config,
+    sweep_names,
+)
 
 State = Literal["to do", "running", "waiting", "ok", "stopped", "diverged", "failed", "lost"]
 DONE: tuple[State, ...] = ("ok", "stopped", "diverged")
@@ -39,6 +47,11 @@ DONE: tuple[State, ...] = ("ok", "stopped", "diverged")
 def is_paired(config: SweepConfig) -> bool:
     """Whether a number of a sweep means one setting and one seed for all losses."""
     return config.draws == "shared" and config.seed == "number"
+
+
+def is_judged_once(sweep: str) -> bool:
+    """Whether a sweep is a paired one of sweeps/: nobody should see early who is ahead in it."""
+    return sweep in sweep_names() and is_paired(load_sweep(sweep))
 
 
 def read_result(

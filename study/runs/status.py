@@ -13,7 +13,14 @@ from study import files
 from study.errors import StudyError, unknown
 from study.runs import orders
 from study.runs.claim import claims, last_claim
-from study.runs.folder import DONE, State, is_paired, planned_runs, read_result, sweeps_with_runs
+from study.runs.folder import (
+    DONE,
+    State,
+    is_judged_once,
+    planned_runs,
+    read_result,
+    sweeps_with_runs,
+)
 from study.runs.progress import Progress
 from study.runs.steps import reached
 from study.runs.table import read_table, recorded_state
@@ -48,7 +55,7 @@ class AtWork(NamedTuple):
     rate: float | None
     """Steps a second."""
     best: float | None
-    """The smallest distance so far."""
+    """The smallest distance so far; None before the first, and in a search judged once."""
     left_s: float | None
 
 
@@ -56,7 +63,8 @@ def at_work(config: RunConfig, folder: Path) -> AtWork:
     """How far a run in training is."""
     step, rate = reached(folder)
     left_s = (config.d_steps - step) / rate if rate else None
-    return AtWork(str(config.path), step, config.d_steps, rate, best_so_far(folder), left_s)
+    best = None if is_judged_once(config.sweep) else best_so_far(folder)
+    return AtWork(str(config.path), step, config.d_steps, rate, best, left_s)
 
 
 def is_kept(folder: Path, state: State) -> bool:
@@ -163,9 +171,10 @@ class Groups:
         ]
 
     def _is_only_counted(self, sweep: str, dataset: str) -> bool:
-        """Of a search that is judged once nobody should see who is ahead before all is there."""
-        if sweep not in sweep_names() or not is_paired(config := load_sweep(sweep)):
+        """Whether a search is judged once, and not all of it is there."""
+        if not is_judged_once(sweep):
             return False
+        config = load_sweep(sweep)
         there = {
             key[1]: group for key, group in self.groups.items() if key[::2] == (sweep, dataset)
         }
