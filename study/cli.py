@@ -156,6 +156,10 @@ def print_verdict(
     from study.analysis import verdict
     from study.analysis.tables import read_tables
 
+    if markdown and (as_json or interim or reference != verdict.REFERENCE):
+        raise StudyError(
+            "--markdown prints results/FINDINGS.md alone; leave --json, --interim and --reference"
+        )
     tables = read_tables(results_folder(), sweep)
     if markdown:
         from study.analysis import findings
@@ -247,11 +251,11 @@ def show_behaviour(
     from study import features as extractors
     from study.analysis import behaviour
 
+    path = table_to_write("behaviour")
     extractor = extractors.load(features or extractors.default(), device_for(device))
     say = terminal.console.print
     found = behaviour.measure_all(dataset, extractor, draws, real_draws=3 * draws, say=say)
     print(behaviour.report(found))
-    path = results_folder() / "behaviour.parquet"
     behaviour.save(found, path, replaced=["dataset", "features"])
     draw_behaviour("behaviour", found, path)
 
@@ -268,7 +272,7 @@ def show_agreement(
 
     if len(set(features)) != 2:
         raise StudyError(f"features {', '.join(features)}; the agreement is that of two extractors")
-    folders = behaviour.runs_below(runs)
+    path, folders = table_to_write("agreement"), behaviour.runs_below(runs)
     device = device_for(device)
     found = behaviour.distances_of_runs(folders, features, num_images, device)
     agreed = measured.agreement(found, *features)
@@ -276,7 +280,6 @@ def show_agreement(
         f"{' and '.join(features)} over {len(found)} generators: Spearman {agreed.value:.3f} "
         f"(95 %: {agreed.low:.3f} to {agreed.high:.3f})"
     )
-    path = results_folder() / "agreement.parquet"
     behaviour.save(found, path)
     draw_behaviour("agreement", found, path)
 
@@ -289,10 +292,19 @@ def show_convergence(
     """What the descents to the manifold of triangles find, by number of starts and of steps."""
     from study.analysis import behaviour
 
+    path = table_to_write("convergence")
     found = behaviour.manifold_convergence(run_dir, num_images)
-    path = results_folder() / "convergence.parquet"
     behaviour.save(found, path)
     draw_behaviour("convergence", found, path)
+
+
+def table_to_write(name: str) -> Path:
+    """Where a table goes that is no sweep's; StudyError where something else is there already."""
+    from study.analysis.tables import measured
+
+    results = results_folder()
+    measured(results, name)
+    return results / f"{name}.parquet"
 
 
 def draw_behaviour(name: str, found: pd.DataFrame, path: Path) -> None:

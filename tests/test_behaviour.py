@@ -275,6 +275,41 @@ def test_the_agreement_of_one_extractor_is_refused(
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "content"),
+    [
+        (["behaviour", "--dataset", "mnist"], "another table"),
+        (["agreement", "."], "no table"),
+        (["convergence"], "another table"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_kept_and_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: list[str],
+    content: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDY_RESULTS", "results")
+    path = Path(f"results/{command[0]}.parquet")
+    path.parent.mkdir()
+    if content == "another table":
+        pd.DataFrame({"features": ["lite0"], "level": [1.0]}).to_parquet(path)
+    else:
+        path.write_text("not parquet")
+    before = path.read_bytes()
+    monkeypatch.setattr(sys, "argv", ["study", *command])
+    with pytest.raises(SystemExit) as exit_:
+        commands.main()
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    why = "has no column" if content == "another table" else "cannot be read: "
+    assert said.startswith(f"error: {path} {why}")
+    assert said.endswith("; move it away\n")
+    assert path.read_bytes() == before
+
+
 def test_the_behaviour_command_writes_table_and_figures(
     small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

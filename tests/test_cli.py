@@ -615,6 +615,13 @@ def test_a_stale_folder_gives_neither_rows_nor_an_untrained_generators_distance(
     assert pd.read_parquet(path)["fid"].tolist() == [20.0]
 
 
+def test_of_the_page_of_findings_there_is_one(run: Run) -> None:
+    for options in (["--json"], ["--interim"], ["--reference", "vae"]):
+        code, out, err = run("verdict", "--markdown", *options)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: --markdown prints results/FINDINGS.md alone; leave --json")
+
+
 @pytest.mark.parametrize("kind", ["empty", "another table", "folder", "link"])
 def test_what_untrained_generators_came_to_is_never_replaced_unread(
     run: Run, root: Path, kind: str

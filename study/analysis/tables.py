@@ -19,6 +19,20 @@ PAPER = shipped.PAPER_RESULTS
 
 UNTRAINED = ["dataset", "loss", "fid"]
 
+OF_NO_SWEEP = {
+    "untrained": [*UNTRAINED, "width", "features", "num_images", "fid_train", "fid_report"],
+    "behaviour": [
+        *("dataset", "features", "experiment", "real", "level", "draw", "num_images", "dim"),
+        *("distance", "kid", "precision", "recall"),
+    ],
+    "agreement": ["sweep", "loss", "dataset", "number", "num_images"],
+    "convergence": [
+        *("measure", "images", "neighbours", "random", "steps", "starts"),
+        *("mean_distance", "within_delta", "mean_excess"),
+    ],
+}
+"""The tables of results/ that are no sweep's, and the columns without which they say nothing."""
+
 
 class Tables(NamedTuple):
     """A sweep's table, and those of the sweeps that belong to it (empty where there is none)."""
@@ -74,15 +88,19 @@ def read_tables(results: Path, sweep: str) -> Tables:
 
 
 def measured(results: Path, name: str) -> pd.DataFrame:
-    """A table of results/ that is no sweep's; empty where there is none."""
+    """A table of `OF_NO_SWEEP`; empty where there is none."""
     path = table_path(results, name)
     if not path.exists():
         return pd.DataFrame()
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except Exception as error:  # whatever a file from other hands makes the readers raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudyError(f"{path} cannot be read: {reason[:200]}; move it away") from error
+    lacking = [column for column in OF_NO_SWEEP[name] if column not in table]
+    if lacking:
+        raise StudyError(f"{path} has no column {', '.join(lacking)}; move it away")
+    return table
 
 
 def untrained_generators(results: Path) -> pd.DataFrame:
@@ -93,7 +111,7 @@ def untrained_generators(results: Path) -> pd.DataFrame:
 
 def read_measured(results: Path) -> dict[str, pd.DataFrame]:
     """The tables of how the measures behave that there are, as figures ask for them."""
-    tables = {name: measured(results, name) for name in ("behaviour", "agreement", "convergence")}
+    tables = {name: measured(results, name) for name in OF_NO_SWEEP if name != "untrained"}
     return {name: table for name, table in tables.items() if len(table)}
 
 
