@@ -868,6 +868,8 @@ def test_an_option_that_would_do_nothing_is_refused(
     ("text", "message"),
     [
         ("width = 0.03125|width = inf", "width = inf: input should be a finite number"),
+        ("width = 0.03125|width = 1e-9", "width = 1e-09: input should be greater than or equal"),
+        ("width = 0.03125|width = 1000", "width = 1000: input should be less than or equal"),
         ('losses = ["ns"]|losses = ["ns"]\n[space]\nlr = {low = -1.0, high = 0.5}', "lr = -"),
         ('losses = ["ns"]|losses = ["ns"]\n[space]\nlr = {low = nan, high = nan}', "finite"),
         (

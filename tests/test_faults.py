@@ -16,6 +16,7 @@ from study import files
 from study.cli import app
 from study.commands import sweeps
 from study.errors import StudyError
+from study.losses import load as load_loss
 from study.runs import checks, forecast, progress
 from study.runs.claim import TakenOver
 from study.runs.folder import state_of
@@ -166,6 +167,14 @@ def test_predicted_flops_are_the_steps_times_the_counted_ones(results: Path) -> 
         g_steps = sum(step == 0 or (step - 1) % one.disc_iters == 0 for step in range(20))
         total += 20 * d_flops + g_steps * g_flops
     assert forecast.predicted_flops(configs) == total
+
+
+def test_a_loss_of_which_no_step_can_be_counted_is_one_line(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_loss("ns"), "d_loss_real", lambda self, d_real: -d_real)  # no mean
+    with pytest.raises(StudyError, match=r"^ns: no step can be taken, .*: RuntimeError: grad can"):
+        forecast.counted_flops(plan(config.load_sweep("tiny")))
 
 
 def test_what_was_counted_is_kept_for_the_same_runs(

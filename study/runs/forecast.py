@@ -11,6 +11,7 @@ import torch
 
 from study import datasets as data
 from study import files
+from study.errors import StudyError, in_a_line
 from study.losses import load as load_loss
 from study.runs.driver import Scheduler
 from study.runs.folder import DONE
@@ -57,7 +58,14 @@ def counted_flops(configs: Sequence[RunConfig]) -> int:
 
     @cache
     def per_step(key: Hashable) -> tuple[int, int]:
-        return count_flops(examples[key], data.image_shape(examples[key].dataset))
+        config = examples[key]
+        try:
+            return count_flops(config, data.image_shape(config.dataset))
+        except Exception as error:  # whatever a loss of the user's own raises
+            raise StudyError(
+                f"{config.loss}: no step can be taken, so none be counted: {in_a_line(error)}; "
+                f"mend the loss, `make sweep LOSS={config.loss} TRIALS=1` trains with it"
+            ) from error
 
     @cache
     def g_steps(key: Hashable, name: str, disc_iters: int) -> list[int]:

@@ -96,7 +96,7 @@ class RunConfig(Frozen):
     """D steps between evaluations; the last step is always evaluated"""
     batch_size: int = Field(default=BATCH_SIZE, ge=2)
     """real images, and generated ones, of a step"""
-    width: float = Field(gt=0)
+    width: float = Field(ge=1 / 64, le=16)  # the narrowest layer has 64 channels
     """factor on every hidden width; 1 is the paper's"""
     bn_decay: float = Field(ge=0, lt=1)
     """of the moving averages of G's batch norm, in [0, 1)"""
@@ -274,7 +274,7 @@ class SweepConfig(Frozen):
     """which losses; all in study/losses/ where none is named"""
     batch_size: int = Field(default=BATCH_SIZE, ge=2)
     """real images of a D step; the paper's are 64"""
-    width: float = Field(default=1.0, gt=0)
+    width: float = Field(default=1.0, ge=1 / 64, le=16)
     """factor on every hidden width; 1 is the paper's"""
     bn_decay: float = Field(default=0.999, ge=0, lt=1)
     """of the moving averages of G's batch norm"""
