@@ -43,6 +43,7 @@ from study.analysis.figures.train_held_out import train_vs_held_out
 from study.analysis.figures.wins import win_matrix
 from study.analysis.statistics.samples import Array
 from study.errors import StudyError
+from study.measures.columns import distance_name
 from study.settings.space import described
 
 NONE = pd.DataFrame()
@@ -209,7 +210,7 @@ def test_labels_are_kept_apart_in_their_order() -> None:
 
 
 def test_only_inception_is_called_fid() -> None:
-    assert scores.distance_name("lite0") == "Fréchet distance (lite0 features)"
+    assert distance_name("lite0") == "Fréchet distance (lite0 features)"
     assert "FID on 5,000" in caption(budget_curves(make(("ns",), features="inception")))
 
 

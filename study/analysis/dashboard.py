@@ -15,6 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from study import files
 from study.errors import StudyError
+from study.measures.columns import distance_name
 from study.settings.config import SweepConfig
 from study.settings.space import ranges_of
 
@@ -54,7 +55,7 @@ def add_trials(path: Path, sweep: SweepConfig, table: pd.DataFrame) -> None:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # on every use of metrics' names
-            study.set_metric_names([f"Fréchet distance ({rows['features'].iloc[0]} features)"])
+            study.set_metric_names([distance_name(rows["features"].iloc[0])])
         known = {trial.user_attrs["config"] for trial in study.get_trials(deepcopy=False)}
         for config, evaluations in rows.groupby("config", sort=False):
             if config not in known:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from study.analysis import scores
 from study.analysis import statistics as st
+from study.measures.columns import distance_name
 
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: rf"\{character}" for character in "&%$#_{}"
@@ -28,7 +29,7 @@ def main_table(table: pd.DataFrame) -> pd.DataFrame:
             "dataset": dataset,
             "loss": loss,
             "title": scores.title(loss),
-            "distance": scores.distance_name(rows["features"].iloc[0]),
+            "distance": distance_name(rows["features"].iloc[0]),
             "settings": len(rows),
             "diverged": int(np.isinf(rows["fid"]).sum()),
             "best": rows["fid"].min(),

@@ -20,6 +20,7 @@ from study.analysis.figures import style
 from study.analysis.figures.processes import together
 from study.analysis.tables import Tables, paper
 from study.errors import StudyError
+from study.measures.columns import distance_name
 from study.runs.table import table_path
 from study.settings import shipped
 from study.settings.config import load_sweep
@@ -169,7 +170,7 @@ def _subject(tables: Tables) -> str:
     runs = scores.search(tables.search)
     names = ", ".join(map(scores.title, scores.losses(runs)))
     sets = ", ".join(map(scores.dataset_title, scores.dataset_order(runs)))
-    distance = scores.distance_name(runs["features"].iloc[0])
+    distance = distance_name(runs["features"].iloc[0])
     return (
         f"{load_sweep(tables.sweep).title}. {len(runs)} runs: {names}; {_settings(runs)} settings "
         f"each, on {sets}. Measure: {distance}, lower is better."
@@ -189,7 +190,7 @@ def _questions(tables: Tables) -> Iterator[str]:
 
 
 def _main_tables(tables: Tables) -> Iterator[str]:
-    distance = scores.distance_name(tables.search["features"].iloc[0])
+    distance = distance_name(tables.search["features"].iloc[0])
     for dataset in scores.dataset_order(tables.search):
         caption = f"{scores.dataset_title(dataset)}: {distance}, lower is better"
         yield _html(main_table(tables, dataset).map(_three_digits), caption)

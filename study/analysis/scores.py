@@ -17,6 +17,7 @@ from study import datasets
 from study.errors import StudyError
 from study.losses import about
 from study.losses import names as losses_there
+from study.measures.columns import distance_name
 from study.runs.table import hyperparameters
 from study.settings.hyperparameters import SHARED_NAMES
 
@@ -150,11 +151,6 @@ def share_settings(runs: pd.DataFrame) -> bool:
         seeds.nunique() == len(seeds) > 1
         and (runs.groupby("number")[shared].nunique(dropna=False) == 1).all(axis=None)
     )
-
-
-def distance_name(features: str) -> str:
-    """What a distance in these features may be called: only Inception's is FID."""
-    return "FID" if features == "inception" else f"Fréchet distance ({features} features)"
 
 
 def require(table: pd.DataFrame, columns: list[str]) -> None:

@@ -36,6 +36,11 @@ DISTANCES = (
 )
 
 
+def distance_name(features: str) -> str:
+    """What a distance in these features may be called: only Inception's is FID."""
+    return "FID" if features == "inception" else f"Fréchet distance ({features} features)"
+
+
 def diverged(*groups: tuple[Column, ...]) -> dict[str, float]:
     """The measured values of a generator that is not finite: no distance is small enough."""
     columns = (column for group in groups for column in group)

@@ -21,6 +21,7 @@ from study.errors import StudyError
 from study.features import Extractor
 from study.measures import frechet as fid
 from study.measures import neighbours
+from study.measures.columns import distance_name
 from study.measures.extrapolation import fit_in_inverse_n
 from study.measures.image_sets import ImageSet, open_set
 
@@ -228,9 +229,7 @@ class Score:
     @property
     def title(self) -> str:
         """What the distance is called: only in Inception's own features FID."""
-        if self.features == "inception":
-            return "FID"
-        return f"Fréchet distance ({self.features} features)"
+        return distance_name(self.features)
 
 
 def compare(sets: Pair, extractor: Extractor, bar: Bar = no_bar) -> Score:

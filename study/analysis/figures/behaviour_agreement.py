@@ -7,6 +7,7 @@ from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, style_of, styled
+from study.measures.columns import distance_name
 
 RUN = ("sweep", "loss", "dataset", "number", "num_images")  # the other columns: an extractor each
 
@@ -24,7 +25,7 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
             own[first], own[second], style["marker"], color=style["color"], label=scores.title(loss)
         )
     axes.set(xscale="log", yscale="log")
-    axes.set(xlabel=scores.distance_name(first), ylabel=scores.distance_name(second))
+    axes.set(xlabel=distance_name(first), ylabel=distance_name(second))
     for axis in (axes.xaxis, axes.yaxis):
         plain_log(axis, (1, 2, 5))
     axes.legend()

@@ -12,6 +12,7 @@ from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, styled
+from study.measures.columns import distance_name
 from study.measures.extrapolation import fit_in_inverse_n
 
 
@@ -27,7 +28,7 @@ def bias(table: pd.DataFrame) -> Figure:
     _paper(left, found)
     left.set(
         xlabel="images of each side, n (axis in 1/n)",
-        ylabel=scores.distance_name(table["features"].iloc[0]),
+        ylabel=distance_name(table["features"].iloc[0]),
         ylim=(0, None),
     )
     left.set_xticks([0, *(1 / found["num_images"])], ["∞", *_counts(found["num_images"])])

@@ -8,6 +8,7 @@ from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, styled
+from study.measures.columns import distance_name
 
 MEASURED = {"held_out": ("#000000", "-", "o"), "train": ("#D55E00", "--", "s")}
 WORDS = {"held_out": "against held-out", "train": "against training"}
@@ -43,7 +44,7 @@ def damage(table: pd.DataFrame) -> Figure:
         if scale:
             plain_log(bottom.xaxis, (1, 3))
         plain_log(top.yaxis, (1, 3))
-    grid[0, 0].set_ylabel(scores.distance_name(table["features"].iloc[0]))
+    grid[0, 0].set_ylabel(distance_name(table["features"].iloc[0]))
     grid[1, 0].set_ylabel("k-NN precision and recall")
     for axes in grid[:, -1]:
         axes.legend(fontsize=8)

@@ -17,6 +17,7 @@ from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.figures.style import GREY, plain_log, style_of
 from study.errors import StudyError
+from study.measures.columns import distance_name
 
 TRIED = "settings tried"
 STARS = "Star: the authors' defaults."
@@ -133,7 +134,7 @@ def log_distance(axis: XAxis | YAxis, values: Iterable[float]) -> None:
 
 def distance_label(runs: pd.DataFrame) -> str:
     """What the distance of these runs is called."""
-    return scores.distance_name(runs["features"].iloc[0])
+    return distance_name(runs["features"].iloc[0])
 
 
 def budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
@@ -261,7 +262,7 @@ def finish(
     scores.one(runs, "dataset")
     row, diverged = runs.iloc[0], np.isinf(runs["fid"])
     if not measure:
-        name, images = scores.distance_name(row["features"]), row["num_images"]
+        name, images = distance_name(row["features"]), row["num_images"]
         measure = f"{name} on {images:,} images, lower is better, {scores.REPORTS[report]}"
     dataset = scores.dataset_title(row["dataset"])
     caption = (
@@ -292,7 +293,7 @@ def subject(search: pd.DataFrame) -> str:
     return (
         f"{scores.dataset_title(row['dataset'])}, {row['sweep']}, {span(settings, 4)} settings a "
         f"loss, networks of width {row['width']:g}{_length(runs)}. Distance: "
-        f"{scores.distance_name(row['features'])} on {row['num_images']:,} images."
+        f"{distance_name(row['features'])} on {row['num_images']:,} images."
     )
 
 
