@@ -128,6 +128,7 @@ def test_rows_of_an_earlier_order_of_operations_name_their_commit(
         ({"processor": "another"}, "native", False),
         ({"torch": "2.0"}, "native", False),
         ({"processor": "another"}, "avx2", True),
+        ({"processor": "another; then p"}, "avx2", False),
         ({"processor": "another", "device": "cuda"}, "avx2", False),
         ({"torch": "2.0"}, "avx2", False),
         ({"rounding": 1}, "native", False),

@@ -148,6 +148,25 @@ def test_a_run_goes_on_with_what_it_began_with(
     assert checkpoint.restore(tmp_path, CONFIG, MADE_BY | changes, loss, players)["step"] == 7
 
 
+def test_a_run_that_goes_on_elsewhere_names_all_that_trained_it(tmp_path: Path) -> None:
+    """Its digits are no one machine's: interrupted twice on B, it is "A; then B"."""
+    config = CONFIG.model_copy(update={"loss": "ns", "own": {}, "width": 1 / 32})
+    loss, players = build(config, (1, 28, 28), torch.device("cpu"))
+    told = []
+    for processor, torch_ in (("A", "2"), ("A", "2"), ("B", "2"), ("B", "2"), ("A", "3")):
+        now = MADE_BY | {"processor": processor, "torch": torch_, "commit": processor}
+        state = checkpoint.restore(tmp_path, CONFIG, now, loss, players)
+        made_by = state["made_by"]
+        told.append((made_by["processor"], made_by["torch"], made_by["commit"]))
+        content = checkpoint.checkpoint(state | {"step": 7}, CONFIG, made_by, loss, players)
+        torch.save(content, tmp_path / "checkpoint.pt")
+    assert told == [
+        *[("A", "2", "A")] * 2,
+        *[("A; then B", "2", "B")] * 2,
+        ("A; then B; then A", "2; then 3", "A"),
+    ]
+
+
 def test_whatever_a_changed_byte_makes_zipfile_raise_the_file_is_no_checkpoint(
     tmp_path: Path,
 ) -> None:

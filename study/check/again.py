@@ -19,6 +19,7 @@ from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import RunConfig, SweepConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import space_of
+from study.training.checkpoint import THEN
 
 NO_RESULTS = ("wall_s", "flops", "rounding")
 """What a row says of its costs, and of the code, is no result of its training."""
@@ -42,10 +43,11 @@ class Again(NamedTuple):
         """Whether the same digits are promised.
 
         They are by the same order of operations and the same torch, on the same kind of processor
-        or with `avx2`.
+        or with `avx2`; not of a run that had several, one after another.
         """
         then, now = self.recorded.iloc[0], self.found.iloc[0]
         travels = self.config.arithmetic == "avx2" and now["device"] == then["device"] == "cpu"
+        travels = travels and THEN not in then["processor"]
         same_code = then["torch"] == now["torch"] and then["rounding"] == now["rounding"]
         return bool(same_code and (travels or then["processor"] == now["processor"]))
 

@@ -40,8 +40,13 @@ RECORDED = (
         "`ok`, `diverged` or `stopped`, of the whole run. Diverged: a loss, weight or image was "
         "not finite; its last row has infinite distances. Stopped: at a rung of its search",
     ),
-    Column("processor", "str", "the GPU, or the CPU with the instruction set that torch used"),
-    Column("torch", "str", "its version"),
+    Column(
+        "processor",
+        "str",
+        "the GPU, or the CPU with the instruction set that torch used; `A; then B` where the run "
+        "was interrupted and went on with another",
+    ),
+    Column("torch", "str", "its version, likewise"),
     Column(
         "rounding",
         "int64",

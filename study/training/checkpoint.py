@@ -16,6 +16,9 @@ from study.training.networks import stream
 
 MADE_OF = ("data_digest", "features_digest", "second_features_digest", "rounding")
 """What a row says once for the whole run: a run goes on with these as it began."""
+TOLD = ("processor", "torch")
+"""What a run may go on with another of: its row then names all of them, in order."""
+THEN = "; then "
 
 
 def checkpoint(
@@ -26,9 +29,10 @@ def checkpoint(
     players: Players,
 ) -> dict[str, Any]:
     """Everything that the rest of the run depends on; `made_by`: `records.provenance`."""
+    kept = (*MADE_OF, *TOLD, "commit")
     return state | {
         "config": config.hash,
-        "made_by": {name: made_by[name] for name in (*MADE_OF, "commit") if name in made_by},
+        "made_by": {name: made_by[name] for name in kept if name in made_by},
         "streams": {name: g.get_state() for name, g in state["streams"].items()},
         "loss": loss.state_dict(),
         "generator": players.generator.state_dict(),
@@ -47,6 +51,7 @@ def restore(
 ) -> dict[str, Any]:
     """The state to go on from: the checkpoint's, or the beginning where there is none.
 
+    Its `made_by` is the given one, with what had made the run until then named before it.
     StudyError where other images, other weights of an extractor or code that rounds otherwise had
     begun the run: its rows could not say what made them. A file that is no whole checkpoint is kept
     under another name, and the log tells. Whatever else keeps one from being read (the disk, the
@@ -60,6 +65,7 @@ def restore(
         "evaluations": [],
         "curves": [],
         "streams": streams,
+        "made_by": made_by,
     }
     path = folder / "checkpoint.pt"
     if not path.exists():
@@ -74,7 +80,9 @@ def restore(
         return state
     if not isinstance(saved, dict) or saved.get("config") != config.hash:
         raise StudyError(f"{path} belongs to another configuration; delete it to start anew")
-    require_same(path, saved.get("made_by", {}), made_by)
+    began = saved.get("made_by", {})
+    require_same(path, began, made_by)
+    told = {name: after(began[name], made_by[name]) for name in TOLD if name in began}
     loss.load_state_dict(saved["loss"])
     players.generator.load_state_dict(saved["generator"])
     players.discriminator.load_state_dict(saved["discriminator"])
@@ -85,7 +93,13 @@ def restore(
     files.log(folder, f"goes on at step {saved['step']}")
     # Whoever counts the steps begins there.
     files.write_json(folder / "progress.json", {"step": saved["step"]})
-    return {name: saved[name] for name in state} | {"streams": streams}
+    kept = {name: saved[name] for name in state if name != "made_by"}
+    return kept | {"streams": streams, "made_by": {**made_by, **told}}
+
+
+def after(began: str, now: str) -> str:
+    """What made a run that `began` with one and goes on with another: both, as "A; then B"."""
+    return began if now == began.rsplit(THEN, 1)[-1] else f"{began}{THEN}{now}"
 
 
 def require_same(path: Path, began: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -63,7 +63,6 @@ def train(
     set_arithmetic(config.precision)
     device = select_device(config.device)
     images = training_images(config.dataset, config.device)
-    made_by = provenance(config)
     shape = data.image_shape(config.dataset)
 
     loss, players = build(config, shape, device)
@@ -71,7 +70,8 @@ def train(
     d_flops, g_flops = count_flops(config, shape)
     evaluate = measure.evaluator(config.dataset, config.features, config.num_images, config.device)
     z_evaluation = evaluation_z(config)
-    state = restore(folder, config, made_by, loss, players)
+    state = restore(folder, config, provenance(config), loss, players)
+    made_by = state["made_by"]
     pause = (files.read_json(folder / PAUSE) or {}).get("step")  # with halving
     streams: dict[str, torch.Generator] = state["streams"]
     evaluations: list[dict[str, Any]] = state["evaluations"]
