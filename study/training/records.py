@@ -165,7 +165,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
     processor = f"{device_name(config.device)}, {torch.backends.cpu.get_cpu_capability()}"
     return {
         "commit": files.commit(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain word, as a checkpoint may hold it
         "python": platform.python_version(),
         "host": platform.node(),
         "processor": processor,
