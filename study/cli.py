@@ -326,9 +326,13 @@ def device_for(asked: str | None) -> str:
 def main() -> None:
     """Run the command line; bad input is one line on stderr and status 2."""
     try:
-        app()
+        code = app(standalone_mode=False) or 0
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except typer.TyperException as error:
+        if said := usage(error):
+            print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -336,11 +340,19 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
-            raise
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(code)
+
+
+def usage(error: typer.TyperException) -> str:
+    """What typer has against a command's words, in a line; nothing where it printed the help."""
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "python -m study"
+    return f"{said}; `{command} --help` tells what there is" if said else ""
 
 
 if __name__ == "__main__":

@@ -575,10 +575,30 @@ def test_a_device_that_no_machine_has_is_refused_for_a_cluster_too(
     assert not (root / "results").exists()
 
 
-def test_no_images_are_no_number_of_images(run: Run) -> None:
-    code, _, err = run("fid", "mnist:train", "mnist:held_out", "--num-images", "0")
-    assert code == 2
-    assert "Invalid value for '--num-images'" in err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fid a b --num-images 0", "Invalid value for '--num-images': "),
+        ("swep", "No such command 'swep'. Did you mean 'sweep'?; `study --help` tells what"),
+        ("sweep --trials x", "Invalid value for '--trials': "),
+        ("sweep --cluster cloud", "Invalid value for '--cluster': "),
+        ("sweep --losses ns", "No such option: --losses"),
+        ("fid one", "Missing argument 'fake'; `study fid --help` tells what there is\n"),
+    ],
+)
+def test_words_that_no_command_takes_are_one_line(run: Run, words: str, message: str) -> None:
+    code, out, err = run(*words.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.endswith(" --help` tells what there is\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("data", "add", "--help")])
+def test_help_is_printed_once_and_no_error(run: Run, words: tuple[str, ...]) -> None:
+    code, out, err = run(*words)
+    assert (code, err) == (0 if "--help" in words else 2, "")
+    assert out.count("Usage: ") == 1
 
 
 def test_collecting_removes_what_dead_processes_left_half_written(root: Path) -> None:
