@@ -366,6 +366,12 @@ def test_runs_no_better_than_an_untrained_generator() -> None:
     answer = there(search.untrained(rows, start)).answer
     assert "3 of 10 runs (30%) are no better, 4 (40%) at 90% of that or above" in answer
     assert search.untrained(rows, start.iloc[:0]) is None
+    # Weights and images count by their digests, where both say them.
+    other = pd.concat([start, start.assign(fid=9.0, features_digest="2b", data_digest="3c")])
+    told = rows.assign(features_digest="1a")
+    assert scores.untrained_distance(other, told) == 60.5
+    assert scores.untrained_distance(other, told.assign(features_digest="2b")) == 34.5
+    assert scores.untrained_distance(other[5:], told.assign(data_digest="3c")) is None
 
 
 def test_defaults() -> None:

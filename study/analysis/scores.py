@@ -298,22 +298,28 @@ def _reseeded(runs: pd.DataFrame) -> pd.DataFrame:
 
 def untrained_distance(untrained: pd.DataFrame, runs: pd.DataFrame) -> float | None:
     """The distance of generators before any training, measured as these runs were; their median."""
-    return _level(untrained, runs, ["dataset", "features", "num_images", "width"], "fid")
+    return _level(untrained, runs, "fid")
 
 
 def untrained_ratio(untrained: pd.DataFrame, runs: pd.DataFrame, column: str) -> float | None:
     """Another distance of generators before any training over `fid`: what training did not make."""
-    over = _level(untrained, runs, ["dataset", "features", "num_images", "width"], column)
-    fid = untrained_distance(untrained, runs)
+    over, fid = (_level(untrained, runs, name) for name in (column, "fid"))
     return over / fid if over and fid else None
 
 
 def real_distance(real: pd.DataFrame, runs: pd.DataFrame) -> float | None:
     """The median distance of as many training images to held-out ones, in the same features."""
-    return _level(real, runs, ["dataset", "features", "num_images"], "distance")
+    return _level(real, runs, "distance")
 
 
-def _level(table: pd.DataFrame, runs: pd.DataFrame, alike: list[str], column: str) -> float | None:
-    for name in alike if len(table) else ():
-        table = table[table[name] == runs[name].iloc[0]]
-    return float(table[column].median()) if len(table) else None
+def _level(table: pd.DataFrame, runs: pd.DataFrame, column: str) -> float | None:
+    same = measured_alike(table, runs)
+    return float(same[column].median()) if len(same) else None
+
+
+def measured_alike(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that were measured as some run was, in all that both say of it."""
+    for name in ("dataset", "features", "features_digest", "num_images", "width", "data_digest"):
+        if name in table and name in runs and runs[name].notna().any():
+            table = table[table[name].isna() | table[name].isin(runs[name])]
+    return table

@@ -54,11 +54,9 @@ def beside_untrained(runs: pd.DataFrame, untrained: pd.DataFrame) -> pd.DataFram
 
     Columns: settings, untrained (the median distance over its seeds), no_better (runs at that or
     above, diverged ones among them), near (at NEAR_UNTRAINED of it or above), share (near /
-    settings) and its interval. Rows of another recipe (features, images, width) are left out.
+    settings) and its interval. Rows of another recipe are left out.
     """
-    recipe = [name for name in ("features", "num_images", "width") if name in untrained]
-    alike = untrained.merge(runs[recipe].drop_duplicates()) if recipe else untrained
-    rows = {}
+    alike, rows = scores.measured_alike(untrained, runs), {}
     for (dataset, loss), own in groups(runs):
         start = alike[(alike["dataset"] == dataset) & (alike["loss"] == loss)]["fid"]
         if len(start):
