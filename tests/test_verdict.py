@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from study import cli
 from study.analysis import scores, verdict
 from study.analysis import statistics as st
+from study.analysis.findings import main_table_in_markdown
 from study.analysis.statistics.samples import Array
 from study.analysis.tables import Tables, complete, finished, other_searches
 from study.analysis.verdict import (
@@ -340,6 +341,19 @@ def test_a_gap_ends_what_an_interim_look_may_use(study: Study) -> None:
 
 
 # The other questions
+
+
+def test_readmes_table_has_the_columns_that_there_are_numbers_for(study: Study) -> None:
+    """A search of six settings of no authors' default, not trained again; one that diverged."""
+    fids = {"ns": [4.0, 3.0, 0.25, 9.0, 5.0, 6.0], "rp": [INF] * 6, "hinge": [12.34] * 6}
+    tables = study(table(fids, lr=0.3), trials=6, more=PAIRED)
+    assert main_table_in_markdown(tables, "fashion_mnist").splitlines() == [
+        "| loss | best of 6 | the paper's best of 100: FID, 50 seeds |",
+        "| --- | --- | --- |",
+        "| NS GAN | 0.25 | 26.5 ± 1.6 |",
+        "| Hinge GAN | 12.3 |  |",
+        "| RpGAN | inf |  |",
+    ]
 
 
 def test_runs_by_status() -> None:

@@ -44,31 +44,29 @@ def cell(value: Any) -> str:
 
 
 def main_table_in_markdown(tables: Tables, dataset: str) -> str:
-    """README's table: a row a loss, the least median of the re-runs first, one decimal a number."""
-    rows = main_table(tables, dataset)
+    """README's table: a row a loss, the least median of the re-runs first, one decimal a number.
 
-    def number(value: Any, spread: Any = None) -> str:
-        if pd.isna(value):
-            return ""
-        return f"{value:.{1 if value >= 1 else 2}f}" + (
-            "" if pd.isna(spread) else f" ± {spread:.1f}"
-        )
-
+    Of defaults, re-runs and the paper's losses where there are any.
+    """
+    rows, seeds = main_table(tables, dataset), len(tables.seeds) and tables.seeds["seed"].nunique()
+    columns = {
+        "default": "authors' default",
+        "best": f"best of {rows['settings'].max()}",
+        "again": f"that setting, {seeds} other seeds: median ± sd",
+        "paper: FID": "the paper's best of 100: FID, 50 seeds",
+    }
+    spread = {"again": "±", "paper: FID": "paper: ±"}
+    there = [name for name in columns if name in rows]
     lines = [
-        (
-            str(name),
-            number(row["default"]),
-            number(row["best"]),
-            number(row["again"], row["±"]),
-            number(row["paper: FID"], row["paper: ±"]),
-        )
-        for name, row in rows.iterrows()
+        (str(loss), *(number(row[name], row.get(spread.get(name))) for name in there))
+        for loss, row in rows.iterrows()
     ]
-    head = (
-        "loss",
-        "authors' default",
-        "best of 100",
-        "that setting, 10 other seeds: median ± sd",
-        "the paper's best of 100: FID, 50 seeds",
-    )
-    return markdown(head, lines).replace("`", "")
+    return markdown(("loss", *(columns[name] for name in there)), lines).replace("`", "")
+
+
+def number(value: Any, spread: Any) -> str:
+    """A distance with one decimal (two below 1) and its spread; nothing where there is none."""
+    if pd.isna(value):
+        return ""
+    told = f"{value:.{1 if value >= 1 else 2}f}"
+    return told if pd.isna(spread) else f"{told} ± {spread:.1f}"
