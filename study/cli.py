@@ -201,6 +201,7 @@ def open_dashboard(
 ) -> None:
     """Show a sweep's trials in the browser, by optuna-dashboard; its storage is the table's."""
     from study.analysis import dashboard
+    from study.analysis.tables import shown
     from study.runs.table import read_table, table_path
     from study.settings.config import load_sweep
 
@@ -210,7 +211,7 @@ def open_dashboard(
         raise StudyError(
             f"no rows in {table_path(results, sweep)}; `make sweep SWEEP={sweep}` trains some"
         )
-    dashboard.serve(dashboard.record(results, config, table), host, port)
+    dashboard.serve(dashboard.record(results, config, shown(config, table)), host, port)
 
 
 @app.command("fid")

@@ -160,6 +160,31 @@ def test_what_ends_of_a_search_that_is_judged_once_tells_no_distance(
     assert ("best setting: number" in out) == (sweep == "mini")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("figures", "--sweep", "paired"),
+        ("report", "--sweep", "paired"),
+        ("export", "paired", "--csv", "paired.csv"),
+        ("keep", "paired"),
+        ("dashboard", "--sweep", "paired"),
+        ("compare", "results/paired.parquet:vae", "results/paired.parquet:ns"),
+    ],
+)
+def test_no_command_shows_a_part_of_a_search_that_is_judged_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDY_RESULTS", "results")
+    Path("results").mkdir()
+    read_table(SHIPPED, "paired").query("number < 2").to_parquet("results/paired.parquet")
+    before = written(tmp_path)
+    code, out, err = run(*command)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: paired is judged once, and shown when all settings of each loss")
+    assert written(tmp_path) == before
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_number_of_the_trials_is_cut(width: int) -> None:
     table = read_table(SHIPPED, "mini").query("dataset == 'triangles' and loss == 'wgan_gp'")

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from study import files
 from study.analysis import examples, scores
+from study.analysis.tables import shown
 from study.errors import StudyError
 from study.measures.of_a_generator import best_generator, evaluator
+from study.runs.folder import is_judged_once
 from study.runs.table import read_table
-from study.settings.config import RunConfig, read_config
+from study.settings.config import RunConfig, load_sweep, read_config
 from study.training.records import evaluation_z
 
 TOLERANCE = 1e-3
@@ -48,9 +50,12 @@ def folder(results: Path, run: Path) -> Path:
 def keep(results: Path, sweep: str) -> Iterator[Kept]:
     """Keep the generator of each data set's and loss's best run, one after another.
 
-    A sweep without a table, and a best run whose own folder is not there: StudyError.
+    A sweep without a table, a search that is judged once and not complete, and a best run whose own
+    folder is not there: StudyError.
     """
     rows = scores.ended(read_table(results, sweep))
+    if is_judged_once(sweep):
+        rows = shown(load_sweep(sweep), rows)
     if rows.empty:
         raise StudyError(f"no rows of {sweep} in {results}; `make sweep SWEEP={sweep}` trains it")
     sets = scores.dataset_order(rows)
