@@ -258,7 +258,7 @@ def test_rungs_may_change_before_a_run_is_begun_and_where_it_has_ended(
 
 def run(root: Path, halved: bool, *options: str, trials: int = 5) -> pd.DataFrame:
     """A tiny sweep's table, trained with or without rungs."""
-    environment = tiny.environment(root, trials, steps=40, every=10)
+    environment = tiny.environment(root, trials, steps=40, every=10) | {"FORK": ""}
     if halved:
         with (root / "sweeps/tiny.toml").open("a") as file:
             file.write(HALVING)

@@ -4,6 +4,7 @@
 jobs import it by its name, so this folder must be on their path.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,10 +66,13 @@ def train(
 
 
 def main() -> None:
-    """The study's command line, on tiny data."""
+    """The study's command line, on tiny data; where FORK is set, workers need not load it again."""
     from study import cli as commands
+    from study.runs import workers
     from study.training import loop
 
+    if "FORK" in os.environ:
+        workers.SPAWN = multiprocessing.get_context("fork")  # type: ignore[assignment]
     shrink_data()
     loop.train = train  # type: ignore[assignment]
     commands.main()
