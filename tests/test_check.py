@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import queue
+import re
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from study.losses.base import GANLoss, Players
 from study.measures import frechet
 from study.runs.resources import RESOURCES_FOLDER, read_resources
 from study.settings.config import RunConfig
-from study.training import cuda_graph, loop, players
+from study.training import cuda_graph, loop, optimizer, players
 
 
 @pytest.fixture
@@ -285,7 +286,8 @@ def test_curves_deviate_by_a_share_of_the_largest_value() -> None:
 
 
 def test_what_needs_a_gpu_says_so(machine: Machine) -> None:
-    for row in rows(training.CHECKS, machine, "TF32", "CUDA graph, ns").values():
+    names = "TF32", "CUDA graph, ns", "a CUDA graph's run resumed"
+    for row in rows(training.CHECKS, machine, *names).values():
         assert (row.status, row.detail) == ("not tried", "no CUDA here")
 
 
@@ -297,19 +299,47 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "require_gpu", lambda machine: None)
 
 
-@pytest.mark.parametrize("loss", ["ns", "began"])
+@pytest.mark.parametrize("loss", ["ns", "wgan_gp", "began"])
 def test_a_graphs_step_is_the_plain_one(
     machine: Machine, pretended_gpu: None, loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"CUDA graph, {loss}"
-    assert rows(training.CHECKS, machine, name)[name].status == "ok"
+    found = rows(training.CHECKS, machine, name)[name]
+    assert (found.status, found.detail) == ("ok", "20 steps, equal to the last digit")
     build = players.build
 
     def counts_in_python(wanted: RunConfig, *given: Any) -> tuple[GANLoss, Players]:
         return build(wanted.model_copy(update={"cuda_graph": False}), *given)
 
     monkeypatch.setattr(training, "build", counts_in_python)
+    found = rows(training.CHECKS, machine, name)[name]
+    assert found.status == "off"
+    assert re.search(r"d_loss.* within .*, not equal$", found.detail)
+
+
+def test_both_optimisers_make_the_same_updates(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "a CUDA graph's Adam"
+    assert rows(training.CHECKS, machine, name)[name].status == "ok"
+
+    def torchs_epsilon(parameters: Any, lr: float, beta1: float, cuda_graph: bool) -> Any:
+        chosen = torch.optim.Adam(parameters, lr, (beta1, 0.999))
+        return chosen if cuda_graph else optimizer.adam(parameters, lr, beta1)
+
+    monkeypatch.setattr(training, "adam", torchs_epsilon)
     assert rows(training.CHECKS, machine, name)[name].status == "off"
+
+
+def test_a_resumed_graph_goes_on_as_a_whole_one(
+    machine: Machine, pretended_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "a CUDA graph's run resumed"
+    recorded = []
+    record = emulated_graph.record
+    monkeypatch.setattr(cuda_graph, "record", lambda work: recorded.append(1) or record(work))
+    assert rows(training.CHECKS, machine, name)[name].status == "ok"
+    assert len(recorded) >= 3  # the whole one, and parts of the other
 
 
 def test_steps_keep_to_their_device() -> None:
