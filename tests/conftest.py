@@ -17,6 +17,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "FLAGS"):
     os.environ.pop(name, None)
 
+# Values are a processor's: where there is a GPU, commands would train on it unasked.
+# `make check DEVICE=cuda` is what looks at that.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 @pytest.fixture(autouse=True)
 def data_sets_as_they_were() -> Iterator[None]:
