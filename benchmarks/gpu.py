@@ -85,7 +85,11 @@ def main() -> None:
     for together in TOGETHER:
         works = [Work("ns", image_shape("fashion_mnist"), graph) for graph in (False, True)]
         for work, rate in zip(works, steps_per_second(works, together), strict=True):
-            row = {"runs together": together, "CUDA graph": work.graph, "steps/s": rate}
+            row: dict[str, Any] = {
+                "runs together": together,
+                "CUDA graph": work.graph,
+                "steps/s": rate,
+            }
             shared.append(gpu | row | {"runs/GPU-hour": 3600 * rate / d_steps})
     common.store("GPU shared", shared)
 

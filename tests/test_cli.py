@@ -23,6 +23,7 @@ from rich.console import Console, RenderableType
 from there import there
 
 from study import cli, files, terminal
+from study.commands import sweeps
 from study.errors import StudyError
 from study.runs import checks, status
 from study.runs.folder import folder_of, take
@@ -416,6 +417,18 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     checks.require_device("cuda:1")
     with pytest.raises(StudyError, match="no cuda:2 on this machine: it has 2 GPUs, counted from"):
         checks.require_device("cuda:2")
+
+
+def test_on_a_gpu_the_faster_way_is_told_once(
+    run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    sweep = ["sweep", "--sweep", "tiny", "--dry-run", "--device", "cuda"]
+    code, _, err = run(*sweep)
+    assert (code, err) == (0, sweeps.WITHOUT_GRAPH + "\n")
+    assert run(*sweep, "--cuda-graph")[0::2] == (0, "")
+    assert run(*sweep[:-1], "cpu")[0::2] == (0, "")
 
 
 @pytest.mark.parametrize(

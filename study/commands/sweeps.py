@@ -45,6 +45,10 @@ class Cluster(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEVICE_HELP = "cpu or cuda; default: what there is."
+WITHOUT_GRAPH = (
+    "on a GPU a run waits for Python: --cuda-graph (FLAGS=--cuda-graph) trains one several times "
+    "as fast, as docs/machines.md tells; else --workers 4 (WORKERS=4)"
+)
 
 
 def sweep(
@@ -88,12 +92,7 @@ def sweep(
     configs = plan(config, loss, dataset, trials, device, cuda_graph=cuda_graph)
     for other in (name for name in dataset if name not in config.datasets):
         terminal.say(as_others(config, other))
-    if given:
-        checks.require_known_device(device)
-        slurm.require()
-        say_about_jobs(given, device, resources)
-    else:
-        checks.require_device(device)
+    require_machine(device, cuda_graph, given, resources)
     gpus = checks.local_gpus() if device == "cuda" and not given else []
     one_gpu = 1 if device.startswith("cuda:") else None
     workers = workers or len(gpus) or one_gpu or len(os.sched_getaffinity(0))
@@ -125,6 +124,22 @@ def sweep(
             table = collect_one(results, sweep)
     if not given or wait:
         finish(configs, table, results)
+
+
+def require_machine(
+    device: str, cuda_graph: bool, given: Resources | None, resources: Path
+) -> None:
+    """A StudyError where runs cannot be trained there; what is to be known of it is said."""
+    from study.runs import checks
+
+    if given:
+        checks.require_known_device(device)
+        slurm.require()
+        say_about_jobs(given, device, resources)
+    else:
+        checks.require_device(device)
+    if device.startswith("cuda") and not cuda_graph:
+        print(WITHOUT_GRAPH, file=sys.stderr)
 
 
 def refuse_idle_options(cluster: Cluster, resources: Path | None, workers: int | None) -> None:
