@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -68,9 +69,21 @@ def test_a_draw_depends_on_its_names_alone() -> None:
 
 
 def test_draws_are_fixed_for_ever() -> None:
-    assert draw("own/ns/100/lr", FloatDistribution(1e-5, 1e-2, log=True)) == pytest.approx(
-        0.007773186207859073, rel=1e-12
-    )
+    log = FloatDistribution(1e-5, 1e-2, log=True)
+    assert draw("own/ns/100/lr", log) == 0.007773186207859073
+    assert draw("paired/24/lr", log) == 0.0003313430662793432  # ...431 by NumPy with AVX512
+
+
+def test_logarithmic_draws_are_rounded_correctly_whatever_the_processor() -> None:
+    """To the last digit those of 200-bit arithmetic; NumPy's differ with its instruction set."""
+    low, high = 10**-1.3, 10**0.6
+    with mpmath.workprec(200):
+        log_low, log_high = (float(mpmath.log(mpmath.mpf(end))) for end in (low, high))
+        for number in range(300):
+            u = draw(f"any/{number}", FloatDistribution(0.0, 1.0))
+            exact = mpmath.exp(mpmath.mpf(log_low + u * (log_high - log_low)))
+            drawn = draw(f"any/{number}", FloatDistribution(low, high, log=True))
+            assert drawn == float(exact)
 
 
 def test_draws_are_uniform_and_in_range() -> None:

@@ -399,6 +399,52 @@ def test_a_changed_sweep_is_refused(tiny: SweepConfig, tmp_path: Path) -> None:
         prepare(changed, other)
 
 
+def with_last_digits(config: RunConfig) -> RunConfig:
+    """The configuration as another processor may have drawn it: a unit in the last place off."""
+    own = {name: math.nextafter(float(value), 0) for name, value in config.own.items()}
+    return config.model_copy(update={"lr": math.nextafter(config.lr, 1), "own": own})
+
+
+@pytest.mark.parametrize("loss", ["ns", "wgan_gp"])
+def test_runs_whose_draws_differ_in_the_last_digits_go_on(
+    tiny: SweepConfig, tmp_path: Path, loss: str
+) -> None:
+    """One run is in the table alone, one in its folder, one was begun, and one is another."""
+    tiny = tiny.model_copy(update={"trials": 4})
+    plan = plan_of(tiny, [loss])
+    former = [with_last_digits(config) for config in plan]
+    assert {config.hash for config in plan}.isdisjoint(config.hash for config in former)
+    merge(tmp_path, "tiny", [finish(tmp_path / "other", former[0], [5.0])])
+    finish(tmp_path, former[1], [4.0])
+    begun = folder_of(tmp_path, former[2])
+    files.write_json(begun / "config.json", former[2].model_dump())
+    there(take(begun)).end("released")
+    found = prepare(plan, tmp_path)
+    assert found.configs == [*former[:3], plan[3]]
+    assert found.states == ["ok", "ok", "to do", "to do"]
+    assert read_config(begun / "config.json") == former[2]
+
+    apart = former[2].model_copy(update={"lr": plan[2].lr * (1 + 1e-12)})
+    files.write_json(begun / "config.json", apart.model_dump())
+    with pytest.raises(StudyError, match="was planned with lr"):
+        prepare(plan, tmp_path)
+
+
+@pytest.mark.parametrize("sweep", ["paired", "mini", "defaults"])
+def test_shipped_rows_are_runs_of_their_sweep_on_any_processor(sweep: str) -> None:
+    stated = load_sweep(sweep)
+    table = read_table(ROOT / "results", sweep)
+    plan = plan_of(stated, list(table["loss"].unique()), list(table["dataset"].unique()))
+    found = progress(plan, ROOT / "results")
+    rows = table.drop_duplicates("config").set_index("config")["status"].to_dict()
+    done = {
+        hash_: state
+        for hash_, state in zip(found.hashes, found.states, strict=True)
+        if hash_ in rows
+    }
+    assert done == rows
+
+
 def test_best_of_another_sweep_with_fresh_seeds(
     tiny: SweepConfig, sweeps_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

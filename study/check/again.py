@@ -19,7 +19,6 @@ from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import RunConfig, SweepConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 from study.settings.space import space_of
-from study.training.checkpoint import THEN
 
 NO_RESULTS = ("wall_s", "flops", "rounding")
 """What a row says of its costs, and of the code, is no result of its training."""
@@ -42,14 +41,12 @@ class Again(NamedTuple):
     def should_be_equal(self) -> bool:
         """Whether the same digits are promised.
 
-        They are by the same order of operations and the same torch, on the same kind of processor
-        or with `avx2`; not of a run that had several, one after another.
+        They are by the same order of operations and the same torch, on the same kind of processor;
+        not of a run that had several, one after another. `avx2` makes no two kinds one: torch's
+        libraries choose by more than the instruction set, and Intel's digits are not AMD's.
         """
         then, now = self.recorded.iloc[0], self.found.iloc[0]
-        travels = self.config.arithmetic == "avx2" and now["device"] == then["device"] == "cpu"
-        travels = travels and THEN not in then["processor"]
-        same_code = then["torch"] == now["torch"] and then["rounding"] == now["rounding"]
-        return bool(same_code and (travels or then["processor"] == now["processor"]))
+        return all(then[name] == now[name] for name in ("torch", "rounding", "processor"))
 
     @property
     def is_off(self) -> bool:

@@ -61,8 +61,7 @@ def verify(
 ) -> None:
     """Train runs of a table again: equal to the last digit, or how far apart.
 
-    Status 1 where torch and rounding are the row's, and the processor too (or arithmetic avx2), but
-    the digits are not.
+    Status 1 where torch, rounding and processor are the row's, but the digits are not.
     """
     from study.check import again
     from study.runs.table import read_table

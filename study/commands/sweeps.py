@@ -99,6 +99,7 @@ def sweep(
     at_once = given.runs_together if given else workers
     require_all(config, trials)
     found = runs.progress(configs, results)
+    configs = found.configs
     jobs = orders.jobs_folder(results, sweep)
     limits = (retries, max_failures)
     if found.left() and not dry_run:

@@ -1,5 +1,6 @@
 """How far the runs of a plan are, and the plan written down."""
 
+import math
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,9 @@ from study.settings.config import MACHINE, PAUSE, RESULT, WAITING, Halving, RunC
 OVERTAKEN = (
     "(of re-runs whose search has found a better setting: `python -m study collect --winners`)"
 )
+
+LAST_DIGITS = 1e-14
+"""Relative: draws of one setting are this near, and no two settings are."""
 
 
 class Progress(NamedTuple):
@@ -91,14 +95,18 @@ def may_be_taken(folder: Path, retries: int, config: str) -> bool:
 
 
 def progress(configs: list[RunConfig], results: Path) -> Progress:
-    """Look at every run's files; one that the table holds with the same configuration is done."""
+    """Look at every run's files; one that the table holds with the same configuration is done.
+
+    The configurations have the digits with which they were drawn before, if they were.
+    """
     if results.exists() and not results.is_dir():
         raise StudyError(f"cannot write to the results folder {results}: it is no folder")
+    tables = {name: read_table(results, name) for name in {config.sweep for config in configs}}
     recorded: dict[str, State] = {}
-    for name in {config.sweep for config in configs}:
-        table = read_table(results, name)
+    for table in tables.values():
         recorded |= dict(zip(table["config"], table["status"], strict=True))
     folders = [folder_of(results, config) for config in configs]
+    configs = in_former_digits(configs, folders, tables)
     hashes = [config.hash for config in configs]
     states: list[State] = []
     for hash_, folder in zip(hashes, folders, strict=True):
@@ -109,6 +117,53 @@ def progress(configs: list[RunConfig], results: Path) -> Progress:
     return Progress(configs, folders, states, hashes)
 
 
+def in_former_digits(
+    configs: list[RunConfig], folders: list[Path], tables: Mapping[str, pd.DataFrame]
+) -> list[RunConfig]:
+    """The configurations with the draws' last digits that their rows or folders have.
+
+    Until November 2026 a processor's instruction set had a part in them, by some units in the last
+    place: what was drawn so is the same setting, and a run goes on with what it was begun with.
+    """
+    names = {name for config in configs for name in config.hyperparameters()}
+    drawn: dict[Path, Mapping[Any, Any]] = {}
+    for sweep, table in tables.items():
+        rows = table.drop_duplicates(["loss", "dataset", "number"])
+        keys = zip(rows["loss"], rows["dataset"], rows["number"], strict=True)
+        values = rows[[name for name in rows if name in names]].to_dict("records")
+        paths = (Path(sweep, loss, dataset, f"{number:03d}") for loss, dataset, number in keys)
+        drawn |= dict(zip(paths, values, strict=True))
+    return [
+        with_digits_of(config, drawn.get(config.path) or said_in(folder))
+        for config, folder in zip(configs, folders, strict=True)
+    ]
+
+
+def said_in(folder: Path) -> dict[str, Any]:
+    """What a run's config.json says, its own hyperparameters beside the rest; empty without one."""
+    try:
+        content = files.read_json(folder / "config.json") or {}
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be read: {error}") from error
+    own = content.get("own")
+    return content | own if isinstance(own, dict) else content
+
+
+def with_digits_of(config: RunConfig, row: Mapping[str, Any]) -> RunConfig:
+    """The configuration with those hyperparameters of a row that rounding alone sets apart."""
+    near = {
+        name: float(row[name])
+        for name, value in config.hyperparameters().items()
+        if isinstance(value, float)
+        and isinstance(row.get(name), float)
+        and row[name] != value
+        and math.isclose(row[name], value, rel_tol=LAST_DIGITS)
+    }
+    shared = {name: value for name, value in near.items() if name not in config.own}
+    own = config.own | {name: value for name, value in near.items() if name in config.own}
+    return config.model_copy(update=shared | {"own": own}) if near else config
+
+
 def prepare(configs: list[RunConfig], results: Path, halving: Halving | None = None) -> Progress:
     """Write every run's configuration before anything trains; refuse a sweep that has changed.
 
@@ -117,6 +172,7 @@ def prepare(configs: list[RunConfig], results: Path, halving: Halving | None = N
     get another chance.
     """
     found = progress(configs, results)
+    configs = found.configs
     last_steps: dict[str, int] = {}
     for name in {config.sweep for config in configs}:
         table = read_table(results, name)

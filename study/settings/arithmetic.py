@@ -1,4 +1,8 @@
-"""The arithmetic that a run asks for, so that another processor can repeat its digits."""
+"""The instruction set that a run asks for, so that a newer processor's is not in its digits.
+
+It does not make all processors' digits equal: a run by AVX2 on an Intel and on an AMD processor
+came out apart as by another seed (docs/machines.md). MKL and oneDNN choose by more than that.
+"""
 
 import contextlib
 import platform
@@ -18,7 +22,7 @@ gradient of their own, and below full width the channels of images come last.
 """
 
 # What a worker's environment says before torch is loaded, so that processors which differ in their
-# instruction sets compute the same digits (with one thread).
+# instruction sets call the same kernels (with one thread).
 ENVIRONMENT: dict[Arithmetic, dict[str, str]] = {
     "native": {},
     "avx2": {

@@ -109,8 +109,8 @@ class RunConfig(Frozen):
     precision: Precision = "fp32"
     """`fp32`, `tf32`, `bf16`: the arithmetic's width; the latter two are other numerics"""
     arithmetic: Arithmetic = "native"
-    """`avx2`: trained with the instruction set that processors share, for digits that others can
-    repeat; else `native`"""
+    """`avx2`: trained with the instruction set that x86 processors share, and no newer one; else
+    `native`"""
     device: str = "cpu"
     """`cpu` or `cuda`"""
     threads: int = Field(default=1, ge=1)
@@ -288,7 +288,7 @@ class SweepConfig(Frozen):
     precision: Precision = "fp32"
     """`fp32`, `tf32` or `bf16`; the latter two are other numerics"""
     arithmetic: Arithmetic = "native"
-    """`avx2`: the instruction set that processors share, for digits that others can repeat"""
+    """`avx2`: the instruction set that x86 processors share, and no newer one"""
     halving: Halving | None = None
     """a search that stops its worse settings early (successive halving); without it all of them
     are trained to the end"""

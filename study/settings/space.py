@@ -8,13 +8,13 @@ shared the loss is no part of the stream, so that all losses have the same setti
 """
 
 import csv
+import decimal
 import difflib
 import hashlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -29,6 +29,8 @@ from study.settings.config import Range, SweepConfig
 from study.settings.hyperparameters import NORMALISATION, SHARED_NAMES, Hyperparameter, Space
 
 PAPER_FOLDER = shipped.SWEEPS / "paper"
+
+_EXACTLY = decimal.Context(prec=40)  # digits, of which a float keeps 17
 
 SHARED: dict[str, Space] = {
     "wide": {each.name: each.wide for each in hyperparameters.SHARED},
@@ -143,7 +145,9 @@ def setting(
 def draw(stream: str, distribution: BaseDistribution) -> Any:
     """One value from `distribution`, by the inverse of its distribution function: as Optuna's.
 
-    The uniform number comes from SHA-256 of the stream's name, so it is the same everywhere.
+    The uniform number comes from SHA-256 of the stream's name, and logarithms are rounded
+    correctly, so that the value is the same everywhere. (NumPy's exp and log have other last digits
+    where a processor has AVX512, and draws had, until November 2026.)
     """
     u = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:7]) / 2**56  # [0, 1)
     if isinstance(distribution, CategoricalDistribution):
@@ -151,7 +155,7 @@ def draw(stream: str, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, IntDistribution):
         least, end = distribution.low, distribution.high + 1
         if distribution.log:
-            drawn = int(np.exp(np.log(least) + u * (np.log(end) - np.log(least))))
+            drawn = int(between(least, end, u))
             return min(max(drawn, least), distribution.high)
         step = distribution.step
         return least + step * int(u * -(-(end - least) // step))
@@ -159,10 +163,16 @@ def draw(stream: str, distribution: BaseDistribution) -> Any:
         raise TypeError(f"no draw from {distribution}")
     low, high = distribution.low, distribution.high
     if distribution.log:
-        return float(np.exp(np.log(low) + u * (np.log(high) - np.log(low))))
+        return between(low, high, u)
     if distribution.step is not None:
         return low + distribution.step * int(u * (round((high - low) / distribution.step) + 1))
     return low + u * (high - low)
+
+
+def between(low: float, high: float, u: float) -> float:
+    """What lies at `u` in [0, 1] of the way from `low` to `high`, both positive, in logarithms."""
+    log_low, log_high = (float(_EXACTLY.ln(decimal.Decimal(end))) for end in (low, high))
+    return float(_EXACTLY.exp(decimal.Decimal(log_low + u * (log_high - log_low))))
 
 
 @cache
