@@ -295,7 +295,7 @@ def test_interrupted_in_the_middle_it_comes_to_the_same(
     tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
     """Whatever the number of workers."""
-    environment = tiny.environment(tmp_path, 5, steps=40, every=10)
+    environment = tiny.environment(tmp_path, 5, steps=40, every=10) | {"FORK": ""}
     with (tmp_path / "sweeps/tiny.toml").open("a") as file:
         file.write(HALVING)
     command = [sys.executable, tiny.__file__, "sweep", "--sweep", "tiny", "--workers", "2"]
