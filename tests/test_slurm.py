@@ -755,15 +755,21 @@ def test_a_results_folder_that_the_nodes_cannot_see_is_noticed(empty: None, tmp_
 def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
     empty: None, tmp_path: Path
 ) -> None:
-    """The command line and the real training: the table equals an undisturbed local sweep's."""
+    """The command line and the real training: the table equals an undisturbed local sweep's.
+
+    The jobs are held until the next driver has found them in the queue.
+    """
     import pandas as pd
 
+    held = tmp_path / "held.toml"
+    held.write_text(ONE_MACHINE.with_suffix(".toml").read_text() +
+                    "\nslurm_additional_parameters = { hold = true }\n")  # fmt: skip
     tables = []
     for name in ("slurm", "local"):
         environment = tiny.environment(tmp_path / name, trials=3, steps=40, every=20)
         command = [sys.executable, f"{HERE}/tiny.py", "sweep", "--sweep", "tiny", "--device", "cpu"]
         if name == "slurm":
-            command += ["--cluster", "slurm"]
+            command += ["--cluster", "slurm", "--resources", str(held)]
             first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
             assert (
                 there(first.stdout).readline()
@@ -772,12 +778,16 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
             first.kill()
             first.wait()
             command += ["--wait"]
-        text = subprocess.run(
-            command, env=environment, check=True, capture_output=True, text=True
-        ).stdout
-        if name == "slurm":
-            assert "runs submitted" not in text
-            assert "3 runs are in the queue already\n" in text
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True
+        ) as driver:
+            if name == "slurm":
+                assert there(driver.stdout).readline() == "3 runs are in the queue already\n"
+                for job in set(shell("squeue", "--me", "-h", "-O", "ArrayJobID").split()):
+                    shell("scontrol", "release", job)
+            text, _ = driver.communicate()
+        assert driver.returncode == 0
+        assert "runs submitted" not in text
         tables.append(pd.read_parquet(tmp_path / name / "results/tiny.parquet"))
     assert len(tables[0]) == 6
     one, other = (table.drop(columns="wall_s") for table in tables)
