@@ -129,7 +129,7 @@ def test_no_file_of_a_run_can_crash_a_reader(
     files.write_json(folder / "progress.json", {"step": 5, "rate": 1.5})
     whole = written(folder)
     content = json.loads(whole[folder / name])
-    for number in range(90):
+    for number in range(150):
         broken = (
             torn(whole[folder / name], rng)
             if number % 2
@@ -185,7 +185,7 @@ def test_tables_with_other_columns_are_read_or_refused(root: Path) -> None:  # n
         finished(results, config, [9.0 - number])
     table = collect(results, "tiny")
     path = table_path(results, "tiny")
-    for _ in range(100):
+    for _ in range(150):
         name = str(rng.choice(list(table)))
         changed = rng.choice(
             [

@@ -125,7 +125,8 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
     assert train.train(whole) == "ok"
     assert train.train(parts, stop_after(3)) == "interrupted"
     assert (parts / "checkpoint.pt").exists()
-    assert train.train(parts, stop_after(4)) == "interrupted"  # after the first evaluation
+    assert train.train(parts, stop_after(4)) == "interrupted"
+    assert (parts / "best.pt").exists()  # there has been an evaluation
     torch.rand(5)  # the global generator is not part of it
     assert train.train(parts) == "ok"
     status, evaluations, curves = numbers(whole)
@@ -488,5 +489,6 @@ def test_narrow_networks_tell_the_flops_of_wide_ones(
 ) -> None:
     changes = {"normalisation": normalisation, "batch_norm": normalisation == "batch"}
     shape = (3, 16, 16) if loss in ("began", "wgan_gp") else (1, 28, 28)
-    config = plan(tmp_path, loss, width=0.25 if normalisation == "batch" else 13 / 64, **changes)
-    assert flops.count_flops(config, shape) == flops.counted(config, shape)
+    for width in (0.25, 13 / 64):
+        config = plan(tmp_path, loss, width=width, **changes)
+        assert flops.count_flops(config, shape) == flops.counted(config, shape)
