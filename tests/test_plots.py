@@ -1,5 +1,6 @@
 """Figures on synthetic tables: what is plotted equals the statistics; unlike rows are refused."""
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -349,8 +350,32 @@ def test_a_title_says_the_largest_budget_that_is_judged() -> None:
     medians = [st.min_quantile(scored(table, loss), 5, 0.5) for loss in ("ns", "vae")]
     title = style.words(budget_curves(table))[0]
     assert title.endswith(f"with the best of 5 to {min(medians):.2g} to {max(medians):.2g}")
-    assert "with 5 settings each the expected ranks go from" in style.words(rank_curves(table))[0]
     assert "the best of" not in style.words(budget_curves(make(("ns",), n=12, status="ok")))[0]
+
+
+def test_titles_of_comparisons_give_a_range_and_name_no_loss() -> None:
+    """Of many pairs of equal losses some are far apart: to name them takes a test."""
+    table = make(("ns", "wgan", "vae"), n=40, status="ok")
+    fids = [scored(table, loss) for loss in ("ns", "wgan", "vae")]
+    ranks = st.expected_ranks(fids, [5])
+    chances = [st.win_chance(a, b, 5) for a, b in itertools.combinations(fids, 2)]
+    most = max(*chances, *(1 - chance for chance in chances))
+    reached = float(np.quantile(np.concatenate(fids), 0.25, method="inverted_cdf"))
+    shares = [(np.array(own) <= reached).mean() for own in fids]
+    titles = {
+        draw: style.words(draw(table))[0].split(": ")[1]
+        for draw in (rank_curves, win_matrix, performance_profiles)
+    }
+    assert titles == {
+        rank_curves: "with 5 settings each the expected ranks go from "
+        f"{ranks.min():.1f} to {ranks.max():.1f}",
+        win_matrix: "with 5 settings each the chance to come out below another loss goes up to "
+        f"{most:.0%}",
+        performance_profiles: f"{reached:.3g} is reached by {min(shares):.0%} to "
+        f"{max(shares):.0%} of a loss's settings",
+    }
+    alone = style.words(performance_profiles(table[table["loss"] == "ns"]))[0]
+    assert alone.endswith("is reached by 25% of a loss's settings")
 
 
 def test_a_page_keeps_the_words_of_a_figure_to_the_last_digit() -> None:
@@ -513,6 +538,11 @@ def test_distributions_show_quartiles_defaults_and_what_came_to_nothing() -> Non
     ]
     assert set(expected) <= set(medians)
     assert [text.get_text() for text in axes.texts] == ["diverged", "25%", "0%", "0%"]
+    dots = [points(entry) for entry in axes.lines if entry.get_marker() == "."]
+    for place, (loss, (x, y)) in enumerate(zip(("mm", "ns", "vae"), dots, strict=True)):
+        assert_array_equal(x, scored(table, loss)[np.isfinite(scored(table, loss))])
+        assert np.abs(y - place).max() < 0.31  # within the box
+        assert len(set(y)) == len(y)
     stars = [points(entry)[0, 0] for entry in axes.lines if entry.get_marker() == "*"]
     assert_array_equal(stars, [scored(table, loss)[0] for loss in ("mm", "ns", "vae")])
     recipe = {"dataset": "fashion_mnist", "features": "lite0", "num_images": 5000, "width": 0.25}

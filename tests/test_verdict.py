@@ -471,7 +471,7 @@ def test_what_stopping_the_worse_half_early_had_cost() -> None:
     result: Any = search.stopped_early(rows).loc["fashion_mnist"]
     assert result.loc["ns"].tolist() == [1, 1, 3, 3, 0.25, 0.25, 0]
     assert result.loc["mm"].tolist() == [1, 0, 1, 1, 0.25, 0.25, 0]
-    assert "1 searches (50%) had lost their best" in there(search.stopping(rows)).answer
+    assert "in 1 of them (50%) the best was stopped" in there(search.stopping(rows)).answer
     assert search.stopping(table({"ns": [1.0] * 10})) is None  # nothing at half of the steps
 
 

@@ -30,10 +30,9 @@ def performance_profiles(search: pd.DataFrame) -> Figure:
     plain_log(panels[0].xaxis, (1, 2, 5))
     figure.supylabel("share of settings below", fontsize=9)
     half = float(np.quantile(runs["fid"], 0.25, method="inverted_cdf"))
-    below = {loss: float((own["fid"] <= half).mean()) for loss, own in scores.by_loss(runs)}
-    low, high = (order(below, key=below.__getitem__) for order in (min, max))
-    message = f"{below[high]:.0%} of the settings of {scores.title(high)} reach {half:.3g}"
-    message += f", {below[low]:.0%} of those of {scores.title(low)}" if low != high else ""
+    below = [(own["fid"] <= half).mean() for _, own in scores.by_loss(runs)]
+    reached = f"{min(below):.0%}" if len(below) == 1 else f"{min(below):.0%} to {max(below):.0%}"
+    message = f"{half:.3g} is reached by {reached} of a loss's settings"
     text = (
         "Line: share of a loss's settings below the distance; grey: the other losses. "
         "Band: exact 95 % interval of each share, point by point."

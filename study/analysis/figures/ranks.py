@@ -39,10 +39,9 @@ def rank_curves(search: pd.DataFrame) -> Figure:
     budget_axis(panels[0], int(k[-1]))
     figure.supylabel("expected rank, 1 is best", fontsize=9)
     most = last_judged(runs)
-    then = dict(zip(map(scores.title, losses), ranks.value[:, k == most].ravel(), strict=True))
-    low, high = (order(then, key=then.__getitem__) for order in (min, max))
-    message = f"with {counted(most, 'setting')} each the expected ranks go from {then[low]:.1f} "
-    message += f"({low}) to {then[high]:.1f} ({high})"
+    then = ranks.value[:, k == most]
+    message = f"with {counted(most, 'setting')} each the expected ranks go from {then.min():.1f} "
+    message += f"to {then.max():.1f}"
     text = (
         "Rank of a loss's best of so many settings among the losses' bests, each loss's drawn by "
         "themselves; grey: the other losses. Band: 95 % bootstrap interval over the settings."

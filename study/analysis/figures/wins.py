@@ -53,10 +53,9 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         axes.set_title(f"{k} settings each" if k > 1 else "1 setting each")
         axes.tick_params(length=0)
         axes.grid(visible=False)
-    row, column = np.unravel_index(np.nanargmax(chance), chance.shape)
-    most = chance[row, column]
-    message = f"with {counted(budgets[-1], 'setting')} each {names[row]} comes out below "
-    message += f"{names[column]} {'over 99%' if most >= 0.995 else f'{most:.0%}'} of the time"
+    most = np.nanmax(chance)  # of many pairs one is far apart by chance: the title names none
+    message = f"with {counted(budgets[-1], 'setting')} each the chance to come out below another "
+    message += f"loss goes up to {'over 99%' if most >= 0.995 else f'{most:.0%}'}"
     text = (
         f"Chance in % that the row's best is lower than the column's{SAME * paired}, a tie "
         "counting half: an estimate, not a test; `python -m study verdict` tests each loss "

@@ -38,7 +38,7 @@ def finding(table: pd.DataFrame) -> Finding:
     for dataset, rows in by_dataset(result):
         best = [
             f"{title_of(row)} {row['best']:.4g} (number {row['number']:.0f})"
-            for _, row in rows.sort_values("best").iterrows()
+            for _, row in rows.sort_values("best", kind="stable").iterrows()
         ]
         said.append(
             f"{scores.dataset_title(dataset)}, {rows['settings'].max()} settings a loss, "

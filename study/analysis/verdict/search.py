@@ -322,8 +322,9 @@ def stopping(table: pd.DataFrame) -> Finding | None:
             f"{scores.dataset_title(dataset)}, {searches} searches of ten consecutive settings: "
             f"stopping the five that are worse at half of the steps had saved "
             f"{rows['steps'].mean():.0%} of the D steps and {rows['saved'].mean():.0%} of the "
-            f"seconds; {lost} searches ({lost / searches:.0%}) had lost their best, the best found "
-            f"would be {mean:.3g} times as large in the mean, {extremes(rows, 'worst')} at worst"
+            f"seconds; in {lost} of them ({lost / searches:.0%}) the best was stopped, the best "
+            f"found would be {mean:.3g} times as large in the mean, {extremes(rows, 'worst')} at "
+            "worst"
             + (
                 f"; {left:.0f} more had no run that lived, or one that was not evaluated by then"
                 if (left := rows["left_out"].sum())
