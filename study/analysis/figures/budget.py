@@ -23,7 +23,7 @@ from study.analysis.figures.style import styled
 
 @styled
 def budget_curves(search: pd.DataFrame) -> Figure:
-    """Median of the least distance after k settings, k up to half of them: a panel a loss."""
+    """Median of the least distance after k settings, k below half of them: a panel a loss."""
     runs = scores.search(search)
     curves = {}
     for loss, own in scores.by_loss(runs):
@@ -47,7 +47,7 @@ def finish_budget(
     message = f"with one setting the losses come to {span(starts)}"
     if k > 1:
         message += f", with the best of {k} to {span(ends)}"
-    axis = "Up to half of the settings there are. Grey: the other losses."
+    axis = "For fewer than half of the settings there are. Grey: the other losses."
     return finish(figure, runs, message, f"{axis} {text}")
 
 

@@ -26,13 +26,15 @@ def budget_costs(search: pd.DataFrame, cost: str = "flops") -> Figure:
     runs = scores.search(search)
     figure, axes = one_panel()
     ends, dearest = {}, {}
-    log_distance(axes.yaxis, runs.groupby("loss")["fid"].agg(["min", "median"]).to_numpy().ravel())
+    drawn: list[float] = []
     for loss, own in scores.by_loss(runs):
         k, each = budgets(len(own)), float(mean_cost(own, cost))
         value = st.min_quantile(own["fid"], k, 0.5)
         look = style_of(loss) | {"markevery": [0, -1]}
         axes.plot(k * each, np.where(np.isfinite(value), value, np.nan), **look)
+        drawn.extend(value)
         ends[loss], dearest[loss] = (each * float(k[-1]), float(value[-1])), each
+    log_distance(axes.yaxis, drawn)
     budget_axis(axes, 0, cost)
     axes.set(xlabel=f"cost in {scores.COSTS[cost]}", ylabel=distance_label(runs))
     end_labels(axes, ends)
@@ -40,8 +42,8 @@ def budget_costs(search: pd.DataFrame, cost: str = "flops") -> Figure:
     message = f"a setting of {scores.title(high)} costs {dearest[high] / dearest[low]:.2g} times "
     message += f"one of {scores.title(low)}"
     text = (
-        "Line: median of the least distance found, up to half of the settings; each loss from one "
-        "setting on."
+        "Line: median of the least distance found, for fewer than half of the settings; each "
+        "loss from one setting on."
     )
     return finish(figure, runs, message if high != low else "the budget in FLOPs", text)
 

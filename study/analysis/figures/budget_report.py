@@ -27,7 +27,7 @@ def reported(search: pd.DataFrame, untrained: pd.DataFrame) -> Figure:
         ends[loss] = float(k[-1]), float(ratio[-1])
     null = scores.untrained_ratio(untrained, runs, "fid_report")
     axes.axhline(null or 1, color="#808080", lw=0.8, ls=":" if null else "-")
-    budget_axis(axes, max(1, int(runs["loss"].value_counts().max()) // 2))
+    budget_axis(axes, int(max(k for k, _ in ends.values())))
     axes.set(xlabel=TRIED, ylabel="fresh images over those selected by")
     end_labels(axes, ends)
     known = [end for _, end in ends.values() if np.isfinite(end)]

@@ -49,10 +49,10 @@ def f1_curves(search: pd.DataFrame) -> Figure:
     most = max(int(curve.x[-1]) for curve in curves.values())
     message = f"with the best of {counted(most, 'setting')} the losses' F1 is {span(ends)}"
     text = (
-        "Up to half of the settings there are. Line: mean of the best F1 found (a diverged run has "
-        "0); band: its 95 % bootstrap interval, where it holds, from 2 settings to an eighth of "
-        "them; grey: the other losses' F1. Dashed and dotted: precision and recall of the run that "
-        "has the best F1."
+        "For fewer than half of the settings there are. Line: mean of the best F1 found (a "
+        "diverged run has 0); band: its 95 % bootstrap interval, where it holds, from 2 settings "
+        "to an eighth of them; grey: the other losses' F1. Dashed and dotted: precision and "
+        "recall of the run that has the best F1."
     )
     none = [scores.title(loss) for loss, own in scores.by_loss(runs) if not own["f1"].any()]
     if none:

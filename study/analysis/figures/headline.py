@@ -58,7 +58,7 @@ def headline(
     if len(again):
         count = again.groupby("loss").size()
         text += f" Band and ring: range and median of its re-runs with {span(count)} other seeds."
-    text += " Right: expected best of k settings, up to half of those there are."
+    text += " Right: expected best of k settings, k below half of those there are."
     return finish(figure, runs, message, text)
 
 

@@ -150,11 +150,12 @@ def budget_axis(axes: Axes, most: int, cost: str | None = None) -> None:
 
 
 def budgets(n: int, points: int = 60) -> Any:
-    """Budgets up to half of n settings (beyond, nothing is known), evenly spaced on a log axis.
+    """Budgets below half of n settings, evenly spaced on a log axis.
 
-    Those that are judged are among them.
+    From half on the median of the least distance is the least of all. Those that are judged are
+    among them.
     """
-    spaced = np.geomspace(1, max(1, n // 2), points).round().astype(int)
+    spaced = np.geomspace(1, max(1, (n - 1) // 2), points).round().astype(int)
     return np.union1d(spaced, [k for k in st.BUDGETS if st.judged(k, n)])
 
 
