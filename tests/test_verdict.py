@@ -231,8 +231,9 @@ def test_only_the_question_that_was_stated_is_the_primary_one(study: Study) -> N
     assert verdict.headline(tables, "ls")[2].endswith("secondary, these 5 % are spent anew.")
     told = verdict.as_json(tables)
     assert told["stated_settings"] == {"fashion_mnist": 16, "triangles": 8}
-    first, *others = verdict.findings(tables)
+    first, by_budget, *others = verdict.findings(tables)
     assert not first.answer.startswith("Secondary. ")
+    assert by_budget.question == "By how much, at each budget?"  # the numbers of the first
     assert all(finding.answer.startswith("Secondary. ") for finding in others)
     assert not any(f.answer.startswith("Secondary") for f in verdict.findings(study(table(fids))))
 
@@ -241,16 +242,8 @@ def test_a_paired_search_shows_counts_until_it_is_complete(study: Study) -> None
     """Neither chances nor ratios, nor answers, nor figures: it is judged once."""
     tables = study(table(five_kinds(40)), trials=80, more=PAIRED)
     (finding,) = verdict.findings(tables)
-    assert finding.table.columns.tolist() == [
-        "n",
-        "p_holm",
-        "verdict",
-        "power",
-        "ratio",
-        "low",
-        "high",
-    ]
-    assert finding.table[["p_holm", "power", "ratio", "low", "high"]].isna().all(axis=None)
+    assert finding.table.columns.tolist() == ["n", "p_holm", "verdict", "power"]
+    assert finding.table[["p_holm", "power"]].isna().all(axis=None)
     for row in verdict.as_json(tables)["comparisons"]:
         assert row["budgets"] == row["chance"] == row["ratio"] == []
     with pytest.raises(StudyError, match=r"judged once, .* \(fashion_mnist: 80\)"):
@@ -258,6 +251,30 @@ def test_a_paired_search_shows_counts_until_it_is_complete(study: Study) -> None
     whole = study(table(five_kinds(16)), more=PAIRED)
     assert finished(whole).search.equals(whole.search)
     assert "win_1" in next(iter(verdict.findings(whole))).table
+
+
+def test_ratio_interval_and_p_of_each_loss_at_each_budget(study: Study) -> None:
+    fids = five_kinds(40)
+    tables = study(table(fids), more=PAIRED)
+    _, found, *_ = verdict.findings(tables)
+    budgets = [1, 2, 5]  # 40 settings are too few for 10
+    assert found.table.index.tolist() == [
+        ("fashion_mnist", loss) for loss in ("mm", "ls", "wgan", "vae") for _ in budgets
+    ]
+    by_loss = {loss: rows for (_, loss), rows in found.table.groupby(level=["dataset", "loss"])}
+    row = by_loss["ls"]
+    ratio = st.ratio_interval(fids["ls"], fids["ns"], budgets, True)
+    assert row["budget"].tolist() == budgets
+    for name, wanted in zip(("ratio", "low", "high"), ratio, strict=True):
+        assert_allclose(row[name], wanted)
+    assert (row["p"] < 1e-4).all()
+    alone = st.told_apart(fids["wgan"], fids["ns"], budgets, True, draws=100_000)
+    assert_allclose(by_loss["wgan"]["p"], alone.p, atol=0.01)
+    ratios = st.ratio_interval(fids["mm"], fids["ns"], budgets, True)[0]
+    assert by_loss["mm"]["ratio"].tolist() == ratios.tolist()
+    assert (ratios > 1).all()
+    assert (row["high"] < 1).all()
+    assert "over that of NS GAN (below 1 the loss is better)" in found.answer
 
 
 def test_the_power_beside_what_is_not_told_apart(study: Study) -> None:
@@ -304,7 +321,8 @@ def test_what_holds_at_any_look(study: Study) -> None:
     assert rows["ls"]["blocks"] == [40, 20, 8, 4]
     assert rows["ls"]["wins"] == [40, 20, 8, 4]
     questions = [f.question for f in verdict.findings(tables, at_any_look=True)]
-    assert questions[:2] == ["Which losses beat NS GAN?", "What holds at any look?"]
+    assert questions[0] == "Which losses beat NS GAN?"
+    assert questions[2] == "What holds at any look?"
     answer = interim.finding([panel]).answer
     assert re.search(
         r"^Fashion-MNIST, the first 40 settings: better than NS GAN: LS GAN \(p", answer

@@ -53,12 +53,13 @@ def findings(
     judged = _judged(tables, reference)
     if judged:
         question = f"Which losses beat {scores.title(reference)}?"
-        numbers = against.table_of([row for _, rows in judged for row in rows])
+        compared = [row for _, rows in judged for row in rows]
         said = [line for lines, _ in judged for line in lines]
-        said += (
-            [against.COLUMNS] if any(row["budgets"] for _, rows in judged for row in rows) else []
-        )
-        yield Finding(question, " ".join(said), numbers)
+        by_budget = against.by_how_much(compared, reference)
+        said += [against.WIN_K] if by_budget else []
+        yield Finding(question, " ".join(said), against.table_of(compared))
+        if by_budget:
+            yield by_budget
     if at_any_look and judged:
         yield interim.finding(_panels(tables, reference))
     if is_paired(sweep) and (table := complete(sweep, table)).empty:

@@ -15,6 +15,7 @@ import pandas as pd
 from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.verdict.words import (
+    Finding,
     between,
     counted,
     in_a_row,
@@ -32,10 +33,7 @@ SEEN = 0.8
 """Power is told for a loss whose scores are so many times as large at every setting."""
 
 
-COLUMNS = (
-    "In the table: win_k is the chance at budget k; ratio (low to high, 95 %) that of the expected "
-    "bests at the largest budget of the row."
-)
+WIN_K = "In the table: win_k is the chance at budget k."
 
 
 Standing = Literal["primary", "secondary", "exploration"]
@@ -282,18 +280,35 @@ def _ratios(row: dict[str, Any], at: list[int]) -> str:
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The comparisons as a table: win_k, the chance at each budget, p_holm, verdict, power, and the
-    ratio of the expected bests at the largest budget with its interval."""
+    """The comparisons as a table, a row a loss: win_k, the chance at each budget, p_holm, verdict
+    and power."""
     flat = []
     for row in rows:
         line = {name: row[name] for name in ("dataset", "loss", "n")}
         line |= {
             f"win_{k}": chance for k, chance in zip(row["budgets"], row["chance"], strict=True)
         }
-        last = row["ratio"][-1] if row["ratio"] else dict.fromkeys(("value", "low", "high"))
-        line |= {name: row[name] for name in ("p_holm", "verdict", "power")}
-        flat.append(line | {"ratio": last["value"], "low": last["low"], "high": last["high"]})
+        flat.append(line | {name: row[name] for name in ("p_holm", "verdict", "power")})
     table = pd.DataFrame(flat).set_index(["dataset", "loss"])
     won = [name for k in st.BUDGETS if (name := f"win_{k}") in table]
-    last = ["p_holm", "verdict", "power", "ratio", "low", "high"]
-    return table[["n", *won, *last]].infer_objects()
+    return table[["n", *won, "p_holm", "verdict", "power"]].infer_objects()
+
+
+def by_how_much(rows: list[dict[str, Any]], reference: str) -> Finding | None:
+    """The comparisons budget by budget, a row a loss and budget; None where none is judged yet."""
+    flat = [
+        {"dataset": row["dataset"], "loss": row["loss"], "budget": k}
+        | {"ratio": ratio["value"], "low": ratio["low"], "high": ratio["high"]}
+        | {"p": None if row["p"] is None else row["p"][place]}
+        for row in rows
+        for place, (k, ratio) in enumerate(zip(row["budgets"], row["ratio"], strict=True))
+    ]
+    if not flat:
+        return None
+    answer = (
+        f"ratio: a loss's expected best of so many settings over that of {scores.title(reference)} "
+        "(below 1 the loss is better), low to high its 95 % bootstrap interval over settings. p is "
+        "that of one loss at one budget, not corrected for the others: the verdict above is."
+    )
+    table = pd.DataFrame(flat).set_index(["dataset", "loss"]).infer_objects()
+    return Finding("By how much, at each budget?", answer, table)

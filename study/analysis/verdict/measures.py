@@ -83,7 +83,7 @@ def judged_otherwise(table: pd.DataFrame, sweep: SweepConfig, reference: str) ->
             rows = against.comparisons(panel)
             if all(row["verdict"] == "not judged" for row in rows):
                 continue
-            result = against.table_of(rows).drop(columns=["power", "ratio", "low", "high"])
+            result = against.table_of(rows).drop(columns=["power"])
             parts.append(pd.concat({measure: result}, names=["measure"]))
             better, worse = (
                 listed(_claim(row, side) for row in rows if row[side])
