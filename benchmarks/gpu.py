@@ -17,7 +17,6 @@ import common
 import torch
 from step import ours
 
-from study import losses
 from study.datasets import image_shape
 from study.settings.config import BATCH_SIZE, load_sweep
 from study.training.loop import set_arithmetic
@@ -94,19 +93,19 @@ def main() -> None:
     common.store("GPU shared", shared)
 
     fastest = max(shared, key=lambda row: row["steps/s"])
-    datasets = load_sweep("wide").datasets
+    sweeps = [load_sweep(name) for name in PAPER]
+    datasets = sweeps[0].datasets
     works = [
         Work(loss, shape, fastest["CUDA graph"])
         for shape in dict.fromkeys(image_shape(dataset) for dataset in datasets)
-        for loss in losses.names()
+        for loss in sweeps[0].losses
     ]
     rates = dict(zip(works, steps_per_second(works, fastest["runs together"]), strict=True))
     rows: common.Rows = []
     hours, runs = 0.0, 0
     for dataset, schedule in datasets.items():
-        sweeps = [load_sweep(name) for name in PAPER]
         trials = sum(sweep.trials for sweep in sweeps if dataset in sweep.datasets)
-        for loss in losses.names():
+        for loss in sweeps[0].losses:
             rate = rates[Work(loss, image_shape(dataset), fastest["CUDA graph"])]
             cost = trials * schedule.d_steps / rate / 3600
             hours, runs = hours + cost, runs + trials

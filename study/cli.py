@@ -222,7 +222,7 @@ def show_distance(
     fake: Annotated[str, typer.Argument(help="What to compare with it, named likewise.")],
     features: Annotated[str | None, typer.Option(help="inception, lite0, lite2 or random.")] = None,
     num_images: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images of each side; default: all.")
+        int | None, typer.Option(min=1, help="So many a side; default: all, or a run's own number.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
     as_json: Json = False,

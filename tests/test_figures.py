@@ -159,6 +159,20 @@ def test_the_defaults_at_full_length_belong_to_the_search(
     assert report.provenance(tables).loc["rows", "defaults.parquet"] == "4"
 
 
+def test_the_narrow_search_stands_beside_the_wide_one(tmp_path: Path) -> None:
+    """On the data sets of both: the shipped narrow search has no triangles."""
+    wide = search().assign(sweep="wide", features="inception", num_images=10_000, width=1.0)
+    wide.to_parquet(tmp_path / "wide.parquet")
+    assert read_tables(tmp_path, "wide").narrow.empty
+    wide[wide["dataset"] == "fashion_mnist"].assign(sweep="narrow").to_parquet(
+        tmp_path / "narrow.parquet"
+    )
+    names = figures.of(read_tables(tmp_path, "wide").frames())
+    assert [name for name in names if name.startswith("narrow")] == ["narrow_fashion_mnist"]
+    wide.assign(sweep="mini").to_parquet(tmp_path / "mini.parquet")
+    assert read_tables(tmp_path, "mini").narrow.empty  # another width and length
+
+
 def test_re_runs_of_an_overtaken_setting_leave_the_table_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,13 +236,19 @@ def paper(name: str) -> pd.DataFrame:
 
 
 def _is_narrow_sister(other: SweepConfig, config: SweepConfig) -> bool:
-    """Whether `other` searches the narrow ranges with otherwise the same recipe."""
-    same = {"width", "bn_decay", "features", "num_images", "precision", "datasets"}
+    """Whether `other` searches the narrow ranges with otherwise the same recipe: on one data set at
+    least that both have, and on each such."""
+    both = config.datasets.keys() & other.datasets.keys()
+    same = {"width", "bn_decay", "features", "num_images", "precision"}
     recipes = [
-        each.model_dump(include=same, exclude={"datasets": {"__all__": {"trials"}}})
+        (
+            each.model_dump(include=same),
+            [each.datasets[name].model_dump(exclude={"trials"}) for name in sorted(both)],
+        )
         for each in (config, other)
     ]
-    return (config.ranges, other.ranges) == ("wide", "narrow") and recipes[0] == recipes[1]
+    of_both = (config.ranges, other.ranges) == ("wide", "narrow") and recipes[0] == recipes[1]
+    return bool(both) and of_both
 
 
 def _is_defaults_alone(other: SweepConfig, config: SweepConfig) -> bool:

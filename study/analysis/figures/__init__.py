@@ -64,7 +64,8 @@ def of(tables: Tables) -> dict[str, Wanted]:
 
 
 def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Wanted]]:
-    """The figures of one kind that the tables allow: one, or one a data set, a loss.
+    """The figures of one kind that the tables allow: one, or one a data set, a loss that all the
+    tables it needs have.
 
     Their tables' rows are numbered anew: what precedes them in a file changes no figure.
     """
@@ -79,8 +80,9 @@ def of_kind(kind: str, tables: Tables) -> Iterator[tuple[str, Wanted]]:
     given = [*needed, *(tables.get(name, none) for name in plot.takes)]
     for key in _groups(needed[0], plot.each) if plot.each else [()]:
         values = dict(zip(plot.each, key, strict=True))
-        own = (_only(table, values).reset_index(drop=True) for table in given)
-        yield "_".join((kind, *key)), Wanted(kind, tuple(own))
+        own = [_only(table, values).reset_index(drop=True) for table in given]
+        if not any(table.empty for table in own[: len(needed)]):
+            yield "_".join((kind, *key)), Wanted(kind, tuple(own))
 
 
 # --- Files ----------------------------------------------------------------------------------------
