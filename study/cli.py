@@ -18,6 +18,7 @@ from rich.table import Table
 
 from study import files, terminal
 from study.commands import data, exports, proof, sweeps
+from study.commands.each import Refused
 from study.errors import StudyError
 from study.runs.folder import results_folder
 
@@ -124,11 +125,11 @@ def draw_figures(
     from study.analysis import figures
     from study.analysis.tables import finished, read_measured, read_tables, searches
 
-    results = results_folder()
-    tables: dict[Path, figures.Tables] = {
-        to / name: finished(read_tables(results, name)).frames()
-        for name in sweep or searches(results)
-    }
+    results, refused = results_folder(), Refused(asked=bool(sweep))
+    tables: dict[Path, figures.Tables] = {}
+    for name in sweep or searches(results):
+        with refused.of(name):
+            tables[to / name] = finished(read_tables(results, name)).frames()
     alone = list(tables)
     if not sweep and (measured := read_measured(results)):
         tables[to] = measured
@@ -138,6 +139,7 @@ def draw_figures(
         print(f"{folder}: {len(found.written)} files{same}")
         for line in found.refused:
             print(f"not drawn: {line}", file=sys.stderr)
+    refused.end()
 
 
 @app.command("verdict")
@@ -189,8 +191,11 @@ def write_report(
     from study.analysis.tables import finished, read_tables, searches
 
     results, processes = results_folder(), len(os.sched_getaffinity(0))
+    refused = Refused(asked=bool(sweep))
     for name in sweep or searches(results):
-        print(report.write(finished(read_tables(results, name)), to, processes))
+        with refused.of(name):
+            print(report.write(finished(read_tables(results, name)), to, processes))
+    refused.end()
 
 
 @app.command("dashboard")

@@ -26,7 +26,7 @@ from study.runs.folder import DONE, State, is_judged_once
 from study.runs.progress import Progress
 from study.runs.status import STATES, AtWork, Costs, at_work, groups_of, is_kept
 from study.runs.table import hyperparameters, table_path
-from study.settings.config import RunConfig, load_sweep
+from study.settings.config import RunConfig
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
@@ -228,13 +228,11 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
     from study.analysis import scores  # noqa: PLC0415
     from study.analysis.figures.budget import budget_curves  # noqa: PLC0415 (it takes seconds)
     from study.analysis.figures.style import save  # noqa: PLC0415
-    from study.analysis.tables import complete  # noqa: PLC0415
 
-    sweep, told = plan[0].sweep, table
-    if is_judged_once(sweep):
-        told = complete(load_sweep(sweep), table)
-        if len(told) < len(table):
-            say(f"{sweep} is judged once: distances are told when all its settings are there")
+    sweep = plan[0].sweep
+    told = scores.shown_now(sweep, table)
+    if len(told) < len(table):
+        say(f"{sweep} is judged once: distances are told when all its settings are there")
     for loss, dataset in dict.fromkeys((config.loss, config.dataset) for config in plan):
         rows = told[(told["loss"] == loss) & (told["dataset"] == dataset)]
         if rows.empty:

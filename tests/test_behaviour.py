@@ -19,7 +19,10 @@ from study.analysis.figures.behaviour_damage import damage
 from study.analysis.figures.style import save
 from study.datasets.base import Images
 from study.errors import StudyError
+from study.files import write_json
 from study.measures import triangle_distance
+from study.runs.plan import plan
+from study.settings.config import load_sweep
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(data.SETS, "mnist", toy)
     monkeypatch.setenv("STUDY_DATA", str(tmp_path))
     monkeypatch.setattr(behaviour, "SIZES", (40, 80, 100, 200, 400))
+    monkeypatch.setattr(behaviour, "LEAST_OF_A_CLASS", 60)
     monkeypatch.setattr(behaviour, "NUM_IMAGES", 50)
     monkeypatch.setattr(behaviour, "BESIDE", 30)
     monkeypatch.setattr(behaviour, "NOISE_LEVELS", (0, 40))
@@ -123,6 +127,35 @@ def test_without_classes_nothing_is_dropped(small: None, monkeypatch: pytest.Mon
     assert len(damage(table).axes) == 6
 
 
+def test_classes_are_the_sets_own(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of unlike sizes, the smaller with fewer images than are held out; then too few of one."""
+    train = (np.arange(600) % 15 == 0).astype(np.uint8)  # 40 of 600
+    toy = replace(data.SETS["mnist"], labels=lambda split, folder: train)
+    monkeypatch.setitem(data.SETS, "mnist", toy)
+    monkeypatch.setattr(behaviour, "LEAST_OF_A_CLASS", 40)
+    found = behaviour.measure_all("mnist", features.load("random"), draws=1, real_draws=1)
+    rows = found[found["experiment"] == "classes"]
+    assert rows["level"].tolist() == [1, 2]
+    assert set(rows["num_images"]) == {40}
+    assert "40 to 50 training images" in " ".join(damage(found).get_supxlabel().split())
+    monkeypatch.setattr(behaviour, "LEAST_OF_A_CLASS", 41)
+    said: list[str] = []
+    found = behaviour.measure_all("mnist", features.load("random"), 1, 1, said.append)
+    assert "classes" not in set(found["experiment"])
+    assert "classes: left out, one has 40 training images" in said
+
+
+def test_too_few_held_out_images_are_refused(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(behaviour, "SIZES", (201, 400))
+    with pytest.raises(StudyError, match=r"mnist has 200 held-out images; at least 201 are needed"):
+        behaviour.measure_all("mnist", features.load("random"))
+
+
+def test_a_table_without_real_rows_has_no_figure_of_them(table: pd.DataFrame) -> None:
+    with pytest.raises(StudyError, match="no row of real images"):
+        bias(table[table["experiment"] != "real"])
+
+
 def fall(
     sizes: Sequence[int],
     dim: int = 64,
@@ -187,6 +220,16 @@ def test_distances_of_runs_are_those_recorded(a_run: tuple[str, float]) -> None:
     found = behaviour.distances_of_runs(folders, ["random"])
     assert found["random"].tolist() == pytest.approx([recorded], rel=1e-9)
     assert found[["loss", "dataset", "num_images"]].iloc[0].tolist() == ["ns", "mnist", 80]
+
+
+def test_runs_of_two_data_sets_are_refused_before_they_are_measured(tmp_path: Path) -> None:
+    folders = []
+    for config in plan(load_sweep("mini"), ["ns"], trials=1):
+        write_json(tmp_path / config.dataset / "config.json", config.model_dump())
+        folders.append(tmp_path / config.dataset)  # without a generator
+    assert len(folders) == 2
+    with pytest.raises(StudyError, match=r"runs on fashion_mnist, triangles; .* one data set"):
+        behaviour.distances_of_runs(folders, ["random", "lite0"])
 
 
 def test_no_runs_are_told(tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ from study.analysis import examples, figures, report, scores, verdict
 from study.analysis.figures import processes, style, unchanged
 from study.analysis.figures.base import Plot
 from study.analysis.tables import (
-    complete,
     is_search,
     nearest_results,
     other_searches,
@@ -457,8 +456,10 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_paired_search_is_shown_when_it_is_complete(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(examples, "_copy", lambda runs, example: True)
+    monkeypatch.setattr(examples, "_keep_real", lambda dataset, path: None)
     config = load_sweep("paired")
     search(2, ("fashion_mnist",)).to_parquet(tmp_path / "mini.parquet")
     one = search(1, ("fashion_mnist",)).iloc[:1].assign(sweep="paired")
@@ -473,10 +474,62 @@ def test_a_paired_search_is_shown_when_it_is_complete(
         said = capsys.readouterr().err
         assert said.startswith("paired: not all of its 80 settings") == (settings < 80)
         assert set(other_searches(read_tables(tmp_path, "mini"))) == {*shown} - {"mini"}
+        examples.folder(tmp_path, "paired", "fashion_mnist").mkdir(parents=True, exist_ok=True)
+        of_all = 15 if settings == 80 else 0  # the best of each loss, and the worst
+        assert len(examples.table(tmp_path, "paired")) == of_all
+        assert examples.keep(tmp_path, "paired") == of_all
     lacking = pd.concat(rows).query("not (loss == 'hinge' and number == 7)")
-    assert complete(config, lacking).empty
+    assert scores.complete(config, lacking).empty
     both = pd.concat([lacking, pd.concat(rows).assign(dataset="mnist")])
-    assert set(complete(config, both)["dataset"]) == {"mnist"}
+    assert set(scores.complete(config, both)["dataset"]) == {"mnist"}
+    further = [one.assign(loss="mine", number=number) for number in range(80)]
+    for count in (79, 80):  # a loss beyond the stated ones is shown when it has all, too
+        told = scores.complete(config, pd.concat([*rows, *further[:count]]))
+        assert ("mine" in set(told["loss"])) == (count == 80)
+        assert set(config.losses) <= set(told["loss"])
+
+
+def test_each_search_stands_for_itself(one_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is named, one that is refused holds up no other; status 2 tells of it."""
+    few(monkeypatch)
+    monkeypatch.setenv("STUDY_RESULTS", str(one_set))
+    stopped = search(2, ("fashion_mnist",)).assign(sweep="narrow", status="stopped")
+    for command in ("report", "figures"):
+        if command == "report":
+            stopped.to_parquet(one_set / "narrow.parquet")  # no scores to tell of
+        else:
+            (one_set / "narrow.parquet").write_text("no table")
+        result = CliRunner().invoke(app, [command, "--to", str(one_set / command)])
+        assert result.exit_code == 2, result.output
+        assert "error: sweep narrow: " in result.stderr
+        assert [path.stem for path in (one_set / command).iterdir()] == ["mini"]
+        named = CliRunner().invoke(app, [command, "--sweep", "narrow"])
+        assert isinstance(named.exception, StudyError)
+
+
+def test_a_default_that_was_drawn_again_is_one_row(one_set: Path) -> None:
+    table = search(3, ("fashion_mnist",))
+    again = table[table["number"] == 0].assign(number=3, fid=lambda t: t["fid"] + 1)
+    pd.concat([table, again]).to_parquet(one_set / "mini.parquet")
+    rows = report.main_table(read_tables(one_set, "mini"), "fashion_mnist")
+    first = scores.of_runs(table).query("number == 0").set_index("loss")["fid"]
+    assert rows.loc["NS GAN", "default"] == first["ns"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, " They are the first of the paper's own list."),
+        ({"loss": "mine"}, ""),  # no loss of the paper's
+    ],
+)
+def test_whose_list_the_settings_are(one_set: Path, change: dict[str, str], said: str) -> None:
+    table = search(3, ("fashion_mnist",))
+    table[table["loss"] == "ns"].assign(**change).to_parquet(one_set / "mini.parquet")
+    lines = [
+        line for line in report.limits(read_tables(one_set, "mini")) if "the paper 100" in line
+    ]
+    assert lines == [f"3 settings a loss; the paper 100.{said}"]
 
 
 # The report

@@ -34,7 +34,7 @@ from study.analysis.figures.distributions import distributions
 from study.analysis.figures.f1 import f1_curves
 from study.analysis.figures.headline import headline
 from study.analysis.figures.narrow import narrow_against_wide
-from study.analysis.figures.parts import _apart
+from study.analysis.figures.parts import _apart, span
 from study.analysis.figures.profiles import performance_profiles
 from study.analysis.figures.ranks import rank_curves
 from study.analysis.figures.samples import sample_grids
@@ -503,7 +503,10 @@ def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels() 
     left, right = figure.axes
     medians = {loss: np.median(scored(again, loss)) for loss in ("ns", "vae")}
     medians["mm"] = scored(table, "mm").min()  # not trained again: the best found
-    order = sorted(medians, key=lambda loss: medians[loss])
+    order = [*sorted(("ns", "vae"), key=lambda loss: medians[loss]), "mm"]
+    ends = " to ".join(f"{medians[loss]:.2g}" for loss in order[:2])
+    title = " ".join(figure.get_suptitle().split())
+    assert f"the best of 12 settings, trained again, ends at {ends}, the authors'" in title
     shown = [text.get_text() for text in left.get_yticklabels()]
     assert shown == [scores.title(loss) for loss in order]
     rings = {points(entry)[0, 0] for entry in left.lines if entry.get_marker() == "o"}
@@ -517,6 +520,16 @@ def test_headline_shows_settings_defaults_the_best_its_re_runs_and_the_levels() 
     assert 63.0 in [points(entry)[0, 0] for entry in left.lines if entry.get_linestyle() == ":"]
     ns = next(entry for entry in right.lines if entry.get_color() == "#000000")
     assert_allclose(points(ns)[1], st.expected_min(scored(table, "ns"), np.arange(1, 6)))
+
+
+def test_a_span_ends_at_infinity_where_a_value_does() -> None:
+    assert span([20.04, 60.0, 31]) == "20 to 60"
+    assert span([np.inf, 20.04, np.nan]) == "20 to infinity"
+    assert span([np.inf, np.inf]) == "infinity"
+    assert span([5.0, 5.0]) == "5"
+    title = " ".join(budget_means(make(n=8)).get_suptitle().split())
+    assert title.endswith(" to infinity")  # two of MM GAN's eight diverged: the mean of one is
+    assert "infinity" not in budget_curves(make(n=8)).get_suptitle()
 
 
 def test_performance_profiles_end_at_the_share_that_is_ok() -> None:

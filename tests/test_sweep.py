@@ -564,6 +564,30 @@ def test_optuna_storage_can_be_rebuilt(tiny: SweepConfig, tmp_path: Path) -> Non
     assert study.metric_names == ["Fréchet distance (random features)"]
 
 
+def test_optuna_storage_has_what_the_sweep_itself_varies(
+    sweeps_folder: Path, tmp_path: Path
+) -> None:
+    """Normalisation where the draws are shared; and of a loss without a file what its rows say."""
+    space = '[space]\nnormalisation = { choices = ["none", "spectral"] }\n'
+    shared = TINY.replace("trials = 3", 'trials = 3\ndraws = "shared"')
+    (sweeps_folder / "tiny.toml").write_text(shared.replace("[datasets", f"{space}[datasets"))
+    tiny = load_sweep("tiny")
+    first, *_ = plan_of(tiny, ["ns"])
+    table = merge(tmp_path, "tiny", [finish(tmp_path, first, [9.0])])
+    gone = table.assign(loss="gone", config="another")
+    path = dashboard.record(tmp_path, tiny, pd.concat([table, gone], ignore_index=True))
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    for loss, known in (("ns", {"lr", "beta1", "disc_iters", "normalisation"}), ("gone", set())):
+        study = optuna.load_study(
+            study_name=f"tiny/{loss}/fashion_mnist", storage=optuna.storages.JournalStorage(backend)
+        )
+        (trial,) = study.trials
+        assert set(trial.params) == known
+        told = trial.params | trial.user_attrs
+        assert told["normalisation"] == first.normalisation
+        assert told["lr"] == first.lr
+
+
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_a_port_that_is_taken_is_one_line(
     host: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -19,7 +19,7 @@ from study.analysis import scores, verdict
 from study.analysis import statistics as st
 from study.analysis.findings import main_table_in_markdown
 from study.analysis.statistics.samples import Array
-from study.analysis.tables import Tables, complete, finished, other_searches
+from study.analysis.tables import Tables, finished, other_searches
 from study.analysis.verdict import (
     against,
     agreement,
@@ -201,7 +201,8 @@ def test_losses_beyond_the_stated_ones_take_nothing_from_them(study: Study) -> N
     (line,) = verdict.headline(begun)[3:]
     assert line.startswith("Fashion-MNIST, losses that the sweep does not state: nobody is named")
     assert "WGAN lacks 15" in line
-    assert len(complete(config.load_sweep("mini"), one_run)) == len(one_run)
+    told = scores.complete(config.load_sweep("mini"), one_run)
+    assert told["loss"].value_counts().to_dict() == {"ns": 16, "ls": 16, "mm": 16}
     whole = study(table({loss: fids[loss] for loss in ("ns", "ls", "mm", "wgan")}), more=stated)
     assert verdict.headline(whole)[:3] == expected
     assert verdict.headline(whole)[5].startswith("Not told apart: WGAN (one 0.8 times")
@@ -359,6 +360,34 @@ def test_a_gap_ends_what_an_interim_look_may_use(study: Study) -> None:
 
 
 # The other questions
+
+
+def test_a_loss_whose_file_is_gone_keeps_its_rows(study: Study) -> None:
+    """Its ranges are not known any more: nothing is said of where its winner lies in them."""
+    fids = five_kinds(8)
+    tables = study(table(fids | {"gone": fids["ns"]}))
+    answers = said(tables)
+    assert "gone" in answers["Which losses beat NS GAN?"]
+    assert "of 5 winners lie" in answers["Do the winners lie at the edge of their ranges?"]
+
+
+def test_what_an_exploration_has_in_common_is_not_denied(study: Study) -> None:
+    rows = table(five_kinds(16))
+    own = "exploration: every loss drew its own settings, and the table was open while it grew."
+    assert verdict.headline(study(rows))[2].endswith(f"(Holm); {own}")
+    line = verdict.headline(study(rows, more='draws = "shared"'))[2]
+    assert line.endswith("(Holm); exploration: the table was open while it grew.")
+
+
+def test_a_further_loss_changes_no_share_of_the_variance(study: Study) -> None:
+    question = "What does the distance go back to?"
+    fids, stated = five_kinds(40), f"{PAIRED}\nlosses = ['ns', 'ls', 'mm']"
+    three = {loss: fids[loss] for loss in ("ns", "ls", "mm")}
+    alone = said(study(table(three), more=stated))[question]
+    assert alone == said(study(table(three | {"vae": fids["vae"]}), more=stated))[question]
+    begun = pd.concat([table(three), table({"vae": fids["vae"][:10]})])
+    assert alone == said(study(begun, more=stated))[question]
+    assert alone != said(study(table(three | {"vae": fids["vae"]}), more=PAIRED))[question]
 
 
 def test_readmes_table_has_the_columns_that_there_are_numbers_for(study: Study) -> None:
@@ -529,16 +558,21 @@ def test_an_expected_best_that_is_infinite_is_called_so(study: Study) -> None:
     better, worse, _ = verdict.headline(tables)
     assert worse == "Worse: none."
     mm, wgan = (better[better.index(name) :] for name in ("MM GAN (", "WGAN ("))
-    assert re.match(r"MM .*expected best 0\.50 times at 5, infinite else by diverged runs, p", mm)
     assert re.match(
-        r"WGAN .*expected best 0\.50 times at 5, infinite else by diverged runs, p", wgan
+        r"MM .*expected best 0\.50 times at 5, NS GAN's infinite at 1 and 2 by diverged runs, p", mm
     )
+    assert re.match(
+        r"WGAN .*expected best 0\.50 times at 5, both infinite at 1 and 2 by diverged runs, p", wgan
+    )
+    swapped = verdict.headline(tables, "mm")[1]
+    assert "NS GAN (budgets 1, 2 and 5: " in swapped
+    assert "expected best 2.00 times at 5, infinite at 1 and 2 by diverged runs, p" in swapped
     rows = {row["loss"]: row for row in verdict.as_json(tables)["comparisons"]}
     assert [each["value"] for each in rows["wgan"]["ratio"][:2]] == [None, None]  # infinite by both
     assert [each["value"] for each in rows["mm"]["ratio"][:2]] == [0, 0]
     only = {"ns": [*[INF] * 20, *base[20:]], "mm": [*[INF] * 19, *base[19:] / 9]}
     (said, *_) = verdict.headline(study(table(only), more=PAIRED))
-    assert "expected best infinite by diverged runs, p" in said
+    assert re.search(r"expected best both infinite at 1.* by diverged runs, p", said)
 
 
 def test_noise_of_the_seed_and_of_the_setting() -> None:

@@ -21,7 +21,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from study import datasets as data
 from study import features as extractors
 from study import files
-from study.analysis.measured import BESIDE, NUM_IMAGES, bias, infinitely_many
+from study.analysis.measured import BESIDE, NUM_IMAGES, bias, infinitely_many, of_one_data_set
 from study.errors import StudyError
 from study.features import Extractor
 from study.losses import load
@@ -38,7 +38,7 @@ from study.settings.config import read_config
 Row = dict[str, Any]
 
 SIZES = (500, 1000, 2000, 3000, 5000, 10_000)
-CLASSES = 10
+LEAST_OF_A_CLASS = 100  # training images, or the question of classes is left out
 NOISE_LEVELS = (0, 5, 10, 20, 40, 80)  # standard deviation, of 255
 BLUR_PX = (0.0, 0.25, 0.5, 1.0, 2.0)  # standard deviation
 MEMORISED = (50, 100, 250, 500, 1000, 2500, 5000)  # training images
@@ -59,9 +59,15 @@ def measure_all(
 
     `draws` are the repetitions with other random images (`real_draws` where real stands against
     real), each a pure function of its number. Mode dropping is left out where a data set has no
-    classes. Columns: KEY; `num_images` of each side, `dim` features, `distance` (Fréchet), `kid`,
-    `precision`, `recall`; `level` is what the experiment varies.
+    classes, or one of fewer than LEAST_OF_A_CLASS training images. A StudyError where fewer images
+    are held out than the least of SIZES. Columns: KEY; `num_images` of each side, `dim` features,
+    `distance` (Fréchet), `kid`, `precision`, `recall`; `level` is what the experiment varies.
     """
+    if (count := data.sizes(dataset)[1]) < SIZES[0]:
+        raise StudyError(
+            f"{dataset} has {count:,} held-out images; at least {SIZES[0]:,} are needed to tell "
+            "how the measures behave: add more images"
+        )
     say(f"features of {dataset}")
     train, held_out = (data.load(dataset, split) for split in ("train", "held_out"))
     features = {"train": extractor(train).cpu(), "held_out": extractor(held_out).cpu()}
@@ -73,8 +79,12 @@ def measure_all(
     }
     if data.find(dataset).labels:
         classes = data.labels(dataset, "train").numpy()
-        drop = (mode_dropping(features, classes, rng) for rng in streams(5, draws))
-        experiments["classes"] = drop
+        least = int(np.unique(classes, return_counts=True)[1].min())
+        if least >= LEAST_OF_A_CLASS:
+            drop = (mode_dropping(features, classes, rng) for rng in streams(5, draws))
+            experiments["classes"] = drop
+        else:
+            say(f"classes: left out, one has {least} training images")
     about: Row = {"dataset": dataset, "features": extractor.name, "dim": extractor.dim}
     rows: list[Row] = []
     for name, repetitions in experiments.items():
@@ -106,9 +116,13 @@ def real_against_real(features: dict[str, Tensor], rng: np.random.Generator) -> 
 def mode_dropping(
     features: dict[str, Tensor], classes: Any, rng: np.random.Generator
 ) -> Iterator[Row]:
-    """Held-out images of all classes against training images of `level` random ones of them."""
-    real, order = _real(features), rng.permutation(CLASSES)
-    for k in range(1, CLASSES + 1):
+    """Held-out images of all classes against training images of `level` random ones of them.
+
+    As many of each as the smallest class has, where those are fewer than are held out.
+    """
+    there, counts = np.unique(classes, return_counts=True)
+    real, order = _real(features)[: counts.min()], there[rng.permutation(len(there))]
+    for k in range(1, len(there) + 1):
         among = np.flatnonzero(np.isin(classes, order[:k]))
         chosen = rng.choice(among, len(real), replace=False)
         yield _row("held_out", k, real, features["train"][torch.from_numpy(chosen)])
@@ -203,12 +217,13 @@ def distances_of_runs(
     """The distances of runs' best generators to held-out images in several extractors' features.
 
     One row a run: sweep, loss, dataset, number, num_images (`num_images` or the run's own), and a
-    column for each extractor, named by it.
+    column for each extractor, named by it. StudyError where the runs are of several data sets.
     """
+    configs = {folder: read_config(folder / "config.json") for folder in folders}
+    of_one_data_set({config.dataset for config in configs.values()})
     extractor = {name: extractors.load(name, device) for name in names}
     rows = []
-    for folder in folders:
-        config = read_config(folder / "config.json")
+    for folder, config in configs.items():
         n = num_images or config.num_images
         images = drawn(folder, n, device)
         row = {key: getattr(config, key) for key in ("sweep", "loss", "dataset", "number")}

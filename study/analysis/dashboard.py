@@ -13,11 +13,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from study import files
+from study import files, losses
 from study.errors import StudyError
 from study.measures.columns import distance_name
+from study.runs.table import hyperparameters
 from study.settings.config import SweepConfig
-from study.settings.space import ranges_of
+from study.settings.space import space_of
 
 NO_FILE = (errno.ELOOP, errno.EISDIR)
 
@@ -65,10 +66,15 @@ def add_trials(path: Path, sweep: SweepConfig, table: pd.DataFrame) -> None:
 def trial_of(sweep: SweepConfig, loss: str, rows: pd.DataFrame) -> optuna.trial.FrozenTrial:
     """An Optuna trial of one run's rows; values outside the ranges stand among its attributes."""
     first = rows.iloc[0]
-    space = ranges_of(sweep.ranges, loss) if sweep.ranges else {}
-    values = {name: first[name] for name in rows.columns if name in space}
+    space = space_of(sweep, loss) if sweep.ranges and loss in losses.names() else {}
+    varied = [name for name in hyperparameters(rows) if not pd.isna(first[name])]
+    values = {name: first[name] for name in varied}
     values = {name: getattr(value, "item", lambda v=value: v)() for name, value in values.items()}
-    inside = {n: v for n, v in values.items() if space[n]._contains(space[n].to_internal_repr(v))}
+    inside = {
+        name: value
+        for name, value in values.items()
+        if name in space and space[name]._contains(space[name].to_internal_repr(value))
+    }
     diverged = first["status"] == "diverged"
     return create_trial(
         state=TrialState.PRUNED if first["status"] == "stopped" else TrialState.COMPLETE,

@@ -56,8 +56,11 @@ def table(results: Path, sweep: str) -> pd.DataFrame:
 
     Columns: dataset, collapsed (a bool), and those of Example.
     """
-    runs = _runs(results, sweep)
-    rows = [
+    rows = _rows(results, sweep)
+    if rows.empty:
+        return pd.DataFrame()
+    runs = scores.of_runs(rows)
+    examples = [
         {"dataset": dataset, "collapsed": bad} | example._asdict()
         for dataset in scores.dataset_order(runs)
         if folder(results, sweep, dataset).exists()
@@ -65,15 +68,16 @@ def table(results: Path, sweep: str) -> pd.DataFrame:
         for bad, chosen in ((False, _best(results, own)), (True, [_collapsed(results, own)]))
         for example in chosen
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(examples)
 
 
 def keep(results: Path, sweep: str) -> int:
     """Copy the examples of a search's table out of its run folders; returns how many were copied.
 
-    What is no example any more is removed; an example whose run folder is gone stays.
+    What is no example any more is removed; an example whose run folder is gone stays. Of a search
+    that is judged once, those of data sets that are complete.
     """
-    rows = read_table(results, sweep)
+    rows = _rows(results, sweep)
     if rows.empty or load_sweep(sweep).ranges is None:
         return 0
     copied = 0
@@ -137,8 +141,13 @@ def _keep_real(dataset: str, path: Path) -> None:
         files.write_atomically(path, lambda temporary: save_grid(images, temporary))
 
 
+def _rows(results: Path, sweep: str) -> pd.DataFrame:
+    """What examples are chosen among: runs that were trained to the end, and that may be shown."""
+    return scores.ended(scores.shown_now(sweep, read_table(results, sweep)))
+
+
 def _runs(results: Path, sweep: str) -> pd.DataFrame:
-    return scores.of_runs(scores.ended(read_table(results, sweep)))
+    return scores.of_runs(_rows(results, sweep))
 
 
 def _of(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:

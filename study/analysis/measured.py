@@ -49,7 +49,12 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> st.Estimate:
 
     Of one data set: between data sets the distances differ by far more than between generators.
     """
-    if table["dataset"].nunique() > 1:
-        held = ", ".join(sorted(table["dataset"].unique()))
-        raise StudyError(f"runs on {held}; the agreement is that on one data set")
+    of_one_data_set(set(table["dataset"]))
     return st.spearman(table[first], table[second])
+
+
+def of_one_data_set(datasets: set[str]) -> None:
+    """StudyError where generators are of several."""
+    if len(datasets) > 1:
+        held = ", ".join(sorted(datasets))
+        raise StudyError(f"runs on {held}; the agreement is that on one data set")

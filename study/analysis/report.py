@@ -92,7 +92,7 @@ def main_table(tables: Tables, dataset: str) -> pd.DataFrame:
     seeds = None if seeds is None or seeds.empty else seeds
     best = scores.best_table(search, seeds, paper("best_fid")).droplevel("dataset")
     runs = scores.search(search)
-    default = scores.authors_defaults(runs).set_index("loss")["fid"]
+    default = scores.authors_defaults(runs).groupby("loss")["fid"].first()
     rows = pd.DataFrame({"default": default.reindex(best.index), "best": best["best"]})
     if seeds is not None:
         rows[["again", "±"]] = best[["reseeded_median", "reseeded_std"]]
@@ -135,11 +135,11 @@ def limits(tables: Tables) -> list[str]:
         decays = f"{config.bn_decay:g}; the paper {wide.bn_decay:g}"
         said.append(f"Batch norm's averages decay with {decays}: they must follow a shorter run.")
     sizes = runs.groupby(["dataset", "loss"]).size()
-    if config.draws == "own" and (sizes.max() < wide.trials or sizes.nunique() > 1):
-        said.append(
-            f"{_settings(runs)} settings a loss; the paper {wide.trials}. They are the first of "
-            "the paper's own list."
-        )
+    papers = load_sweep("narrow", shipped.SWEEPS) if config.ranges == "narrow" else wide
+    if sizes.max() < papers.trials or sizes.nunique() > 1:
+        said.append(f"{_settings(runs)} settings a loss; the paper {papers.trials}.")
+        if config.draws == "own" and not config.space and set(runs["loss"]) <= {*scores.PAPERS}:
+            said[-1] += " They are the first of the paper's own list."
     if tables.seeds.empty:
         said.append("No setting was trained again with other seeds: noise of the seed is unknown.")
     return [*said, "One seed a setting, and one recipe: another recipe may rank losses otherwise."]

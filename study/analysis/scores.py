@@ -18,7 +18,9 @@ from study.errors import StudyError
 from study.losses import about
 from study.losses import names as losses_there
 from study.measures.columns import distance_name
+from study.runs.folder import is_judged_once
 from study.runs.table import hyperparameters
+from study.settings.config import SweepConfig, load_sweep
 from study.settings.hyperparameters import SHARED_NAMES
 
 RUN = ["sweep", "loss", "dataset", "number", "seed"]
@@ -106,6 +108,26 @@ def common_settings(table: pd.DataFrame) -> pd.DataFrame:
         lacking = set(range(rows["number"].max() + 2)) - set.intersection(*have)
         kept.append(rows[rows["number"] < min(lacking)])
     return pd.concat(kept).sort_index() if kept else table
+
+
+def complete(config: SweepConfig, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows on data sets on which every loss has all the settings that the sweep states.
+
+    Of the losses that the sweep states, or where it states none of those that the table has.
+    A loss beyond them is among the rows where it has all settings, too.
+    """
+    settings = table.groupby(["dataset", "loss"])["number"].nunique().unstack(fill_value=0)
+    stated = pd.Series({dataset: config.settings(dataset) for dataset in settings.index})
+    has_all = settings.ge(stated, axis=0)
+    needed = has_all.reindex(columns=list(config.losses or has_all), fill_value=False)
+    has_all = has_all[needed.all(axis=1)]
+    whole = {(dataset, loss) for dataset, row in has_all.iterrows() for loss in row.index[row]}
+    return table[[key in whole for key in zip(table["dataset"], table["loss"], strict=True)]]
+
+
+def shown_now(sweep: str, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that anybody may see today: of a search that is judged once, what is complete."""
+    return complete(load_sweep(sweep), table) if is_judged_once(sweep) else table
 
 
 def losses(table: pd.DataFrame) -> list[str]:

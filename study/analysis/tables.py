@@ -162,7 +162,7 @@ def searches(results: Path) -> list[str]:
     there = [each for each in load_sweeps() if table_path(results, each.name).exists()]
     found = []
     for each in filter(is_search, there):
-        if is_paired(each) and complete(each, read_table(results, each.name)).empty:
+        if is_paired(each) and scores.complete(each, read_table(results, each.name)).empty:
             print(
                 f"{each.name}: not all of its {each.trials} settings are there; it is shown when "
                 "they are",
@@ -175,19 +175,6 @@ def searches(results: Path) -> list[str]:
     return found
 
 
-def complete(config: SweepConfig, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows on data sets on which every loss has all the settings that the sweep states.
-
-    Of the losses that the sweep states, or where it states none of those that the table has.
-    """
-    settings = table.groupby(["dataset", "loss"])["number"].nunique().unstack(fill_value=0)
-    if config.losses:
-        settings = settings.reindex(columns=list(config.losses), fill_value=0)
-    stated = pd.Series({dataset: config.settings(dataset) for dataset in settings.index})
-    whole = settings.index[settings.ge(stated, axis=0).all(axis=1)]
-    return table[table["dataset"].isin(whole)]
-
-
 def finished(tables: Tables) -> Tables:
     """The tables as figures and pages may show them: of a paired search its complete data sets.
 
@@ -197,10 +184,10 @@ def finished(tables: Tables) -> Tables:
 
 
 def shown(config: SweepConfig, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a sweep's table that may be shown; see `finished`."""
+    """The rows of a sweep's table that may be shown; see `finished` and `scores.complete`."""
     if not is_paired(config):
         return rows
-    whole = complete(config, rows)
+    whole = scores.complete(config, rows)
     if whole.empty:
         needed = ", ".join(f"{name}: {config.settings(name)}" for name in rows["dataset"].unique())
         raise StudyError(
@@ -223,7 +210,7 @@ def other_searches(tables: Tables) -> dict[str, pd.DataFrame]:
             continue
         if is_search(config) and config.features == features:
             try:
-                whole = complete(config, read_table(tables.results, name))
+                whole = scores.complete(config, read_table(tables.results, name))
                 found[name] = scores.search(whole) if len(whole) else whole
             except StudyError as error:
                 say_once(f"{name} is not compared with: {error}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import files, terminal
+from study.commands.each import Refused
 from study.errors import StudyError
 from study.runs import orders, slurm
 from study.runs import progress as runs
@@ -224,12 +225,12 @@ def finish(configs: list[RunConfig], table: pd.DataFrame, results: Path) -> None
 
 def collect_one(results: Path, sweep: str) -> pd.DataFrame:
     """Bring a sweep's finished runs into its table and its Optuna storage; returns the table."""
-    from study.analysis import dashboard
+    from study.analysis import dashboard, scores
     from study.settings.config import sweep_names
 
     table = collect_runs(results, sweep)
-    if len(table) and sweep in sweep_names():
-        dashboard.record(results, load_sweep(sweep), table)
+    if sweep in sweep_names() and len(shown := scores.shown_now(sweep, table)):
+        dashboard.record(results, load_sweep(sweep), shown)
     return table
 
 
@@ -294,21 +295,15 @@ def collect(
     results = results_folder()
     for name in sweep:
         stands.require_sweep(name, results)
-    there, failed = False, False
+    there, refused = False, Refused(asked=bool(sweep))
     for name in sweep or sweeps_with_runs(results):
-        try:
+        with refused.of(name):
             if sweep or holds_runs(results, name):
                 there = True
                 print(collected(results, name, common, winners))
-        except (StudyError, OSError) as error:
-            if sweep:
-                raise
-            print(f"error: sweep {name}: {error}", file=sys.stderr)  # each stands for itself
-            failed = True
-    if not there and not failed:
+    if not there and not refused.names:
         terminal.say(f"no runs in {results / 'runs'}: nothing to collect; `make sweep` trains some")
-    if failed:
-        raise typer.Exit(2)
+    refused.end()
 
 
 def holds_runs(results: Path, sweep: str) -> bool:

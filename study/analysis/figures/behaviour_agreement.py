@@ -33,7 +33,7 @@ def agreement(table: pd.DataFrame, first: str, second: str) -> Figure:
     text = (
         f"{len(table)} trained generators on {scores.dataset_title(table['dataset'].iloc[0])} "
         f"against {counts[0]:,} held-out images: Spearman's rank correlation "
-        f"{agreed.value:.2f} (95 % bootstrap interval over generators {agreed.low:.2f} to "
+        f"{agreed.value:.2f} (95 % interval over generators {agreed.low:.2f} to "
         f"{agreed.high:.2f})."
     )
     return captioned(figure, text)

@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from study import datasets
 from study.analysis import measured, scores
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import captioned
 from study.analysis.figures.style import plain_log, styled
+from study.errors import StudyError
 from study.measures.columns import distance_name
 from study.measures.extrapolation import fit_in_inverse_n
 
@@ -20,11 +22,13 @@ from study.measures.extrapolation import fit_in_inverse_n
 def bias(table: pd.DataFrame) -> Figure:
     """Real against real by number of images: its mean against 1/n, its spread against n."""
     found, real = measured.bias(table), table[table["experiment"] == "real"]
+    if real.empty:
+        raise StudyError("the table has no row of real images against real ones")
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(1 / real["num_images"], real["distance"], ".", color="#808080", ms=4, label="a draw")
     left.plot(1 / found["num_images"], found["mean"], "o", color="#000000", label="mean")
-    _fit(left, table, found)
+    is_fitted = _fit(left, table, found)
     _paper(left, found)
     left.set(
         xlabel="images of each side, n (axis in 1/n)",
@@ -43,19 +47,30 @@ def bias(table: pd.DataFrame) -> Figure:
     text = (
         f"{scores.dataset_title(table['dataset'].iloc[0])}: held-out against training images, "
         f"{found['draws'].max()} draws a number. The distance of two samples of the same "
-        "distribution is all bias, which falls as 1/n; the line is fitted to the means of the "
-        f"sizes that exceed the number of features ({real['dim'].iloc[0]:,}), the bar is its 95 % "
-        "bootstrap interval over draws. At the last number the held-out images are all there are: "
-        "only training images vary."
+        "distribution is all bias, which falls as 1/n."
     )
+    if is_fitted:
+        text += (
+            " The line is fitted to the means of the sizes that exceed the number of features "
+            f"({real['dim'].iloc[0]:,}), the bar is its 95 % bootstrap interval over draws."
+        )
+    if found["num_images"].max() == _held_out(table["dataset"].iloc[0]):
+        text += (
+            " At the last number the held-out images are all there are: only training images vary."
+        )
     return captioned(figure, text)
 
 
-def _fit(axes: Axes, table: pd.DataFrame, found: pd.DataFrame) -> None:
-    """The fit in 1/n and its value at infinitely many images, where there are sizes for it."""
+def _held_out(dataset: str) -> int | None:
+    """How many images the data set holds out, where it is known here."""
+    return datasets.sizes(dataset)[1] if dataset in datasets.names() else None
+
+
+def _fit(axes: Axes, table: pd.DataFrame, found: pd.DataFrame) -> bool:
+    """The fit in 1/n and its value at infinitely many images; whether there are sizes for it."""
     fitted = found[found["num_images"] > table["dim"].iloc[0]]
     if len(fitted) < 2:
-        return
+        return False
     limit = measured.infinitely_many(table)
     a, b = fit_in_inverse_n(fitted["num_images"], fitted["mean"])
     x = np.array([0, 1 / found["num_images"].min()])
@@ -63,6 +78,7 @@ def _fit(axes: Axes, table: pd.DataFrame, found: pd.DataFrame) -> None:
     error = [[limit.value - limit.low], [limit.high - limit.value]]
     label = f"n → ∞: {limit.value:.2g}"
     axes.errorbar([0], [limit.value], error, fmt="*", color="#0072B2", ms=9, label=label)
+    return True
 
 
 def _paper(axes: Axes, found: pd.DataFrame) -> None:

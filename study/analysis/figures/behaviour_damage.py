@@ -14,7 +14,7 @@ MEASURED = {"held_out": ("#000000", "-", "o"), "train": ("#D55E00", "--", "s")}
 WORDS = {"held_out": "against held-out", "train": "against training"}
 SHARES = {"precision": ("#0072B2", "-", "o"), "recall": ("#E69F00", "--", "s")}
 EXPERIMENTS = {  # what is varied, and how its axis is drawn
-    "classes": ("classes among the images, of 10", {}),
+    "classes": ("classes among the images", {}),
     "noise": ("noise: standard deviation, of 255", {}),
     "blur": ("blur: standard deviation (pixels)", {}),
     "memorised": ("training images repeated", {"xscale": "log"}),
@@ -48,18 +48,23 @@ def damage(table: pd.DataFrame) -> Figure:
     grid[1, 0].set_ylabel("k-NN precision and recall")
     for axes in grid[:, -1]:
         axes.legend(fontsize=8)
+    counts = table[table["experiment"].isin(present)]["num_images"]
     text = (
-        f"{scores.dataset_title(table['dataset'].iloc[0])}: {measured.NUM_IMAGES:,} training "
-        "images, changed as the axis says, "
-        f"against {measured.NUM_IMAGES:,} held-out ones; mean of "
+        f"{scores.dataset_title(table['dataset'].iloc[0])}: {_range(counts)} training images, "
+        f"changed as the axis says, against as many held-out ones; mean of "
         f"{int(own['draw'].max()) + 1} draws, band: least to largest. Dotted: "
         "the same images unchanged. Precision and recall (k = 3) of "
-        f"{measured.BESIDE:,} images of each side. Repeated training images are also held "
-        "against the training images that they are among: there the distance falls to 0 (no "
-        "point on this axis), against held-out ones it ends where honest samples lie. Recall is 0 "
-        "by its definition where each of the images comes more than three times."
+        f"{_range(counts.clip(upper=measured.BESIDE))} images of each side. Repeated "
+        "training images are also held against the training images that they are among: there the "
+        "distance falls to 0 (no point on this axis), against held-out ones it ends where honest "
+        "samples lie. Recall is 0 by its definition where each of the images comes more than three "
+        "times."
     )
     return captioned(figure, text)
+
+
+def _range(counts: "pd.Series[int]") -> str:
+    return " to ".join(dict.fromkeys(f"{end:,}" for end in (counts.min(), counts.max())))
 
 
 def _means(

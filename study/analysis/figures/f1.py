@@ -11,7 +11,6 @@ from study.analysis.figures.parts import (
     Curve,
     budget_axis,
     budgets,
-    counted,
     finish,
     small_panels,
     span,
@@ -46,8 +45,9 @@ def f1_curves(search: pd.DataFrame) -> Figure:
     panels[0].legend(fontsize=7, handlelength=1.6, loc="upper left", borderpad=0)
     figure.supylabel("F1, precision, recall", fontsize=9)
     ends = [float(curve.estimate.value[-1]) for curve in curves.values()]
-    most = max(int(curve.x[-1]) for curve in curves.values())
-    message = f"with the best of {counted(most, 'setting')} the losses' F1 is {span(ends)}"
+    most = [int(curve.x[-1]) for curve in curves.values()]
+    settings = f"{span(most, 4)} setting{'s' * (max(most) > 1)}"
+    message = f"with the best of {settings} the losses' F1 is {span(ends)}"
     text = (
         "For fewer than half of the settings there are. Line: mean of the best F1 found (a "
         "diverged run has 0); band: its 95 % bootstrap interval, where it holds, from 2 settings "

@@ -12,7 +12,6 @@ from study.analysis.figures.parts import (
     TRIED,
     budget_axis,
     budgets,
-    counted,
     distance_label,
     end_labels,
     finish,
@@ -47,11 +46,14 @@ def headline(
     _levels(left, level, scores.real_distance(real, runs))
     _curves(right, runs)
     defaults = scores.authors_defaults(runs)
-    most = int(runs.groupby("loss").size().max())
+    told = runs[runs["loss"].isin(again["loss"])] if len(again) else runs
+    counts = told.groupby("loss").size()
     message = (
-        f"the best of {counted(most, 'setting')}{', trained again,' * bool(len(again))} ends at "
+        f"the best of {span(counts, 4)} setting{'s' * int(counts.max() > 1)}"
+        f"{', trained again,' * bool(len(again))} ends at "
     )
-    message += span(_reached(runs, again).values())
+    reached = _reached(runs, again)
+    message += span(reached[loss] for loss in counts.index)
     if len(defaults):
         message += f", the authors' defaults at {span(defaults['fid'])}"
     text = f"Dot: a setting.{with_stars(defaults)} Bar: the best found."
@@ -63,9 +65,10 @@ def headline(
 
 
 def _order(runs: pd.DataFrame, again: pd.DataFrame) -> list[str]:
-    """Losses from the best to the worst: by the median of the re-runs, else by the best found."""
-    reached = _reached(runs, again)
-    return sorted(reached, key=lambda loss: (reached[loss], scores.place(loss)))
+    """Losses from the best to the worst: by the median of the re-runs, those without any last, by
+    the best found."""
+    reached, there = _reached(runs, again), set(again["loss"])
+    return sorted(reached, key=lambda loss: (loss not in there, reached[loss], scores.place(loss)))
 
 
 def _reached(runs: pd.DataFrame, again: pd.DataFrame) -> dict[str, float]:

@@ -299,12 +299,12 @@ def subject(search: pd.DataFrame) -> str:
 
 
 def span(values: Iterable[float], digits: int = 2) -> str:
-    """The least and the greatest of the values that are finite, as words."""
-    finite = sorted(value + 0.0 for value in values if np.isfinite(value))
-    if not finite:
-        return "infinite"
-    ends = list(dict.fromkeys(f"{end:.{digits}g}" for end in (finite[0], finite[-1])))
-    return " to ".join(ends)
+    """The least and the greatest of the values, as words; those that are unknown left out."""
+    known = sorted(value + 0.0 for value in values if not np.isnan(value))
+    if not known or np.isinf(known[0]):
+        return "infinity"
+    ends = [f"{end:.{digits}g}".replace("inf", "infinity") for end in (known[0], known[-1])]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def counted(number: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from study.analysis import scores
-from study.analysis.tables import Tables, complete, other_searches, paper
+from study.analysis.tables import Tables, other_searches, paper
 from study.analysis.verdict import (
     against,
     agreement,
@@ -62,7 +62,7 @@ def findings(
             yield by_budget
     if at_any_look and judged:
         yield interim.finding(_panels(tables, reference))
-    if is_paired(sweep) and (table := complete(sweep, table)).empty:
+    if is_paired(sweep) and (table := scores.complete(sweep, table)).empty:
         return
     runs = scores.search(table)
     asked = [search.diverged(runs), search.untrained(runs, tables.untrained)]
@@ -70,7 +70,7 @@ def findings(
     if len(tables.full):
         asked.append(search.full_length(runs, tables.full))
     if sweep.draws == "shared":
-        asked.append(variance.finding(runs))
+        asked.append(variance.finding(runs[runs["loss"].isin(sweep.losses or runs["loss"])]))
     asked += [search.edges(runs, sweep), search.stopping(table)]
     if len(tables.seeds):
         asked.append(reruns.seed_or_setting(runs, tables.seeds))

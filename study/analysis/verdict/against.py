@@ -6,7 +6,8 @@ says what holds at any look. Losses beyond those are judged by the same rule for
 take nothing from what was stated.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -52,8 +53,9 @@ class Panel(NamedTuple):
     """Whether a number means the same setting and seed for all losses."""
     standing: Standing
     """Primary: the one question that a paired search was made for, on its first data set, against
-    REFERENCE. Secondary: what else is asked of it. Exploration: a search whose losses drew their
-    own settings."""
+    REFERENCE. Secondary: what else is asked of it. Exploration: any other search."""
+    own_draws: bool
+    """Whether every loss drew settings of its own."""
     further: bool
     """Whether these are the losses that the table has beyond those that the sweep states."""
 
@@ -121,7 +123,8 @@ def panels_of(runs: pd.DataFrame, sweep: SweepConfig, reference: str) -> Iterato
                 own = panel[panel["loss"] == loss].set_index("number")["fid"].sort_index()
                 fids[loss] = own[own.index < count]
             standing = standing_of(sweep, dataset, reference, is_further)
-            yield Panel(dataset, reference, count, fids, paired, standing, is_further)
+            own_draws = sweep.draws == "own"
+            yield Panel(dataset, reference, count, fids, paired, standing, own_draws, is_further)
 
 
 def standing_of(sweep: SweepConfig, dataset: str, reference: str, is_further: bool) -> Standing:
@@ -231,16 +234,19 @@ def sentences(panel: Panel, rows: list[dict[str, Any]]) -> list[str]:
         f"Worse: {worse}.",
         f"Not told apart: {alike}; n = {panel.fewest} settings a loss, budgets "
         f"{in_a_row(judged_budgets(panel.fewest))}, {test}, 5 % for all losses and budgets "
-        f"together (Holm); {_STANDING[panel.standing]}.",
+        f"together (Holm); {_worth(panel)}.",
     ]
 
 
-_STANDING = {
-    "primary": "the same settings and seeds for all, judged once",
-    "secondary": "the same settings and seeds for all; secondary, these 5 % are spent anew",
-    "exploration": "exploration: every loss drew its own settings, and the table was open while "
-    "it grew",
-}
+def _worth(panel: Panel) -> str:
+    match panel.standing:
+        case "primary":
+            return "the same settings and seeds for all, judged once"
+        case "secondary":
+            return "the same settings and seeds for all; secondary, these 5 % are spent anew"
+        case "exploration":
+            drew = "every loss drew its own settings, and " if panel.own_draws else ""
+            return f"exploration: {drew}the table was open while it grew"
 
 
 def _what_is_missing(panel: Panel) -> str:
@@ -268,15 +274,24 @@ def _claim(row: dict[str, Any], side: str) -> str:
 
 
 def _ratios(row: dict[str, Any], at: list[int]) -> str:
-    """0.62 to 0.64 times; at which budgets, where as many runs diverged as another budget draws."""
+    """0.62 to 0.64 times; at which budgets, and whose is infinite at the others, where so many runs
+    diverged that a budget may draw none else."""
     values = {row["budgets"][place]: row["ratio"][place]["value"] for place in at}
     finite = {k: value for k, value in values.items() if 0 < value < np.inf}
-    if not finite:
-        return "infinite by diverged runs"
-    said = f"{between(finite.values(), '.2f')} times"
-    if len(finite) < len(values):
-        said += f" at {in_a_row(list(finite))}, infinite else by diverged runs"
-    return said
+    if len(finite) == len(values):
+        return f"{between(finite.values(), '.2f')} times"
+    said = []
+    if finite:
+        said.append(f"{between(finite.values(), '.2f')} times at {in_a_row(list(finite))}")
+    infinite: dict[str, Callable[[float], bool]] = {
+        f"{scores.title(row['reference'])}'s infinite": lambda ratio: ratio == 0,
+        "infinite": lambda ratio: ratio == np.inf,
+        "both infinite": math.isnan,
+    }
+    for whose, is_so in infinite.items():
+        if there := [k for k, ratio in values.items() if is_so(ratio)]:
+            said.append(f"{whose} at {in_a_row(there)}")
+    return f"{', '.join(said)} by diverged runs"
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -173,6 +173,6 @@ def between_studies(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Find
                 )
     if not rows:
         return None
-    text = f"Spearman's rank correlation. {' '.join(said)} Other settings, other seeds."
+    text = f"Spearman's rank correlation. {' '.join(said)}"
     result = frame(rows, ["losses", *COLUMNS], "study")
     return Finding("Do the losses rank as in other searches?", text, result)

@@ -21,6 +21,7 @@ from study.analysis.verdict.words import (
     named,
     title_of,
 )
+from study.losses import names as losses_there
 from study.settings.config import SweepConfig
 
 NEAR_UNTRAINED = 0.9
@@ -175,14 +176,15 @@ def winners_in_their_ranges(runs: pd.DataFrame, sweep: SweepConfig) -> pd.DataFr
     """Where the best setting of each loss lies in the range of each numeric hyperparameter.
 
     Columns: hyperparameter, value, low, high, log (whether the range is drawn on a log scale),
-    place (0 to 1 between the ends, on that scale).
+    place (0 to 1 between the ends, on that scale). None of a loss that is no file of study/losses
+    any more: its ranges went with it.
     """
     from optuna.distributions import FloatDistribution, IntDistribution  # noqa: PLC0415
 
     from study.settings.space import space_of  # noqa: PLC0415
 
     rows: list[list[Any]] = []
-    for (dataset, loss), own in groups(runs):
+    for (dataset, loss), own in groups(runs[runs["loss"].isin(losses_there())]):
         best = own.iloc[int(own["fid"].to_numpy().argmin())]
         for name, drawn in space_of(sweep, loss).items() if np.isfinite(best["fid"]) else ():
             if not isinstance(drawn, (FloatDistribution, IntDistribution)) or name not in best:
