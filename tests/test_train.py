@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from study.errors import StudyError
 from study.features import random as random_features
 from study.losses import load, names
 from study.measures import of_a_generator as measure
+from study.measures import triangle_manifold
 from study.runs.folder import read_result, state_of
 from study.settings import arithmetic
 from study.settings.config import Normalisation, Precision, RunConfig
@@ -392,13 +394,43 @@ def test_provenance_names_the_instruction_set(tmp_path: Path) -> None:
     assert named == f"{records.device_name('cpu')}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def second_extractor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`random` once more, under the name of "second"."""
     second: Any = types.ModuleType("study.features.second")
     second.extractor = lambda device: replace(random_features.extractor(device), name="second")
     monkeypatch.setitem(sys.modules, second.__name__, second)
     monkeypatch.setattr(features, "names", lambda: ["random", "second"])
+
+
+@pytest.mark.usefixtures("second_extractor")
+def test_a_data_sets_own_measure_stands_beside_a_second_extractor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, they are all given the generator in evaluation mode."""
+    few = {"num_images": 8, "steps": 2, "z_starts": 4, "z_steps": 2}
+    monkeypatch.setattr(
+        triangle_manifold, "precision_recall", partial(triangle_manifold.precision_recall, **few)
+    )
+    config = plan(tmp_path, "ns", dataset="triangles", second_features="second")
+    assert train.train(tmp_path) == "ok"
+    rows = json.loads((tmp_path / "result.json").read_text())["evaluations"]
+    best = min(rows, key=lambda row: row["fid"])
+    assert {"f1", "recall_distance", "fid_second", "kid"} < best.keys()
+    generator = measure.best_generator(tmp_path, config)
+    alone = triangle_manifold.of_generator(generator, "uniform", "cpu")
+    assert {name: best[name] for name in alone} == alone
+
+
+def test_images_leave_a_generator_in_its_mode(tmp_path: Path) -> None:
+    generator = build(plan(tmp_path), (1, 28, 28), torch.device("cpu"))[1].generator
+    for mode in (True, False):
+        list(measure.generate(generator.train(mode), torch.zeros(3, 64)))
+        assert generator.training is mode
+
+
+@pytest.mark.usefixtures("second_extractor")
+def test_a_second_extractor_is_asked_once_at_the_best_checkpoint(tmp_path: Path) -> None:
     config = plan(tmp_path, "ns", second_features="second", number=3)
     assert train.train(tmp_path) == "ok"
     rows = json.loads((tmp_path / "result.json").read_text())["evaluations"]

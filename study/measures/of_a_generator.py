@@ -112,13 +112,17 @@ def best_generator(folder: Path, config: RunConfig) -> Generator:
 
 @torch.no_grad()
 def generate(generator: Generator, z: Tensor) -> Iterator[Tensor]:
-    """Images (n, C, H, W) of a generator in evaluation mode, for z (N, 64), in batches."""
+    """Images (n, C, H, W) of a generator in evaluation mode, for z (N, 64), in batches.
+
+    It is left in the mode that it was in.
+    """
+    was_training = generator.training
     generator.eval()
     try:
         for part in torch.split(z, GENERATE_BATCH):
             yield generator(part)
     finally:
-        generator.train()
+        generator.train(was_training)
 
 
 def save_samples(generator: Generator, z: Tensor, path: Path) -> None:
