@@ -149,6 +149,22 @@ def test_too_few_held_out_images_are_refused(small: None, monkeypatch: pytest.Mo
     monkeypatch.setattr(behaviour, "SIZES", (201, 400))
     with pytest.raises(StudyError, match=r"mnist has 200 held-out images; at least 201 are needed"):
         behaviour.measure_all("mnist", features.load("random"))
+    monkeypatch.setattr(behaviour, "SIZES", (40, 80, 100, 200, 400))
+    toy = data.SETS["mnist"]
+    few = {"train": 90, "held_out": 200}
+    monkeypatch.setitem(
+        data.SETS,
+        "mnist",
+        replace(toy, sizes=few, labels=None, read=lambda split, folder: (
+            toy.read(split, folder)[0][: few[split]], folder
+        )),
+    )  # fmt: skip
+    found = behaviour.measure_all("mnist", features.load("random"), draws=1, real_draws=1)
+    real = found[found["experiment"] == "real"]
+    assert real["num_images"].tolist() == [40, 80]  # as many of both as the fewer have
+    monkeypatch.setitem(few, "train", 30)
+    with pytest.raises(StudyError, match=r"mnist has 30 training images; at least 40 are needed"):
+        behaviour.measure_all("mnist", features.load("random"))
 
 
 def test_a_table_without_real_rows_has_no_figure_of_them(table: pd.DataFrame) -> None:

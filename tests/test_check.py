@@ -107,6 +107,21 @@ def test_the_command_says_what_holds_and_writes_it_down(tmp_path: Path) -> None:
     assert not list((tmp_path / "results").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resources", "mine.toml"], "--resources mine.toml: of jobs; give --cluster slurm too"),
+        (["--json", "."], "--json .: no file can be written there; name another"),
+        (["--json", "no/such/check.json"], "--json no/such/check.json: no file can be written"),
+    ],
+)
+def test_what_would_be_lost_is_said_first(words: list[str], message: str) -> None:
+    done = CliRunner().invoke(cli.app, ["check", *words, "--device", "cpu"])
+    assert isinstance(done.exception, StudyError)
+    assert str(done.exception).startswith(message)
+    assert done.output == ""
+
+
 def test_status_1_where_something_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*places: Path) -> NoReturn:
         raise OSError(errno.EPERM, "Operation not permitted")

@@ -121,6 +121,11 @@ def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
             {"features": ["lite0"] * 2},
             "a.csv is of features lite0, b.csv of inception: they cannot",
         ),
+        (
+            {"d_steps": [1000, 20_000]},
+            "a.csv is trained for 20,000 D steps a run, b.csv for 2,000: they cannot",
+        ),
+        ({"batch_size": [256] * 2}, "a.csv is of batch_size 256, b.csv of 64: they cannot"),
         ({"loss": ["a", "b"]}, "a.csv has losses a, b; name one: a.csv:a"),
         ({"seed": [0, 1], "number": [0, 0]}, "a.csv: settings with several seeds"),
         ({"sweep": ["one", "two"]}, "a.csv: rows of sweep one, two; keep one"),
@@ -142,7 +147,8 @@ def test_what_cannot_be_compared_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, list[Any]], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    table("b", [1.0, 2.0], features="inception").to_csv("b.csv", index=False)
+    b = table("b", [1.0, 2.0], features="inception", d_steps=2000, batch_size=64)
+    b.to_csv("b.csv", index=False)
     pd.DataFrame(table("a", [1.0, 2.0]).to_dict("list") | changes).to_csv("a.csv", index=False)
     with pytest.raises(StudyError) as caught:
         compare.compare("a.csv", "b.csv")

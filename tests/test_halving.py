@@ -78,6 +78,16 @@ def test_the_best_go_on_when_all_have_come(tmp_path: Path) -> None:
     assert not (group[0].folder / "pause.json").exists()
 
 
+@pytest.mark.parametrize(("share", "of", "kept"), [(0.07, 100, 7), (0.28, 25, 7), (0.3, 5, 2)])
+def test_a_share_is_the_number_as_it_is_written(
+    tmp_path: Path, share: float, of: int, kept: int
+) -> None:
+    """0.07 * 100 is a little more than 7 in binary."""
+    group = members(tmp_path, *({5: float(number)} for number in range(of)))
+    halving.judge_group(Halving(rungs=(0.25,), keep=(share,)), 20, group)
+    assert states(group).count("to do") == kept
+
+
 def test_a_driver_that_dies_in_the_middle_decides_the_same_again(tmp_path: Path) -> None:
     rule = Halving(rungs=(0.25, 0.5), keep=(0.5, 0.5))
     runs = [{5: fid} for fid in (4.0, 1.0, 3.0, 2.0)]

@@ -530,6 +530,20 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
             images.read(tmp_path / name)
 
 
+def test_twelve_bits_become_eight(tmp_path: Path) -> None:
+    """As microscopes write them: Pillow hands 0 to 4095 over as if they were 16 bits."""
+    pixels = np.array([[0, 4095], [2048, 4095]])
+    packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pixels.tolist())
+    tags = [(256, 3, 2), (257, 3, 2), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 3, 122),
+            (277, 3, 1), (278, 3, 2), (279, 3, 6)]  # fmt: skip
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    head += b"".join(struct.pack("<HHIHH", tag, kind, 1, value, 0) for tag, kind, value in tags)
+    (tmp_path / "a.tif").write_bytes((head + b"\0" * 4).ljust(122, b"\0") + packed)
+    found = images.fitted(tmp_path / "a.tif", 2)
+    assert found.notes == (images.DEEP,)
+    assert found.pixels.ravel().tolist() == [0, 255, 128, 255]
+
+
 DEEP_COLOURS = (np.arange(8 * 8 * 3) * 341).astype(np.uint16).reshape(8, 8, 3)
 
 

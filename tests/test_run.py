@@ -11,6 +11,7 @@ import time
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -20,7 +21,7 @@ from there import there
 from study import files
 from study.errors import StudyError
 from study.runs import claim
-from study.runs.claim import Claim, TakenOver, failures, forgive, heartbeat
+from study.runs.claim import Claim, TakenOver, failures, forgive, heartbeat, record_of
 from study.runs.folder import is_open, read_result, state_of, take
 
 FORK = multiprocessing.get_context("fork")
@@ -71,6 +72,15 @@ def test_states_follow_the_files(folder: Path) -> None:
 def test_elsewhere_the_heartbeat_tells(folder: Path, age_s: float, state: str) -> None:
     claim_of(folder, age_s=age_s)
     assert state_of(folder) == state
+
+
+def test_a_run_may_lie_near_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder of a sweep is above it, whose clock could be asked."""
+    claim = Claim(Path("/r"), 1)
+    monkeypatch.setattr(Claim, "read", lambda self: record_of({"state": "running", "host": "h"}))
+    monkeypatch.setattr(Path, "lstat", lambda self: SimpleNamespace(st_mtime=0.0))
+    monkeypatch.setattr("study.runs.claim.file_system_time", lambda folder: 30.0)
+    assert claim.is_alive()
 
 
 def test_a_heartbeat_far_in_the_future_is_dead(folder: Path) -> None:

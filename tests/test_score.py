@@ -665,14 +665,22 @@ def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch: pytest.Mo
     whole = compared(real, fake)
     monkeypatch.setattr(score, "MOST_NEIGHBOURS", 60)
     part = compared(real, fake)
-    assert (whole.neighbours, part.neighbours) == (200, 60)
+    assert whole.neighbours == (200, 200)
+    assert part.neighbours == (60, 60)
     assert part.distance == whole.distance
     kept = torch.from_numpy(score._ranks(200) < 60)
     there = neighbours.real_neighbours(real[kept].float())
     expected = neighbours.kid_and_precision_recall(there, fake[kept].float())
     assert part.kid == pytest.approx(expected["kid"])
     assert (part.precision, part.recall) == (expected["knn_precision"], expected["knn_recall"])
-    assert "of 60 a side" in "\n".join(score.report(part))
+    for seen, said in (((60, 60), "of 60 real and 60 fake images"), ((200, 200), None)):
+        lines = list(score.report(replace(part, neighbours=seen)))
+        assert sum(line.startswith(("KID", "k-NN")) and f"{said})" in line for line in lines) == (
+            2 if said else 0
+        )
+    more = compared(real[:50], fake)
+    assert more.neighbours == (50, 60)
+    assert "of 50 real and 60 fake images" in "\n".join(score.report(more))
 
 
 # --- The command

@@ -88,6 +88,8 @@ def test_jobs_that_ask_for_a_gpu_train_on_it(tmp_path: Path, text: str, device: 
         ("runs_per_jobs = 2", "unknown key 'runs_per_jobs'; did you mean 'runs_per_job'?"),
         ("slurm_partiton = 'x'", "unknown key 'slurm_partiton'; did you mean 'slurm_partition'?"),
         ("runs_per_job = 0", "runs_per_job = 0: must be a whole number, 1 or more"),
+        ("slurm_cpus_per_task = 0", "slurm_cpus_per_task = 0: must be a whole number, 1 or more"),
+        ("slurm_gpus_per_node = -1", "slurm_gpus_per_node = -1: must be a whole number or a text"),
         ("max_jobs = true", "max_jobs = True: must be a whole number, 1 or more"),
         ("runs_at_once = 1.5", "runs_at_once = 1.5: must be a whole number, 1 or more"),
         (

@@ -408,10 +408,9 @@ def test_a_data_sets_own_measure_stands_beside_a_second_extractor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One after another, they are all given the generator in evaluation mode."""
-    few = {"num_images": 8, "steps": 2, "z_starts": 4, "z_steps": 2}
-    monkeypatch.setattr(
-        triangle_manifold, "precision_recall", partial(triangle_manifold.precision_recall, **few)
-    )
+    whole = triangle_manifold.precision_recall
+    few = partial(whole, num_images=8, steps=2, z_starts=4, z_steps=2)
+    monkeypatch.setattr(triangle_manifold, "precision_recall", few)
     config = plan(tmp_path, "ns", dataset="triangles", second_features="second")
     assert train.train(tmp_path) == "ok"
     rows = json.loads((tmp_path / "result.json").read_text())["evaluations"]

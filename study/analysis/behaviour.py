@@ -60,16 +60,20 @@ def measure_all(
     `draws` are the repetitions with other random images (`real_draws` where real stands against
     real), each a pure function of its number. Mode dropping is left out where a data set has no
     classes, or one of fewer than LEAST_OF_A_CLASS training images. A StudyError where fewer images
-    are held out than the least of SIZES. Columns: KEY; `num_images` of each side, `dim` features,
-    `distance` (Fréchet), `kid`, `precision`, `recall`; `level` is what the experiment varies.
+    are held out, or trained on, than the least of SIZES. Columns: KEY; `num_images` of each side,
+    `dim` features, `distance` (Fréchet), `kid`, `precision`, `recall`; `level` is what the
+    experiment varies.
     """
-    if (count := data.sizes(dataset)[1]) < SIZES[0]:
-        raise StudyError(
-            f"{dataset} has {count:,} held-out images; at least {SIZES[0]:,} are needed to tell "
-            "how the measures behave: add more images"
-        )
+    sizes = dict(zip(("training", "held-out"), data.sizes(dataset), strict=True))
+    for part, count in sizes.items():
+        if count < SIZES[0]:
+            raise StudyError(
+                f"{dataset} has {count:,} {part} images; at least {SIZES[0]:,} are needed to tell "
+                "how the measures behave: add more images"
+            )
     say(f"features of {dataset}")
     train, held_out = (data.load(dataset, split) for split in ("train", "held_out"))
+    held_out = held_out[: len(train)]  # as many of both are taken
     features = {"train": extractor(train).cpu(), "held_out": extractor(held_out).cpu()}
     experiments = {
         "real": (real_against_real(features, rng) for rng in streams(1, real_draws)),

@@ -19,7 +19,7 @@ from study.errors import StudyError, meant
 from study.settings.config import load_sweep, sweep_names
 
 NEEDED = ("loss", "number", "fid")
-MUST_AGREE = ("dataset", *scores.ALIKE, "data_digest")
+MUST_AGREE = ("dataset", *scores.ALIKE, "data_digest", "batch_size")
 
 
 class Side(NamedTuple):
@@ -116,6 +116,13 @@ def sides(table: pd.DataFrame, source: str) -> list[Side]:
     return [Side(str(loss), least.loc[loss]) for loss in dict.fromkeys(rows["loss"])]
 
 
+def length(table: pd.DataFrame) -> int | None:
+    """The D steps of the longest run; None where the table has no such column."""
+    if "d_steps" not in table or table["d_steps"].isna().all():
+        return None
+    return int(table["d_steps"].max())
+
+
 def compare(one: str, other: str, dataset: str | None = None, paired: bool = False) -> list[Found]:
     """The one loss of A beside each of B; StudyError where A has several, or they are unlike.
 
@@ -130,6 +137,12 @@ def compare(one: str, other: str, dataset: str | None = None, paired: bool = Fal
             raise StudyError(
                 f"{one} is of {name} {a.pop()}, {other} of {b.pop()}: they cannot be compared"
             )
+    ours, others_ = length(mine), length(theirs)
+    if ours and others_ and ours != others_:
+        raise StudyError(
+            f"{one} is trained for {ours:,} D steps a run, {other} for {others_:,}: they "
+            "cannot be compared"
+        )
     if len(first) > 1:
         names = ", ".join(side.name for side in first)
         raise StudyError(f"{one} has losses {names}; name one: {one}:{first[0].name}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from study import files, terminal
-from study.commands.sweeps import DEVICE_HELP, Cluster
+from study.commands.sweeps import DEVICE_HELP, Cluster, refuse_idle_options
 from study.errors import StudyError
 from study.runs.folder import results_folder
 from study.runs.resources import RESOURCES_FOLDER, read_resources
@@ -21,9 +21,9 @@ def check(
         Cluster, typer.Option(help="slurm: look at the cluster as well.")
     ] = Cluster.LOCAL,
     resources: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="With slurm: what a job may use.", show_default="one_machine.toml"),
-    ] = RESOURCES_FOLDER / "one_machine.toml",
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--json", help="Write the rows to this file, for a bug report.")
     ] = None,
@@ -37,6 +37,10 @@ def check(
     device = device or checks.default_device()
     checks.require_device(device)
     set_arithmetic("fp32")
+    refuse_idle_options(cluster, resources, workers=None)
+    if to is not None and (to.is_dir() or not to.parent.is_dir()):
+        raise StudyError(f"--json {to}: no file can be written there; name another")
+    resources = resources or RESOURCES_FOLDER / "one_machine.toml"
     found = read_resources(resources) if cluster == Cluster.SLURM else None
     machine = Machine(device, results_folder(), found)
     rows = []

@@ -230,7 +230,8 @@ def collect_one(results: Path, sweep: str) -> pd.DataFrame:
 
     table = collect_runs(results, sweep)
     if sweep in sweep_names() and len(shown := scores.shown_now(sweep, table)):
-        dashboard.record(results, load_sweep(sweep), shown)
+        with files.alone(results / "runs"):  # others' collections end at the same time
+            dashboard.record(results, load_sweep(sweep), shown)
     return table
 
 

@@ -145,13 +145,13 @@ def _as_it_is(image: Image.Image) -> Picture:
 def _fitted(image: Image.Image, size: int) -> Picture:
     frames = (FRAMES,) if getattr(image, "n_frames", 1) > 1 else ()
     image.draft(None, (4 * size, 4 * size))  # only JPEG: decoded smaller, four times the size left
-    deep = _to_8_by_pillow(image)
+    deep, bits = _to_8_by_pillow(image), _bits(image)
     image, notes = _turned(image)
     notes += frames + deep
     if image.mode == "F":
         raise ValueError("floats; wanted 8 or 16 bits a channel")
     if image.mode.startswith("I"):
-        image = _to_8_bit(image)
+        image = _to_8_bit(image, bits)
         notes += (DEEP,)
     if image.has_transparency_data:
         image, opaque = _on_white(image)
@@ -204,9 +204,15 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     return laid.convert("L" if grey else "RGB"), opaque
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16 bits a pixel, rounded to 8."""
-    pixels = np.asarray(image).astype(np.float64) / 257
+def _bits(image: Image.Image) -> int:
+    """Bits a channel of a deep image: 16, or the 12 that Pillow reads into 16 as they are."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    return 12 if 12 in tags.get(TiffImagePlugin.BITSPERSAMPLE, ()) else 16
+
+
+def _to_8_bit(image: Image.Image, bits: int) -> Image.Image:
+    """`bits` a pixel, rounded to 8."""
+    pixels = np.asarray(image).astype(np.float64) / ((2**bits - 1) / 255)
     if not (pixels.min() >= 0 and pixels.max() <= 255):
         raise ValueError("more than 16 bits a channel")
     return Image.fromarray(np.rint(pixels).astype(np.uint8))

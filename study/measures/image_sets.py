@@ -146,7 +146,13 @@ def drawn(folder: Path, num_images: int | None = None, device: str = "cpu") -> T
 
 
 def _run(folder: Path, num_images: int | None, device: str) -> ImageSet:
-    config = read_config(folder / "config.json").model_copy(update={"device": device})
+    try:
+        config = read_config(folder / "config.json").model_copy(update={"device": device})
+    except StudyError as error:
+        if (folder / "best.pt").exists():
+            raise
+        hint = f"if {folder} is no run but a folder of images, move its config.json away"
+        raise StudyError(f"{error}; {hint}") from error
     try:
         generator = best_generator(folder, config)
     except FileNotFoundError as error:

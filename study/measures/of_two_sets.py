@@ -201,13 +201,14 @@ def _hashes(images: Tensor) -> Iterator[bytes]:
 class Score:
     """What `compare` finds. Distances are squared Fréchet distances in `features`.
 
-    `margin` is that of 95 % around `distance`: as many other images of the same sources would give
-    a distance within it. `extrapolated` is what the fit in 1/n leaves at infinitely many. Both are
-    there only with more images in every quarter than there are features, and hardly one twice:
-    with fewer the law in 1/n fails. Even so the extrapolation keeps some bias (between 6,000 and
-    6,000 pictures of Fashion-MNIST, 1,280 features: 0.07 to 0.16 where 0 is true), so that it has
-    no margin. `kid` is unbiased, over all images; `precision` and `recall` are those of the k
-    nearest neighbours, k = 3; these three see `neighbours` images a side at most.
+    `margin` is that of 95 % around `distance`: what as many images of the same sources give on
+    average lies within it. `extrapolated` is what the fit in 1/n leaves at infinitely many. Both
+    are there only with more images in every quarter than there are features, and hardly one
+    twice: with fewer the law in 1/n fails. Even so the extrapolation keeps some bias (between 6,000
+    and 6,000 pictures of Fashion-MNIST, 1,280 features: 0.07 to 0.16 where 0 is true), so that it
+    has no margin. `kid` is unbiased, over all images; `precision` and `recall` are those of the k
+    nearest neighbours, k = 3; these three see `neighbours`, real
+    and fake, images, drawn where there are more.
     """
 
     features: str
@@ -220,7 +221,7 @@ class Score:
     kid: float
     precision: float
     recall: float
-    neighbours: int
+    neighbours: tuple[int, int]
     real_repeats: int  # images that equal another one of the same side
     fake_repeats: int
     in_both: int  # different images that both sides have
@@ -247,7 +248,7 @@ def compare_sides(
     real: Side, fake: Side, features: str, digest: str, notes: dict[str, dict[str, int]]
 ) -> Score:
     """As `compare`, of what was kept of both sides."""
-    seen = max(len(side.features) for side in (real, fake))
+    seen = (len(real.features), len(fake.features))
     there = neighbours.real_neighbours(real.handed_over())
     beside = neighbours.kid_and_precision_recall(there, fake.handed_over())
     del there
@@ -341,9 +342,13 @@ def report(score: Score) -> Iterator[str]:
             f"  for infinitely many images about {score.extrapolated:.3g}, by a fit in 1/n; "
             f"{score.distance - score.extrapolated:.3g} of it is the bias of so few"
         )
-    yield f"KID x 1000: {1000 * score.kid:.4g}"
-    of = f", of {score.neighbours:,} a side" if score.real_images > score.neighbours else ""
-    yield f"k-NN precision {score.precision:.3f}, recall {score.recall:.3f} (k = 3{of})"
+    seen, of = score.neighbours, ""
+    if seen != (score.real_images, score.fake_images):
+        of = f"of {seen[0]:,} real and {seen[1]:,} fake images"
+    yield f"KID x 1000: {1000 * score.kid:.4g}{of and f' ({of})'}"
+    yield (
+        f"k-NN precision {score.precision:.3f}, recall {score.recall:.3f} (k = 3{of and f', {of}'})"
+    )
     for side, repeats, count in (
         ("real", score.real_repeats, score.real_images),
         ("fake", score.fake_repeats, score.fake_images),

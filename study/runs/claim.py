@@ -88,7 +88,9 @@ class Claim(NamedTuple):
             return False
         if record.machine == machine() and record.started:
             return process_start(record.pid) == record.started
-        age_s = file_system_time(self.folder.parents[2]) - self.path.lstat().st_mtime
+        above = self.folder.parents  # the sweep's folder, whose time is asked for once for all runs
+        near = above[2] if len(above) > 3 else self.folder
+        age_s = file_system_time(near) - self.path.lstat().st_mtime
         return abs(age_s) < STALE_AFTER_S  # far in the future is as dead: the clock was set back
 
 

@@ -17,7 +17,7 @@ from study.runs.driver import Scheduler
 from study.runs.folder import DONE
 from study.runs.progress import Progress
 from study.runs.table import read_table
-from study.settings.config import RunConfig
+from study.settings.config import RunConfig, load_sweep
 from study.training.flops import count_flops
 
 PACKAGE = Path(__file__).parents[1]
@@ -94,6 +94,11 @@ def flops_per_second(results: Path, sweep: str) -> float | None:
     return float(rows["flops"].sum() / rows["wall_s"].sum()) if len(rows) else None
 
 
+def halves(found: Progress) -> bool:
+    """Whether the sweep stops worse settings early."""
+    return load_sweep(found.configs[0].sweep).halving is not None
+
+
 def describe(
     found: Progress, results: Path, scheduler: Scheduler, there: Mapping[Path, str], at_once: int
 ) -> Iterator[str]:
@@ -110,7 +115,8 @@ def describe(
     yield f"runs: {len(found.configs)} ({states}), of which {len(configs)} would be trained"
     flops = predicted_flops(configs)
     rate = flops_per_second(results, found.configs[0].sweep)
-    yield f"training: {flops:.3g} FLOPs"
+    halved = ", at most: worse settings are stopped" if halves(found) else ""
+    yield f"training: {flops:.3g} FLOPs{halved}"
     if rate:
         hours = flops / rate / 3600
         yield (

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def judge_group(halving: Halving, d_steps: int, members: Sequence[Member]) -> No
         if len(scores) < len(reached):
             return
         ranked = sorted(scores, key=lambda member: (scores[member], member.number))
-        best = ranked[: math.ceil(share * len(ranked))]
+        best = ranked[: math.ceil(Fraction(str(share)) * len(ranked))]
         for member in ranked:
             waits = None
             if member.result is None:

@@ -114,7 +114,7 @@ def as_others(sweep: SweepConfig, dataset: str) -> str:
     count = num_images(sweep, dataset)
     if count < sweep.num_images:
         text += (
-            f", and measured with {count:,} images a side, all that are held out, for "
+            f", and measured with {count:,} images a side, all there are, for "
             f"{sweep.num_images:,}: the fewer, the larger every distance"
         )
     return text

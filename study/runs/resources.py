@@ -132,17 +132,21 @@ def types_of_keys() -> dict[str, Any]:
     return {key: kind for key, kind in known.items() if key not in ours}
 
 
+def _named(kind: Any) -> str:
+    """A kind of value in words: a whole number or text."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return " or ".join(KINDS[get_origin(each) or each] for each in kinds if each is not type(None))
+
+
 def wrong_with(key: str, value: object, kind: Any) -> str | None:
     """What is wrong with a key's value; None where nothing is."""
     least = AT_LEAST.get(key.removeprefix("slurm_"))
     try:
         TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError:
-        kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-        names = [KINDS[get_origin(each) or each] for each in kinds if each is not type(None)]
         hint = '; a kind of GPU is slurm_gpus_per_node = "a100:1"' if "gpus" in key else ""
         more = f", {least} or more" if least is not None else ""
-        return f"must be {' or '.join(names)}{more}{hint}"
+        return f"must be {_named(kind)}{more}{hint}"
     if least is not None and isinstance(value, int | float) and not least <= value < math.inf:
-        return f"must be {KINDS[kind]}, {least} or more"
+        return f"must be {_named(kind)}, {least} or more"
     return None
