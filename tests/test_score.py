@@ -665,8 +665,8 @@ def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch: pytest.Mo
     whole = compared(real, fake)
     monkeypatch.setattr(score, "MOST_NEIGHBOURS", 60)
     part = compared(real, fake)
-    assert whole.neighbours == (200, 200)
-    assert part.neighbours == (60, 60)
+    assert (whole.real_neighbours, whole.fake_neighbours) == (200, 200)
+    assert (part.real_neighbours, part.fake_neighbours) == (60, 60)
     assert part.distance == whole.distance
     kept = torch.from_numpy(score._ranks(200) < 60)
     there = neighbours.real_neighbours(real[kept].float())
@@ -674,12 +674,12 @@ def test_of_many_images_some_are_drawn_for_the_neighbours(monkeypatch: pytest.Mo
     assert part.kid == pytest.approx(expected["kid"])
     assert (part.precision, part.recall) == (expected["knn_precision"], expected["knn_recall"])
     for seen, said in (((60, 60), "of 60 real and 60 fake images"), ((200, 200), None)):
-        lines = list(score.report(replace(part, neighbours=seen)))
+        lines = list(score.report(replace(part, real_neighbours=seen[0], fake_neighbours=seen[1])))
         assert sum(line.startswith(("KID", "k-NN")) and f"{said})" in line for line in lines) == (
             2 if said else 0
         )
     more = compared(real[:50], fake)
-    assert more.neighbours == (50, 60)
+    assert (more.real_neighbours, more.fake_neighbours) == (50, 60)
     assert "of 50 real and 60 fake images" in "\n".join(score.report(more))
 
 

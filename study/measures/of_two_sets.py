@@ -207,8 +207,8 @@ class Score:
     twice: with fewer the law in 1/n fails. Even so the extrapolation keeps some bias (between 6,000
     and 6,000 pictures of Fashion-MNIST, 1,280 features: 0.07 to 0.16 where 0 is true), so that it
     has no margin. `kid` is unbiased, over all images; `precision` and `recall` are those of the k
-    nearest neighbours, k = 3; these three see `neighbours`, real
-    and fake, images, drawn where there are more.
+    nearest neighbours, k = 3; these three see
+    `real_neighbours` and `fake_neighbours` images, drawn where there are more.
     """
 
     features: str
@@ -221,7 +221,8 @@ class Score:
     kid: float
     precision: float
     recall: float
-    neighbours: tuple[int, int]
+    real_neighbours: int
+    fake_neighbours: int
     real_repeats: int  # images that equal another one of the same side
     fake_repeats: int
     in_both: int  # different images that both sides have
@@ -269,7 +270,8 @@ def compare_sides(
         kid=beside["kid"],
         precision=beside["knn_precision"],
         recall=beside["knn_recall"],
-        neighbours=seen,
+        real_neighbours=seen[0],
+        fake_neighbours=seen[1],
         real_repeats=real.repeats,
         fake_repeats=fake.repeats,
         in_both=len(real.hashes.keys() & fake.hashes.keys()),
@@ -342,7 +344,7 @@ def report(score: Score) -> Iterator[str]:
             f"  for infinitely many images about {score.extrapolated:.3g}, by a fit in 1/n; "
             f"{score.distance - score.extrapolated:.3g} of it is the bias of so few"
         )
-    seen, of = score.neighbours, ""
+    seen, of = (score.real_neighbours, score.fake_neighbours), ""
     if seen != (score.real_images, score.fake_images):
         of = f"of {seen[0]:,} real and {seen[1]:,} fake images"
     yield f"KID x 1000: {1000 * score.kid:.4g}{of and f' ({of})'}"
