@@ -1,13 +1,16 @@
 """Successive halving: who goes on is decided by what was measured, and changes no number."""
 
+import contextlib
 import json
 import math
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -301,8 +304,14 @@ def test_what_goes_on_is_the_run_that_it_would_have_been(
     assert status.to_dict() == {n: "ok" if n in last else "stopped" for n in range(5)}
 
 
+def left_alone(driver: int) -> None:
+    """End the forked workers of a driver that was killed: one waits on a pipe that it holds."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(driver, signal.SIGKILL)
+
+
 def test_interrupted_in_the_middle_it_comes_to_the_same(
-    tmp_path: Path, undisturbed: pd.DataFrame
+    tmp_path: Path, undisturbed: pd.DataFrame, request: pytest.FixtureRequest
 ) -> None:
     """Whatever the number of workers."""
     environment = tiny.environment(tmp_path, 5, steps=40, every=10) | {"FORK": ""}
@@ -310,7 +319,10 @@ def test_interrupted_in_the_middle_it_comes_to_the_same(
         file.write(HALVING)
     command = [sys.executable, tiny.__file__, "sweep", "--sweep", "tiny", "--workers", "2"]
     for wanted in ("waiting.json", "result.json"):  # at the first rung; when some have stopped
-        driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        driver = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        request.addfinalizer(partial(left_alone, driver.pid))
         end = time.monotonic() + 60
         while not list((tmp_path / "results").rglob(wanted)) and time.monotonic() < end:
             time.sleep(0.02)
