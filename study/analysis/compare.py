@@ -137,10 +137,10 @@ def compare(one: str, other: str, dataset: str | None = None, paired: bool = Fal
             raise StudyError(
                 f"{one} is of {name} {a.pop()}, {other} of {b.pop()}: they cannot be compared"
             )
-    ours, others_ = length(mine), length(theirs)
-    if ours and others_ and ours != others_:
+    steps = length(mine), length(theirs)
+    if None not in steps and steps[0] != steps[1]:
         raise StudyError(
-            f"{one} is trained for {ours:,} D steps a run, {other} for {others_:,}: they "
+            f"{one} is trained for {steps[0]:,} D steps a run, {other} for {steps[1]:,}: they "
             "cannot be compared"
         )
     if len(first) > 1:

@@ -207,8 +207,8 @@ class Score:
     twice: with fewer the law in 1/n fails. Even so the extrapolation keeps some bias (between 6,000
     and 6,000 pictures of Fashion-MNIST, 1,280 features: 0.07 to 0.16 where 0 is true), so that it
     has no margin. `kid` is unbiased, over all images; `precision` and `recall` are those of the k
-    nearest neighbours, k = 3; these three see
-    `real_neighbours` and `fake_neighbours` images, drawn where there are more.
+    nearest neighbours, k = 3; these three see `real_neighbours` and `fake_neighbours` images,
+    drawn where there are more.
     """
 
     features: str
