@@ -448,6 +448,9 @@ def test_rank_curves_and_win_matrix_show_the_statistics() -> None:
     assert [a.get_title() for a in win_matrix(table).axes] == ["1 setting each"]
     titles = [axes.get_title() for axes in win_matrix(make(n=40)).axes]
     assert titles == ["1 setting each", "2 settings each", "5 settings each"]
+    ten = pd.concat(make(("ns",), n=40).assign(loss=loss) for loss in losses.names()[:10])
+    many = [axes.get_title() for axes in win_matrix(ten).axes]
+    assert many == ["5 settings each"]  # ten losses' matrices in a row would be too wide
 
 
 def test_f1_curves() -> None:

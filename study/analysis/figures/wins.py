@@ -18,7 +18,7 @@ from study.errors import StudyError
 
 COLOURS = "PuOr_r"
 BESIDE_EACH_OTHER = 9
-"""Losses up to which the matrices of the budgets stand in a row; else one above the other."""
+"""Losses up to which the matrices of the budgets stand in a row; of more, a row is too wide."""
 SAME = " with the same settings and seeds"
 
 
@@ -26,8 +26,8 @@ SAME = " with the same settings and seeds"
 def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
     """P(best of k of the row's loss is below the column's) at each budget; one data set.
 
-    Without `budgets`: the last three of 1, 2, 5, 10 and 20 that are judged with the settings that
-    every loss has; beyond, a few runs decide who wins.
+    Without `budgets`: of 1, 2, 5, 10 and 20 the last three that are judged with the settings that
+    every loss has, the last alone of ten losses and more; beyond, a few runs decide who wins.
     """
     import seaborn as sns  # noqa: PLC0415 (half a second, which most figures need not pay)
 
@@ -37,9 +37,10 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         raise StudyError(f"{names[0]} alone: a comparison needs two losses; train another")
     fids = {loss: own.set_index("number")["fid"] for loss, own in scores.by_loss(runs)}
     paired, smallest = scores.share_settings(runs), min(map(len, fids.values()))
-    budgets = budgets or [k for k in (1, 2, 5, 10, 20) if st.judged(k, smallest)][-3:] or [1]
-    size = 0.42 * len(names) + 1.0
     across = len(names) <= BESIDE_EACH_OTHER
+    judged = [k for k in (1, 2, 5, 10, 20) if st.judged(k, smallest)]
+    budgets = budgets or judged[-3 if across else -1 :] or [1]
+    size = 0.42 * len(names) + 1.0
     shape = (1, len(budgets)) if across else (len(budgets), 1)
     room = (size * shape[1] + 0.4, size * shape[0] + 1.4)
     figure = Figure(figsize=room, layout="constrained")
