@@ -18,7 +18,7 @@ from study.errors import StudyError
 
 COLOURS = "PuOr_r"
 BESIDE_EACH_OTHER = 9
-"""Losses up to which the matrices of the budgets stand in a row; of more, a row is too wide."""
+"""Losses up to which three budgets' matrices are shown; of more, the row is too wide."""
 SAME = " with the same settings and seeds"
 
 
@@ -37,14 +37,13 @@ def win_matrix(search: pd.DataFrame, budgets: Sequence[int] = ()) -> Figure:
         raise StudyError(f"{names[0]} alone: a comparison needs two losses; train another")
     fids = {loss: own.set_index("number")["fid"] for loss, own in scores.by_loss(runs)}
     paired, smallest = scores.share_settings(runs), min(map(len, fids.values()))
-    across = len(names) <= BESIDE_EACH_OTHER
+    shown = 3 if len(names) <= BESIDE_EACH_OTHER else 1
     judged = [k for k in (1, 2, 5, 10, 20) if st.judged(k, smallest)]
-    budgets = budgets or judged[-3 if across else -1 :] or [1]
+    budgets = budgets or judged[-shown:] or [1]
     size = 0.42 * len(names) + 1.0
-    shape = (1, len(budgets)) if across else (len(budgets), 1)
-    room = (size * shape[1] + 0.4, size * shape[0] + 1.4)
+    room = (size * len(budgets) + 0.4, size + 1.4)
     figure = Figure(figsize=room, layout="constrained")
-    grid = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).ravel()
+    grid = figure.subplots(1, len(budgets), squeeze=False, sharey=True).ravel()
     for axes, k in zip(grid, budgets, strict=True):
         chance = _chances(fids, k, paired)
         matrix, look = pd.DataFrame(chance, names, names), {"square": True, "linewidths": 1}
