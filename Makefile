@@ -95,7 +95,7 @@ fid: .venv/ready  ## the distance between two sets of images: A=folder B=folder
 figures: .venv/ready  ## draw every figure from results/ into analysis/figures/
 	$(strip $(STUDY) figures $(OF_SWEEP) $(FLAGS))
 
-verdict: .venv/ready  ## what the study finds, in words and numbers: SWEEP=mini FLAGS=--interim
+verdict: .venv/ready  ## what the study finds, in words and numbers: SWEEP=paired FLAGS=--interim
 	$(strip $(STUDY) verdict $(OF_SWEEP) $(FLAGS))
 
 report: .venv/ready  ## write analysis/<sweep>.html: verdict, tables, figures on one page

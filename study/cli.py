@@ -144,14 +144,14 @@ def draw_figures(
 
 @app.command("verdict")
 def print_verdict(
-    sweep: Annotated[str, typer.Option(help="A search that has a table.")] = "mini",
+    sweep: Annotated[str, typer.Option(help="A search that has a table.")] = "paired",
     reference: Annotated[str, typer.Option(help="The loss that the others are to beat.")] = "ns",
     interim: Annotated[
         bool, typer.Option("--interim", help="Also what holds at any look, however early.")
     ] = False,
     as_json: Json = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print results/FINDINGS.md.")
+        bool, typer.Option("--markdown", help="Print it as a page, as in results/FINDINGS.md.")
     ] = False,
 ) -> None:
     """Print what the study finds: each question, its answer in words, and the numbers behind it."""
@@ -160,7 +160,7 @@ def print_verdict(
 
     if markdown and (as_json or interim or reference != verdict.REFERENCE):
         raise StudyError(
-            "--markdown prints results/FINDINGS.md alone; leave --json, --interim and --reference"
+            "--markdown prints a page as results/FINDINGS.md; leave --json, --interim, --reference"
         )
     tables = read_tables(results_folder(), sweep)
     if markdown:

@@ -677,7 +677,9 @@ def test_of_the_page_of_findings_there_is_one(run: Run) -> None:
     for options in (["--json"], ["--interim"], ["--reference", "vae"]):
         code, out, err = run("verdict", "--markdown", *options)
         assert (code, out) == (2, "")
-        assert err.startswith("error: --markdown prints results/FINDINGS.md alone; leave --json")
+        assert err.startswith(
+            "error: --markdown prints a page as results/FINDINGS.md; leave --json"
+        )
 
 
 @pytest.mark.parametrize("kind", ["empty", "another table", "folder", "link"])

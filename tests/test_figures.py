@@ -622,7 +622,7 @@ def test_a_report_that_cannot_be_written_is_one_line(
 
 def test_the_commands(one_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDY_RESULTS", str(one_set))
-    result = CliRunner().invoke(app, ["verdict"])
+    result = CliRunner().invoke(app, ["verdict", "--sweep", "mini"])
     assert result.exit_code == 0
     assert "Which losses beat NS GAN?" in result.stdout
 

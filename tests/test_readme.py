@@ -16,13 +16,14 @@ from there import there
 
 from study import cli
 from study.analysis import findings, scores, verdict
+from study.analysis import statistics as st
 from study.analysis.tables import read_tables
 from study.losses import require_contract
 from study.settings.config import load_sweep
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-TABLE = Path("results/mini.parquet")
+TABLE = Path("results/paired.parquet")
 
 
 def test_the_snippet_prints_every_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,27 +56,64 @@ def test_the_new_loss_is_one_file_and_trains(tmp_path: Path) -> None:
 
 
 def test_the_table_and_its_heading_hold_the_shipped_numbers() -> None:
-    tables = read_tables(ROOT / "results", "mini")
-    assert findings.main_table_in_markdown(tables, "fashion_mnist") in README.read_text()
+    paired, tables = (read_tables(ROOT / "results", sweep) for sweep in ("paired", "mini"))
+    assert findings.effects_in_markdown(paired, "fashion_mnist") in README.read_text()
     runs = scores.search(tables.search).groupby("dataset")["number"].agg(["nunique", "size"])
-    counts = runs.to_dict("index")
+    counts, judged = runs.to_dict("index"), scores.search(paired.search)
     said = " ".join(README.read_text().split())
     for count in (
-        f"all {counts['fashion_mnist']['nunique']} of the paper's wide settings",
-        f"on Fashion-MNIST ({counts['fashion_mnist']['size']} runs)",
+        f"({judged['loss'].nunique()} losses, {len(judged):,} runs)",
+        f"the paper's {counts['fashion_mnist']['nunique']} wide settings for eight models "
+        f"({counts['fashion_mnist']['size']} runs)",
         f"({len(tables.seeds['config'].unique())} runs)",
-        f"the first {counts['triangles']['nunique']} on triangles "
-        f"({counts['triangles']['size']} runs)",
+        f"{counts['triangles']['nunique']} on triangles ({counts['triangles']['size']} runs)",
     ):
         assert count in said
-    for sentence in verdict.headline(tables)[:3]:
+    for sentence in verdict.headline(paired)[:3]:
         assert sentence in said
 
 
-def test_the_findings_are_the_verdicts() -> None:
-    """Else: `python -m study verdict --sweep mini --markdown > results/FINDINGS.md`."""
-    tables = read_tables(ROOT / "results", "mini")
-    assert (ROOT / "results/FINDINGS.md").read_text() == findings.page(tables)
+def test_without_the_settings_of_an_unknown_checkout_the_verdict_is_what_the_protocol_says() -> (
+    None
+):
+    said = " ".join((ROOT / "results/paired.md").read_text().split())
+    assert "names the same five losses on the same sides and, as worse, NS GAN TTUR" in said
+    rows = pd.read_parquet(ROOT / "results/paired.parquet")
+    assert set(rows["number"][rows["commit"].str.endswith("+")]) == {0, 1}
+    fids = scores.search(rows).pivot(index="number", columns="loss", values="fid").drop([0, 1])
+    others = {loss: fids[loss].to_numpy() for loss in fids.columns.drop("ns")}
+    found = st.judge(fids["ns"].to_numpy(), others, [1, 2, 5, 10], paired=True)
+    assert {loss for loss, judged in found.items() if judged.better} == {"vae", "r3"}
+    worse = {loss for loss, judged in found.items() if judged.worse}
+    assert worse == {"wgan", "dragan", "began", "ns_ttur"}
+
+
+def test_the_second_extractor_names_whom_readme_says_it_names() -> None:
+    tables = read_tables(ROOT / "results", "paired")
+    found: dict[str, Any] = {each.question: each.table for each in verdict.findings(tables)}
+    first = found["Which losses beat NS GAN?"].loc["fashion_mnist", "verdict"]
+    other = found["Which losses beat NS GAN by other measures?"].loc["fashion_mnist"]
+    second = other.xs("fid_second", level="measure")["verdict"]
+    named = first[first.isin(["better", "worse"])]
+    again = named[named == second[named.index]].index
+    titles = ["VAE", "WGAN", "BEGAN"], ["RpGAN R1+R2", "DRAGAN"]
+    assert set(map(scores.title, again)) == set(titles[0])
+    assert set(map(scores.title, named.index.difference(again))) == set(titles[1])
+    assert set(second[named.index.difference(again)]) == {"not told apart"}
+    said = " ".join(README.read_text().split())
+    assert (
+        "second extractor's features VAE, WGAN and BEGAN are named again, RpGAN R1+R2 and DRAGAN "
+        "are not" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("sweep", "name"), [("paired", "FINDINGS.md"), ("mini", "FINDINGS-mini.md")]
+)
+def test_the_findings_are_the_verdicts(sweep: str, name: str) -> None:
+    """Else: `python -m study verdict --sweep mini --markdown > results/FINDINGS-mini.md`."""
+    tables = read_tables(ROOT / "results", sweep)
+    assert (ROOT / "results" / name).read_text() == findings.page(tables)
 
 
 def test_a_newcomer_is_not_kept_long() -> None:

@@ -137,7 +137,7 @@ READS: dict[str, tuple[dict[str, str], str]] = {
         {},
         r"is better than NS GAN at a budget of 1 .*8 settings of it, 100 of the other",
     ),
-    "make verdict SWEEP=mini": (
+    "make verdict": (
         {"FLAGS": "--interim"},
         r"^Which losses beat NS GAN\?\nFashion-MNIST, better than .*^What holds at any look\?",
     ),

@@ -2,6 +2,9 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +152,23 @@ def test_shared_draws_are_the_same_for_all_losses_at_every_number() -> None:
     # One name, one draw: the penalties' weights are the same, too.
     assert paired("wgan_gp", 7)["lambda_gp"] == paired("dragan", 7)["lambda_gp"]
     assert paired("ns_r1", 7)["gamma"] == paired("r3", 7)["gamma"] != paired("began", 7)["gamma"]
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_hyperparameters_come_in_one_order_in_every_process(seed: str) -> None:
+    """The shared ones, the loss's own as its file states them, normalisation: no set's order."""
+    code = (
+        "from study.settings import config, space; "
+        "print(*space.space_of(config.load_sweep('paired'), 'began'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "lr beta1 disc_iters gamma lambda_k normalisation"
 
 
 def test_shared_draws_have_the_stated_ranges_and_no_defaults() -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from study import cli
 from study.analysis import scores, verdict
 from study.analysis import statistics as st
-from study.analysis.findings import main_table_in_markdown
+from study.analysis.findings import effects_in_markdown, main_table_in_markdown
 from study.analysis.statistics.samples import Array
 from study.analysis.tables import Tables, finished, other_searches
 from study.analysis.verdict import (
@@ -400,6 +400,24 @@ def test_readmes_table_has_the_columns_that_there_are_numbers_for(study: Study) 
         "| NS GAN | 0.25 | 26.5 ± 1.6 |",
         "| Hinge GAN | 12.3 |  |",
         "| RpGAN | inf |  |",
+    ]
+
+
+def test_readmes_effects_are_those_of_the_rule_the_least_first(study: Study) -> None:
+    """Ratio and interval at the least and the largest judged budget, beside Holm's p."""
+    fids = {loss: values for loss, values in five_kinds(40).items() if loss in ("ns", "ls", "mm")}
+    tables = study(table(fids), more=PAIRED)
+    others = {loss: fids[loss] for loss in ("mm", "ls")}
+    judged = st.judge(fids["ns"], others, [1, 2, 5], paired=True)
+    lines = {}
+    for loss, title in (("ls", "LS GAN"), ("mm", "MM GAN")):
+        ratio, low, high = st.ratio_interval(fids[loss], fids["ns"], [1, 5], True)
+        ends = [f"{r:.2f} ({a:.2f}–{b:.2f})" for r, a, b in zip(ratio, low, high, strict=True)]
+        lines[ratio[1]] = f"| {title} | {' | '.join(ends)} | {judged[loss].p_holm:.3g} |"
+    assert effects_in_markdown(tables, "fashion_mnist").splitlines() == [
+        "| loss | budget 1 | budget 5 | p |",
+        "| --- | --- | --- | --- |",
+        *(lines[ratio] for ratio in sorted(lines)),
     ]
 
 
@@ -860,7 +878,7 @@ def test_json_is_strict_and_whole(study: Study, monkeypatch: pytest.MonkeyPatch)
     fids = five_kinds(24) | {"began": np.array([INF] * 24)}
     tables = study(table(fids))
     monkeypatch.setattr("study.cli.results_folder", lambda: tables.results)
-    result = CliRunner().invoke(cli.app, ["verdict", "--json", "--interim"])
+    result = CliRunner().invoke(cli.app, ["verdict", "--sweep", "mini", "--json", "--interim"])
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout, parse_constant=pytest.fail)
     assert content["sentences"] == verdict.headline(tables)
@@ -881,7 +899,7 @@ def test_the_terminal_says_the_same_sentences(
 ) -> None:
     tables = study(table(five_kinds(16)))
     monkeypatch.setattr("study.cli.results_folder", lambda: tables.results)
-    result = CliRunner().invoke(cli.app, ["verdict"])
+    result = CliRunner().invoke(cli.app, ["verdict", "--sweep", "mini"])
     printed = " ".join(result.stdout.split())
     for line in verdict.headline(tables):
         assert line in printed

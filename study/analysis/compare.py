@@ -68,7 +68,8 @@ def refuse_unjudged(table: pd.DataFrame, path: str) -> None:
 
     Before a loss is picked: a data set is complete when all losses are there.
     """
-    for name in set(table["sweep"].dropna()) & set(sweep_names()) if "sweep" in table else ():
+    known = set(table["sweep"].dropna()) & set(sweep_names()) if "sweep" in table else set()
+    for name in sorted(known):
         config, rows = load_sweep(name), table[table["sweep"] == name]
         if config.search is not None:
             raise StudyError(

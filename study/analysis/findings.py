@@ -1,18 +1,19 @@
-"""results/FINDINGS.md: what the verdict finds, question by question, as a page of Markdown."""
+"""What the verdict finds, question by question, as a page of Markdown: results/FINDINGS.md."""
 
+import itertools
 import math
 from typing import Any
 
 import pandas as pd
 
-from study.analysis import verdict
+from study.analysis import scores, verdict
 from study.analysis.dictionary import markdown
 from study.analysis.report import main_table
 from study.analysis.tables import Tables
 
 
 def page(tables: Tables) -> str:
-    """The three sentences, then every question with its answer and the numbers behind it."""
+    """Three sentences a data set, the best of each loss, every question's answer and numbers."""
     sweep, headline = tables.search["sweep"].iloc[0], verdict.headline(tables)
     lines = [
         f"# What the numbers of `{sweep}` say",
@@ -21,6 +22,9 @@ def page(tables: Tables) -> str:
         "",
         *(f"- {sentence}" for sentence in headline),
     ]
+    for dataset in scores.dataset_order(tables.search):
+        title = f"{scores.dataset_title(dataset)}, the best of each loss"
+        lines += ["", f"## {title}", "", main_table_in_markdown(tables, dataset)]
     for finding in verdict.findings(tables):
         answer = finding.answer.removeprefix(" ".join(headline)).lstrip()  # which stand above
         lines += ["", f"## {finding.question}", "", answer]
@@ -44,7 +48,7 @@ def cell(value: Any) -> str:
 
 
 def main_table_in_markdown(tables: Tables, dataset: str) -> str:
-    """README's table: a row a loss, the least median of the re-runs first, one decimal a number.
+    """A row a loss, the least median of the re-runs first, one decimal a number.
 
     Of defaults, re-runs and the paper's losses where there are any.
     """
@@ -62,6 +66,30 @@ def main_table_in_markdown(tables: Tables, dataset: str) -> str:
         for loss, row in rows.iterrows()
     ]
     return markdown(("loss", *(columns[name] for name in there)), lines).replace("`", "")
+
+
+def effects_in_markdown(tables: Tables, dataset: str) -> str:
+    """README's table: each loss's ratio of expected bests to the reference's, with its 95 %
+    interval, at the least and the largest judged budget; the least at the largest first."""
+    first, second = (found.table for found in itertools.islice(verdict.findings(tables), 2))
+    judged, effects = first.loc[dataset], second.loc[dataset].set_index("budget", append=True)
+    budgets = effects.index.unique("budget")
+    ends = [budgets.min(), budgets.max()]
+    order = effects["ratio"].xs(ends[-1], level="budget").sort_values(kind="stable").index
+    lines = [
+        (
+            scores.title(loss),
+            *(_ratio(effects.loc[(loss, budget)]) for budget in ends),
+            cell(judged.loc[loss, "p_holm"]),
+        )
+        for loss in order
+    ]
+    names = ("loss", *(f"budget {budget}" for budget in ends), "p")
+    return markdown(names, lines).replace("`", "")
+
+
+def _ratio(row: "pd.Series[Any]") -> str:
+    return f"{row['ratio']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
 
 
 def number(value: Any, spread: Any) -> str:

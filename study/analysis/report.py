@@ -172,8 +172,8 @@ def _subject(tables: Tables) -> str:
     sets = ", ".join(map(scores.dataset_title, scores.dataset_order(runs)))
     distance = distance_name(runs["features"].iloc[0])
     return (
-        f"{load_sweep(tables.sweep).title}. {len(runs)} runs: {names}; {_settings(runs)} settings "
-        f"each, on {sets}. Measure: {distance}, lower is better."
+        f"{load_sweep(tables.sweep).title}. {len(runs):,} runs: {names}; {_settings(runs)} "
+        f"settings each, on {sets}. Measure: {distance}, lower is better."
     )
 
 

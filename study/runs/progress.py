@@ -224,7 +224,7 @@ def is_written(folder: Path, config: RunConfig, state: State) -> bool:
     if strange:
         return False
     planned = RunConfig.in_todays_words(planned)  # what an older one does not say has its default
-    for name in now.keys() - MACHINE:
+    for name in sorted(now.keys() - MACHINE):
         if planned.get(name) != now[name]:
             if not was_begun(folder):
                 return False

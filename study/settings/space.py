@@ -61,7 +61,7 @@ def ranges_of(
         raise StudyError(f"unknown ranges '{ranges}'; allowed: {', '.join(SHARED)}")
     own = about(loss).space.get(ranges, {})
     if draws == "shared":
-        own = {name: own[name] for name in own.keys() - SHARED[ranges].keys()}
+        own = {name: kind for name, kind in own.items() if name not in SHARED[ranges]}
     space = {**SHARED[ranges], **own}
     given = given or {}
     if "normalisation" in given:
@@ -74,7 +74,7 @@ def space_of(sweep: SweepConfig, loss: str) -> Space:
     """What a sweep draws the settings of `loss` from; StudyError where it states no such thing."""
     known = {*SHARED_NAMES}
     known |= {name for each in names() for name in about(each).space.get("wide", {})}
-    for name in sweep.space.keys() - known:
+    for name in sorted(sweep.space.keys() - known):
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(sorted(known))}"
         raise StudyError(f"sweeps/{sweep.name}.toml: space: no hyperparameter '{name}'; {hint}")
@@ -91,7 +91,7 @@ def space_of(sweep: SweepConfig, loss: str) -> Space:
             "leave one out"
         )
     there = described(loss)
-    for name in sweep.space.keys() & there.keys():
+    for name in sorted(sweep.space.keys() & there.keys()):
         require_kind(f"sweeps/{sweep.name}.toml: space", sweep.space[name], there[name])
     return ranges_of(sweep.ranges or "wide", loss, sweep.space, sweep.draws)
 

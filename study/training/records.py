@@ -49,7 +49,7 @@ def write_records(
         before = evaluations[-2]["step"] if len(evaluations) > 1 else 0
         points = [point for point in curves if point["step"] > before] + evaluations[-1:]
         for point in points:
-            for name in point.keys() - {"step"}:
+            for name in sorted(point.keys() - {"step"}):
                 events.add_scalar(name, point[name], int(point["step"]))
         samples = folder / f"samples/{evaluations[-1]['step']:06d}.png"
         if samples.exists():

@@ -269,7 +269,7 @@ def finish(
     caption = (
         f"{dataset}: {measure}. Networks of width {row['width']:g}{_length(runs)}; "
         f"{' and '.join(dict.fromkeys(runs['sweep']))}: {_count(runs, unit)}; "
-        f"{diverged.sum()} of {len(runs)} runs ({diverged.mean():.1%}) diverged"
+        f"{diverged.sum()} of {len(runs):,} runs ({diverged.mean():.1%}) diverged"
         f"{' and count as infinite' * ('F1' not in measure)}. {text}"
     )
     return captioned(titled(figure, f"{dataset}: {message}"), caption)

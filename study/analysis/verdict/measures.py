@@ -56,7 +56,7 @@ def between_measures(table: pd.DataFrame) -> Finding | None:
             over_runs = pd.Series(correlated(own["fid"], own["other"]), COLUMNS)
             rows[dataset, measure] = over_runs.tolist()
             text = (
-                f"{scores.dataset_title(dataset)}, {words}: over {len(own)} runs "
+                f"{scores.dataset_title(dataset)}, {words}: over {len(own):,} runs "
                 f"{correlation(over_runs)}"
             )
             if len(medians) > 2:
@@ -66,7 +66,7 @@ def between_measures(table: pd.DataFrame) -> Finding | None:
     if not rows:
         return None
     text = f"Spearman's rank correlation with the distance. {' '.join(said)}"
-    result = frame(rows, COLUMNS, "measure")
+    result = frame(rows, COLUMNS, "measure").astype({"runs": int})
     return Finding("Do other measures rank the losses alike?", text, result)
 
 

@@ -43,7 +43,7 @@ def diverged(runs: pd.DataFrame) -> Finding:
     result = runs_by_status(runs)
     said = [
         f"{scores.dataset_title(dataset)}: {rows['diverged'].sum()} of "
-        f"{rows['settings'].sum()} runs."
+        f"{rows['settings'].sum():,} runs."
         for dataset, rows in by_dataset(result)
     ]
     answer = " ".join([*said, "Each counts as infinite distance."])
@@ -79,7 +79,7 @@ def untrained(runs: pd.DataFrame, start: pd.DataFrame) -> Finding | None:
         count, near, no_better = (rows[name].sum() for name in ("settings", "near", "no_better"))
         said.append(
             f"{scores.dataset_title(dataset)}: a generator before training is at "
-            f"{between(rows['untrained'], '.1f')}; {no_better} of {count} runs "
+            f"{between(rows['untrained'], '.1f')}; {no_better} of {count:,} runs "
             f"({no_better / count:.0%}) are no better, {near} ({near / count:.0%}) at "
             f"{NEAR_UNTRAINED:.0%} of that or above; by loss {_least_and_most(rows, 'share')}."
         )
