@@ -16,7 +16,6 @@ from there import there
 
 from study import cli
 from study.analysis import findings, scores, verdict
-from study.analysis import statistics as st
 from study.analysis.tables import read_tables
 from study.losses import require_contract
 from study.settings.config import load_sweep
@@ -71,21 +70,6 @@ def test_the_table_and_its_heading_hold_the_shipped_numbers() -> None:
         assert count in said
     for sentence in verdict.headline(paired)[:3]:
         assert sentence in said
-
-
-def test_without_the_settings_of_an_unknown_checkout_the_verdict_is_what_the_protocol_says() -> (
-    None
-):
-    said = " ".join((ROOT / "results/paired.md").read_text().split())
-    assert "names the same five losses on the same sides and, as worse, NS GAN TTUR" in said
-    rows = pd.read_parquet(ROOT / "results/paired.parquet")
-    assert set(rows["number"][rows["commit"].str.endswith("+")]) == {0, 1}
-    fids = scores.search(rows).pivot(index="number", columns="loss", values="fid").drop([0, 1])
-    others = {loss: fids[loss].to_numpy() for loss in fids.columns.drop("ns")}
-    found = st.judge(fids["ns"].to_numpy(), others, [1, 2, 5, 10], paired=True)
-    assert {loss for loss, judged in found.items() if judged.better} == {"vae", "r3"}
-    worse = {loss for loss, judged in found.items() if judged.worse}
-    assert worse == {"wgan", "dragan", "began", "ns_ttur"}
 
 
 def test_the_second_extractor_names_whom_readme_says_it_names() -> None:

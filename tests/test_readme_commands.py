@@ -74,7 +74,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another, whose sweeps take a second, and which has no tables yet."""
     small = set_up(tmp_path_factory.mktemp("user") / "clone")
-    for name, trials in {"quick": 2, "mini": 2, "wide": 3}.items():
+    for name, trials in {"quick": 2, "paired": 2, "wide": 3}.items():
         (small / f"sweeps/{name}.toml").write_text(SWEEP.format(trials=trials))
     for table in (small / "results").glob("*.parquet"):
         table.unlink()
@@ -203,9 +203,9 @@ def test_the_first_sweep(first_sweep: str, small: Path) -> None:
 
 def test_a_loss_of_ones_own(small: Path) -> None:
     """Then `verify`, which trains rows of a table again, with the one that this made."""
-    said = typed(small, "make sweep LOSS=mine SWEEP=mini", WORKERS="1")
+    said = typed(small, "make sweep LOSS=mine SWEEP=paired", WORKERS="1")
     assert "LS GAN (logits) on fashion_mnist" in said
-    said = typed(small, "python -m study verify results/mini.parquet --rows 2")
+    said = typed(small, "python -m study verify results/paired.parquet --rows 2")
     assert said.endswith("2 of 2 equal to the last digit\n")
 
 
