@@ -16,6 +16,7 @@ from there import there
 
 from study import cli
 from study.analysis import findings, scores, verdict
+from study.analysis import statistics as st
 from study.analysis.tables import read_tables
 from study.losses import require_contract
 from study.settings.config import load_sweep
@@ -72,23 +73,46 @@ def test_the_table_and_its_heading_hold_the_shipped_numbers() -> None:
         assert sentence in said
 
 
-def test_the_second_extractor_names_whom_readme_says_it_names() -> None:
-    tables = read_tables(ROOT / "results", "paired")
-    found: dict[str, Any] = {each.question: each.table for each in verdict.findings(tables)}
-    first = found["Which losses beat NS GAN?"].loc["fashion_mnist", "verdict"]
-    other = found["Which losses beat NS GAN by other measures?"].loc["fashion_mnist"]
-    second = other.xs("fid_second", level="measure")["verdict"]
-    named = first[first.isin(["better", "worse"])]
-    again = named[named == second[named.index]].index
-    titles = ["VAE", "WGAN", "BEGAN"], ["RpGAN R1+R2", "DRAGAN"]
-    assert set(map(scores.title, again)) == set(titles[0])
-    assert set(map(scores.title, named.index.difference(again))) == set(titles[1])
-    assert set(second[named.index.difference(again)]) == {"not told apart"}
-    said = " ".join(README.read_text().split())
-    assert (
-        "second extractor's features VAE, WGAN and BEGAN are named again, RpGAN R1+R2 and DRAGAN "
-        "are not" in said
+def test_what_the_pairs_could_have_seen_is_what_the_protocol_says() -> None:
+    said = (ROOT / "results/paired.md").read_text()
+    assert "0.8 / 0.9 / 0.95 everywhere with a chance\nof 100 / 59 to 100 / 7 to 67 %." in said
+    fids = scores.search(pd.read_parquet(ROOT / "results/paired.parquet")).pivot(
+        index="number", columns="loss", values="fid"
     )
+    ns, step = fids["ns"].to_numpy(), 0.05 / 13
+
+    def seen(loss: str, factor: float) -> float:
+        return st.power(fids[loss].to_numpy(), ns, factor, [1, 2, 5, 10], True, alpha=step)
+
+    assert seen("ns_ttur", 0.8) == pytest.approx(1, abs=0.005)
+    assert seen("ns_ttur", 0.9) == pytest.approx(0.59, abs=0.005)
+    assert seen("ns_smooth", 0.9) == pytest.approx(1, abs=0.005)
+    assert seen("wgan_gp", 0.95) == pytest.approx(0.07, abs=0.01)
+    assert seen("ns_smooth", 0.95) == pytest.approx(0.67, abs=0.005)
+
+
+def test_the_second_extractor_names_whom_readme_says_it_names() -> None:
+    """Both are compared with the page of findings, which is the verdict's."""
+    said, page = " ".join(README.read_text().split()), (ROOT / "results/FINDINGS.md").read_text()
+    assert "features VAE, WGAN and BEGAN are named again, RpGAN R1+R2 and DRAGAN are not." in said
+    first = re.search(r"better than NS GAN [^:]*: (.*)\n- Worse: (.*)\n- Not", page)
+    other = re.search(
+        r"second extractor's features: better than NS GAN: (.*?); worse: (.*?); not told apart: "
+        r"(.*?)\. Fashion",
+        page,
+    )
+    assert first
+    assert other
+    title = re.compile(r"([A-Z][^,(.]*?) \(")
+    named, again = (
+        [set(title.findall(side)) for side in each.groups()[:2]] for each in (first, other)
+    )
+    assert named == [{"VAE", "RpGAN R1+R2"}, {"WGAN", "DRAGAN", "BEGAN"}]
+    assert [one & two for one, two in zip(named, again, strict=True)] == [
+        {"VAE"},
+        {"WGAN", "BEGAN"},
+    ]
+    assert {"RpGAN R1+R2", "DRAGAN"} <= set(other[3].split(", "))
 
 
 @pytest.mark.parametrize(
