@@ -38,7 +38,10 @@ def _box(axes: Axes, place: float, own: pd.DataFrame, width: float, hatch: str |
     """Box and runs at y = place; what is infinite is cut at the edge."""
     fid, color = own["fid"].to_numpy(), style_of(own["loss"].iloc[0])["color"]
     edge = axes.get_xlim()[1]
-    q1, median, q3 = np.quantile(fid, [0.25, 0.5, 0.75], method="inverted_cdf")
+    # Between two runs the middle of both, infinite where one is: interpolating gives NaN.
+    quarters = np.array([0.25, 0.5, 0.75])
+    below = np.quantile(fid, quarters, method="inverted_cdf")
+    q1, median, q3 = (below - np.quantile(-fid, 1 - quarters, method="inverted_cdf")) / 2
     reach = fid[fid <= q3 + 1.5 * (q3 - q1)].max() if np.isfinite(q3) else q3
     ends = {"q1": q1, "med": median, "q3": q3, "whislo": fid.min(), "whishi": reach}
     line = {"color": color}
