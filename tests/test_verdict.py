@@ -652,9 +652,9 @@ def test_what_longer_training_changes() -> None:
     assert result.loc["mm"].tolist() == [2, 0, 12, 6, 2, True]
     assert result.loc["wgan"].tolist() == [2, 0, 16, 4, 4, True]
     said = there(reruns.after_more_steps(searched, longer)).answer
-    assert "the 2 best settings of each loss with the seeds that they had, 7,000 D steps" in said
+    assert "the 2 best settings of each loss with their seeds, 7,000 D steps" in said
     assert "falls by a factor of 1.2 (NS GAN) to 4 (WGAN)" in said
-    assert "for 2 of 3 losses the setting that was best still is" in said
+    assert "for 2 of 3 losses the best one still is" in said
     assert "The least of all was that of NS GAN, and now is that of WGAN." in said
     assert "of 3 losses' least distances, then and now: -1.00" in said
     gone = longer.assign(
@@ -667,6 +667,9 @@ def test_what_longer_training_changes() -> None:
     said = there(reruns.after_more_steps(searched, gone)).answer
     assert "falls by a factor of 1.2 (NS GAN) to 4 (WGAN); for 1 of 3 losses" in said
     assert "Longer runs that diverged: MM GAN (2)." in said
+    alone = there(reruns.after_more_steps(searched, longer[longer["number"] == 0])).answer
+    assert "the best setting of each loss with the seed that it had, 7,000 D steps for at" in alone
+    assert "by a factor of 1.1 (NS GAN) to 4 (WGAN). The least of all was" in alone
     with pytest.raises(StudyError, match="differ in num_images"):
         reruns.after_longer(searched, longer.assign(num_images=77))
     with pytest.raises(StudyError, match="differ in features"):

@@ -143,12 +143,15 @@ def after_more_steps(runs: pd.DataFrame, longer: pd.DataFrame) -> Finding | None
         lives = rows[np.isfinite(rows["longer"])]
         first = [named(lives[lives[when] == lives[when].min()]) for when in ("search", "longer")]
         first[0] = named(rows[rows["search"] == rows["search"].min()])
+        alone = rows["settings"].max() == 1
+        which, kept = "best setting of each loss with the seed that it had", ""
+        if not alone:
+            which = f"{between(rows['settings'])} best settings of each loss with their seeds"
+            kept = f"; for {rows['kept'].sum()} of {len(rows)} losses the best one still is"
         text = (
-            f"{scores.dataset_title(dataset)}, the {between(rows['settings'])} best settings of "
-            f"each loss with the seeds that they had, {steps[0]:,} D steps for at most "
-            f"{steps[1]:,}: the least distance falls by a factor of {extremes(rows, 'fall')}; for "
-            f"{rows['kept'].sum()} of {len(rows)} losses the setting that was best still is. "
-            f"The least of all was that of {first[0]}, and now is that of {first[1]}."
+            f"{scores.dataset_title(dataset)}, the {which}, {steps[0]:,} D steps for at most "
+            f"{steps[1]:,}: the least distance falls by a factor of {extremes(rows, 'fall')}{kept}"
+            f". The least of all was that of {first[0]}, and now is that of {first[1]}."
         )
         if (lost := rows[rows["diverged"] > 0]).size:
             counts = named(lost, lambda row: f" ({row['diverged']:.0f})")
