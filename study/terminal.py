@@ -259,9 +259,10 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
         if folder.exists() and "stopped" not in set(rows["status"]):
             save(budget_curves(rows), folder / "budget_curve")
             say(f"budget curve: {folder / 'budget_curve'}.png")
+    runs = table["config"].nunique()
     costs = table.groupby("config")[["wall_s", "flops"]].max().sum()
     say(f"table: {table_path(results, sweep)}")
     say(
         f"cost so far: {duration(costs['wall_s'])} of training and evaluation, "
-        f"{costs['flops']:.3g} FLOPs, {table['config'].nunique()} runs"
+        f"{costs['flops']:.3g} FLOPs, {runs} run{'s' * (runs != 1)}"
     )

@@ -763,8 +763,8 @@ def test_each_sweep_stands_for_itself(run: Run, root: Path) -> None:
     assert load_sweep("marked").trials == 3
     code, out, err = run("collect")
     assert (code, err) == (0, "")
-    assert "tiny.parquet: 1 runs, 1 rows" in out
-    assert "gone.parquet: 1 runs, 1 rows" in out
+    assert "tiny.parquet: 1 run, 1 row" in out
+    assert "gone.parquet: 1 run, 1 row" in out
     code, out, err = run("status")
     assert (code, err) == (0, "")
     assert "sweep gone" in out

@@ -110,8 +110,8 @@ def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fid": [1.0, None]}, "a.csv: 1 rows have no fid; a diverged run is inf, or of status"),
-        ({"fid": [1.0, "x"]}, "a.csv: 1 rows have no fid"),
+        ({"fid": [1.0, None]}, "a.csv: rows without fid: 1; a diverged run is inf, or of status"),
+        ({"fid": [1.0, "x"]}, "a.csv: rows without fid: 1"),
         (
             {"features": ["lite0", "inception"]},
             "a.csv: rows of features inception, lite0; keep one",
@@ -132,9 +132,9 @@ def test_seven_settings_are_too_few(files: tuple[Array, Array]) -> None:
         ({"features_digest": ["1a", "2b"]}, "a.csv: rows of features_digest 1a, 2b; keep one"),
         ({"status": ["ok", "stopped"]}, "1 runs were stopped early by halving"),
         ({"status": ["ok", "Diverged"]}, "a.csv: status 'Diverged'; allowed: ok, diverged"),
-        ({"loss": ["a", None]}, "a.csv: 1 rows have no loss"),
-        ({"number": [None, None]}, "a.csv: 2 rows have no number"),
-        ({"dataset": ["a", None]}, "a.csv: 1 rows have no dataset"),
+        ({"loss": ["a", None]}, "a.csv: rows without loss: 1"),
+        ({"number": [None, None]}, "a.csv: rows without number: 2"),
+        ({"dataset": ["a", None]}, "a.csv: rows without dataset: 1"),
         ({"sweep": ["mini_seeds"] * 2}, "a.csv: mini_seeds trains the best settings of mini again"),
         (
             {"sweep": ["paired"] * 2, "dataset": ["fashion_mnist"] * 2},

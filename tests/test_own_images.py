@@ -312,7 +312,7 @@ def test_nothing_is_left_where_an_image_cannot_be_read(tmp_path: Path, data_fold
     assert not list(data_folder.iterdir())
     added = add("pets", source, skip_bad=True, held_out=4)
     assert added.sizes == {"held_out": 4, "train": 7}
-    assert [line for line in own.report("pets", added) if "1 images left out" in line]
+    assert [line for line in own.report("pets", added) if "1 image left out" in line]
     assert json.loads((data_folder / "own/pets/data_set.json").read_text())["left_out"] == 1
 
 

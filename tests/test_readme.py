@@ -100,7 +100,7 @@ def test_the_winners_trained_again_are_said_as_they_came_out() -> None:
     assert np.isfinite(fids.to_numpy()).all()
     between = stats.ttest_1samp(np.log(fids["vae"] / fids["r3"]), 0)
     assert 13 * between.pvalue < 0.05  # RpGAN R1+R2's was the first of 14
-    low, high = np.exp(between.confidence_interval())
+    low, high = (float(np.exp(end)) for end in between.confidence_interval())
     ratio = np.exp(np.log(fids["vae"] / fids["r3"]).mean())
     readme, protocol = (
         " ".join((ROOT / page).read_text().split()) for page in ("README.md", "results/paired.md")

@@ -321,7 +321,7 @@ def test_submitting_is_one_block_for_all_drivers(pretended: Path, tmp_path: Path
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
         until(lambda: list((tmp_path / "jobs").glob("study-*/order.json")))
         assert set(jobs_of(tmp_path).queued()) == set(folders)
-        assert other.communicate()[0] == "3 runs submitted in 2 jobs; 0 were in the queue\n"
+        assert other.communicate()[0] == "3 runs submitted in 2 jobs; in the queue before: 0\n"
     assert "order.json" in (tmp_path / "seen").read_text()
 
 
@@ -775,7 +775,7 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
             first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
             assert (
                 there(first.stdout).readline()
-                == "3 runs submitted in 2 jobs; 0 were in the queue\n"
+                == "3 runs submitted in 2 jobs; in the queue before: 0\n"
             )
             first.kill()
             first.wait()
@@ -784,12 +784,12 @@ def test_a_driver_dies_after_submitting_and_the_next_finishes_the_sweep(
             command, env=environment, stdout=subprocess.PIPE, text=True
         ) as driver:
             if name == "slurm":
-                assert there(driver.stdout).readline() == "3 runs are in the queue already\n"
+                assert there(driver.stdout).readline() == "in the queue already: 3\n"
                 for job in set(shell("squeue", "--me", "-h", "-O", "ArrayJobID").split()):
                     shell("scontrol", "release", job)
             text, _ = driver.communicate()
         assert driver.returncode == 0
-        assert "runs submitted" not in text
+        assert "submitted in" not in text
         tables.append(pd.read_parquet(tmp_path / name / "results/tiny.parquet"))
     assert len(tables[0]) == 6
     one, other = (table.drop(columns="wall_s") for table in tables)
@@ -811,7 +811,7 @@ def test_jobs_that_die_before_they_take_a_run_stop_the_waiting_driver(
     )  # fmt: skip
     assert done.returncode == 2
     assert re.search(r"error: no run was taken: no such module \(.*_log.err\)", done.stderr)
-    assert done.stdout.count("runs submitted") == 1
+    assert done.stdout.count("submitted in") == 1
 
 
 @pytest.mark.slurm
@@ -821,14 +821,14 @@ def test_cancel_ends_a_waiting_driver_too(empty: None, tmp_path: Path) -> None:
     options = ["--sweep", "tiny", "--device", "cpu", "--cluster", "slurm", "--wait"]
     waiting = subprocess.Popen([*command, "sweep", *options], env=environment, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-    assert there(waiting.stdout).readline() == "2 runs submitted in 1 jobs; 0 were in the queue\n"
+    assert there(waiting.stdout).readline() == "2 runs submitted in 1 job; in the queue before: 0\n"
     cancel = [*command, "cancel", "--sweep", "tiny"]
     said = subprocess.run(cancel, env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout == "tiny: 1 jobs cancelled\n"
+    assert said.stdout == "tiny: 1 job cancelled\n"
     output, errors = waiting.communicate(timeout=120)
     assert waiting.returncode == 2
     assert "error: the sweep was cancelled; `make sweep` goes on from here\n" in errors
-    assert "runs submitted" not in output
+    assert "submitted in" not in output
     until(lambda: not slurm.queue())
 
 

@@ -360,7 +360,7 @@ def test_a_sweep_that_cannot_be_collected_is_named_and_the_others_are(
     monkeypatch.setattr(os, "listdir", listdir)
     result = CliRunner().invoke(app, ["collect"])
     assert result.exit_code == 2
-    assert result.stdout == f"{table_path(tmp_path, 'tiny')}: 1 runs, 1 rows\n"
+    assert result.stdout == f"{table_path(tmp_path, 'tiny')}: 1 run, 1 row\n"
     assert result.stderr.splitlines() == [
         f"error: sweep a: [Errno 5] Input/output error: '{tmp_path}/runs/a'",
         f"error: sweep b: [Errno 13] Permission denied: '{tmp_path}/runs/b'",
@@ -529,7 +529,7 @@ def test_re_runs_of_an_overtaken_setting_make_way_when_asked(
     files.write_json(folder_of(tmp_path, old[1]) / "config.json", old[1].model_dump())
     collect = ["collect", "--sweep", "again", "--winners"]
     result = CliRunner().invoke(app, collect)  # nothing is overtaken
-    assert "1 runs, 1 rows" in result.output
+    assert "1 run, 1 row" in result.output
     assert folder_of(tmp_path, old[1]).exists()
 
     merge(tmp_path, "tiny", [finish(tmp_path, plan[1], [5.0])])

@@ -54,7 +54,7 @@ def read(source: str, dataset: str | None = None) -> pd.DataFrame:
         raise StudyError(f"{path} has no rows; needed is one a run")
     for name in ("loss", "number", "dataset"):
         if name in table and table[name].isna().any():
-            raise StudyError(f"{path}: {table[name].isna().sum()} rows have no {name}")
+            raise StudyError(f"{path}: rows without {name}: {table[name].isna().sum()}")
     if dataset is not None and "dataset" in table:
         table = only(table, "dataset", "data set", dataset, path)
     refuse_unjudged(table, path)
@@ -108,7 +108,7 @@ def sides(table: pd.DataFrame, source: str) -> list[Side]:
     bad = fid.isna() & ~diverged
     if bad.any():
         raise StudyError(
-            f"{source}: {bad.sum()} rows have no fid; a diverged run is inf, or of status diverged"
+            f"{source}: rows without fid: {bad.sum()}; a diverged run is inf, or of status diverged"
         )
     rows = table.assign(fid=fid.where(~diverged, np.inf))
     if "seed" in rows and (rows.groupby(["loss", "number"])["seed"].nunique() > 1).any():

@@ -169,7 +169,7 @@ def train_all(
             return
         there = len(scheduler.carried())
         if there:
-            print(f"{there} runs are in the queue already")
+            print(f"in the queue already: {there}")
     if found.left():
         drive(found, scheduler, show, *limits, halving)
 
@@ -244,7 +244,8 @@ def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = 
     if not names:
         terminal.say(f"no runs in {results / 'runs'}: no job to cancel")
     for name in names:
-        print(f"{name}: {slurm.cancel(orders.jobs_folder(results, name))} jobs cancelled")
+        jobs = slurm.cancel(orders.jobs_folder(results, name))
+        print(f"{name}: {jobs} job{'s' * (jobs != 1)} cancelled")
 
 
 def status(
@@ -334,8 +335,9 @@ def collected(results: Path, name: str, common: bool, winners: bool) -> str:
         write_table(results, name, table)
     if name in sweep_names():
         examples.keep(results, name)
-    count = table["config"].nunique()
-    return f"{table_path(results, name)}: {count} runs, {len(table)} rows"
+    count, rows = table["config"].nunique(), len(table)
+    counts = f"{count} run{'s' * (count != 1)}, {rows} row{'s' * (rows != 1)}"
+    return f"{table_path(results, name)}: {counts}"
 
 
 def train(run_dir: Path) -> None:

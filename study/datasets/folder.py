@@ -367,7 +367,8 @@ def _report(name: str, added: Added) -> Iterator[str]:
             f"{added.in_both:,} of those trained on equal a held-out one"
         )
     if added.bad:
-        yield f"{len(added.bad):,} images left out that cannot be read, the first: {added.bad[0]}"
+        bad = f"{len(added.bad):,} image{'s' * (len(added.bad) != 1)}"
+        yield f"{bad} left out that cannot be read, the first: {added.bad[0]}"
     for kind, count in sorted(added.others.items()):
         yield f"{count:,} {kind} left out"
     yield f"now: make sweep LOSS=ns DATASET={name}"

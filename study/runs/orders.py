@@ -92,7 +92,7 @@ def warnings(jobs: Path) -> list[str]:
 def silence(count: int, jobs: Path) -> str:
     """What it means that so many jobs have ended without a word."""
     return (
-        f"{count} jobs left the queue without a log: cancelled while they waited, or the nodes do "
-        f"not see {jobs}; results must lie on a disk that the nodes share "
+        f"{count} job{'s' * (count != 1)} left the queue without a log: cancelled while waiting, "
+        f"or the nodes do not see {jobs}; results must lie on a disk that the nodes share "
         "(STUDY_RESULTS names the folder); the same command submits them again"
     )

@@ -209,9 +209,9 @@ class Jobs:
             there = self.carried()
             missing = [path for path in (each.absolute() for each in folders) if path not in there]
             numbers = self.send(missing)
-        print(
-            f"{len(missing)} runs submitted in {len(numbers)} jobs; {len(there)} were in the queue"
-        )
+        runs, jobs = len(missing), len(numbers)
+        sent = f"{runs} run{'s' * (runs != 1)} submitted in {jobs} job{'s' * (jobs != 1)}"
+        print(f"{sent}; in the queue before: {len(there)}")
 
     def send(self, folders: Sequence[Path]) -> list[str]:
         """Hand runs to sbatch in arrays under the cluster's limit; the jobs' numbers."""

@@ -358,8 +358,8 @@ def stop_if_broken(states: Iterable[State], max_failures: int) -> None:
     failed = sum(state == "failed" for state in states)
     if failed >= max_failures:
         raise StudyError(
-            f"{failed} runs failed, the sweep stops: `make status` says why; --max-failures says "
-            "how many may fail"
+            f"{failed} run{'s' * (failed != 1)} failed, the sweep stops: `make status` says why; "
+            "--max-failures says how many may fail"
         )
 
 
