@@ -3,13 +3,18 @@
 import codecs
 import io
 import os
+import signal
 import sys
 import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 VENV = Path(__file__).parent.parent / ".venv"
 """Of a checkout: what `make` sets up."""
+
+AGAIN_S = 0.05
+"""When Ctrl-C that came within an import is looked at again."""
 
 
 def require_packages() -> None:
@@ -45,14 +50,38 @@ def plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(letter.decode() or "?" for letter in ascii_), error.end
 
 
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """What Ctrl-C does: KeyboardInterrupt, as ever, but none within an import.
+
+    Such a one may be lost (the import machinery has weak references with callbacks, and packages
+    try imports that may fail), and then the command goes on; or it ends the process by abort(),
+    where C++ that calls Python allows no exception. So it comes once the import is over.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def once_more(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C again, for whoever takes it by now."""
+    signal.raise_signal(signal.SIGINT)
+
+
 def main() -> None:
     """Run the command line; Ctrl-C while it is being loaded, which takes a second, is silent."""
-    try:
-        require_packages()
-        write_anywhere()
-        from study.cli import main as command_line  # noqa: PLC0415
-    except KeyboardInterrupt:
-        sys.exit(130)
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so after nohup
+    if heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    require_packages()
+    write_anywhere()
+    from study.cli import main as command_line  # noqa: PLC0415
+
+    if heeded:
+        signal.signal(signal.SIGALRM, once_more)
+        signal.signal(signal.SIGINT, interrupt)
     command_line()
 
 
