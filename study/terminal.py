@@ -27,6 +27,7 @@ from study.runs.progress import Progress
 from study.runs.status import STATES, AtWork, Costs, at_work, groups_of, is_kept
 from study.runs.table import hyperparameters, table_path
 from study.settings.config import RunConfig
+from study.words import counted
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
@@ -264,5 +265,5 @@ def report(plan: list[RunConfig], table: pd.DataFrame, results: Path) -> None:
     say(f"table: {table_path(results, sweep)}")
     say(
         f"cost so far: {duration(costs['wall_s'])} of training and evaluation, "
-        f"{costs['flops']:.3g} FLOPs, {runs} run{'s' * (runs != 1)}"
+        f"{costs['flops']:.3g} FLOPs, {counted(runs, 'run')}"
     )

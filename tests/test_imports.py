@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "study"
 # search spaces above losses, which state them.
 LAYERS = (
     ("errors",),
+    ("words",),
     ("files",),
     ("settings",),
     ("training.networks", "training.optimizer", "training.penalties"),

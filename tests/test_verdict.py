@@ -302,7 +302,7 @@ def test_settings_beyond_the_stated_ones_change_nothing(study: Study) -> None:
 
 def test_too_few_settings_for_any_budget(study: Study) -> None:
     (line,) = verdict.headline(study(table(five_kinds(7))))
-    assert "7 settings a loss are too few for any budget" in line
+    assert "7 settings a loss, too few for any budget" in line
 
 
 def test_another_reference(study: Study) -> None:

@@ -30,6 +30,7 @@ from study.runs.workers import SIGNALS, Notice, attempt
 from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import load_sweep, read_config
 from study.settings.frozen import NAME
+from study.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,7 +246,7 @@ def cancel(sweep: Annotated[list[str], typer.Option(help="Only this sweep.")] = 
         terminal.say(f"no runs in {results / 'runs'}: no job to cancel")
     for name in names:
         jobs = slurm.cancel(orders.jobs_folder(results, name))
-        print(f"{name}: {jobs} job{'s' * (jobs != 1)} cancelled")
+        print(f"{name}: {counted(jobs, 'job')} cancelled")
 
 
 def status(
@@ -335,8 +336,7 @@ def collected(results: Path, name: str, common: bool, winners: bool) -> str:
         write_table(results, name, table)
     if name in sweep_names():
         examples.keep(results, name)
-    count, rows = table["config"].nunique(), len(table)
-    counts = f"{count} run{'s' * (count != 1)}, {rows} row{'s' * (rows != 1)}"
+    counts = f"{counted(table['config'].nunique(), 'run')}, {counted(len(table), 'row')}"
     return f"{table_path(results, name)}: {counts}"
 
 

@@ -26,6 +26,7 @@ from study.datasets.base import DataSet, Images
 from study.errors import StudyError
 from study.settings.config import BATCH_SIZE
 from study.settings.frozen import NAME, NAME_RULE
+from study.words import counted
 
 SIZES_PX = range(8, 129, 4)  # that the networks can draw
 LEAST = {"train": BATCH_SIZE, "held_out": 2}
@@ -367,7 +368,7 @@ def _report(name: str, added: Added) -> Iterator[str]:
             f"{added.in_both:,} of those trained on equal a held-out one"
         )
     if added.bad:
-        bad = f"{len(added.bad):,} image{'s' * (len(added.bad) != 1)}"
+        bad = counted(len(added.bad), "image")
         yield f"{bad} left out that cannot be read, the first: {added.bad[0]}"
     for kind, count in sorted(added.others.items()):
         yield f"{count:,} {kind} left out"

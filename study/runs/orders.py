@@ -12,6 +12,7 @@ from study import files
 from study.errors import StudyError
 from study.runs.claim import latest
 from study.runs.folder import DONE, state_of
+from study.words import counted
 
 
 class Order(NamedTuple):
@@ -92,7 +93,7 @@ def warnings(jobs: Path) -> list[str]:
 def silence(count: int, jobs: Path) -> str:
     """What it means that so many jobs have ended without a word."""
     return (
-        f"{count} job{'s' * (count != 1)} left the queue without a log: cancelled while waiting, "
+        f"{counted(count, 'job')} left the queue without a log: cancelled while waiting, "
         f"or the nodes do not see {jobs}; results must lie on a disk that the nodes share "
         "(STUDY_RESULTS names the folder); the same command submits them again"
     )

@@ -40,6 +40,7 @@ from study.runs.orders import (
 )
 from study.runs.resources import Resources
 from study.runs.workers import Dispatcher, Notice, Train, stop_if_broken, visible_gpus
+from study.words import counted
 
 TIMEOUT_S = 60
 LOOK_S = 5.0
@@ -209,8 +210,7 @@ class Jobs:
             there = self.carried()
             missing = [path for path in (each.absolute() for each in folders) if path not in there]
             numbers = self.send(missing)
-        runs, jobs = len(missing), len(numbers)
-        sent = f"{runs} run{'s' * (runs != 1)} submitted in {jobs} job{'s' * (jobs != 1)}"
+        sent = f"{counted(len(missing), 'run')} submitted in {counted(len(numbers), 'job')}"
         print(f"{sent}; in the queue before: {len(there)}")
 
     def send(self, folders: Sequence[Path]) -> list[str]:

@@ -26,6 +26,7 @@ from study.errors import StudyError
 from study.runs.claim import TakenOver, heartbeat, last_claim
 from study.runs.folder import State, is_open, take
 from study.runs.steps import Steps
+from study.words import counted
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has started threads hangs
 SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -358,7 +359,7 @@ def stop_if_broken(states: Iterable[State], max_failures: int) -> None:
     failed = sum(state == "failed" for state in states)
     if failed >= max_failures:
         raise StudyError(
-            f"{failed} run{'s' * (failed != 1)} failed, the sweep stops: `make status` says why; "
+            f"{counted(failed, 'run')} failed, the sweep stops: `make status` says why; "
             "--max-failures says how many may fail"
         )
 

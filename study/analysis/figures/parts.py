@@ -18,6 +18,7 @@ from study.analysis import statistics as st
 from study.analysis.figures.style import GREY, plain_log, style_of
 from study.errors import StudyError
 from study.measures.columns import distance_name
+from study.words import counted
 
 TRIED = "settings tried"
 STARS = "Star: the authors' defaults."
@@ -305,11 +306,6 @@ def span(values: Iterable[float], digits: int = 2) -> str:
         return "infinity"
     ends = [f"{end:.{digits}g}".replace("inf", "infinity") for end in (known[0], known[-1])]
     return " to ".join(dict.fromkeys(ends))
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: 1 setting, 2 settings."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def titled(figure: Figure, title: str) -> Figure:

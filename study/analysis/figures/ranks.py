@@ -10,13 +10,13 @@ from study.analysis.figures.parts import (
     Curve,
     budget_axis,
     budgets,
-    counted,
     finish,
     last_judged,
     small_panels,
 )
 from study.analysis.figures.style import styled
 from study.errors import StudyError
+from study.words import counted
 
 
 @styled

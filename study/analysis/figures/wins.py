@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.figures.base import Plot
-from study.analysis.figures.parts import counted, finish
+from study.analysis.figures.parts import finish
 from study.analysis.figures.style import styled
 from study.errors import StudyError
+from study.words import counted
 
 COLOURS = "PuOr_r"
 BESIDE_EACH_OTHER = 9

@@ -18,7 +18,6 @@ from study.analysis import statistics as st
 from study.analysis.verdict.words import (
     Finding,
     between,
-    counted,
     in_a_row,
     listed,
     panels,
@@ -27,6 +26,7 @@ from study.analysis.verdict.words import (
 from study.errors import StudyError
 from study.runs.folder import is_paired
 from study.settings.config import SweepConfig
+from study.words import counted
 
 REFERENCE = "ns"
 ALPHA = 0.05
@@ -217,8 +217,8 @@ def sentences(panel: Panel, rows: list[dict[str, Any]]) -> list[str]:
         return [_what_is_missing(panel)]
     if not judged_budgets(panel.fewest):
         return [
-            f"{where}: nobody is named, {counted(panel.fewest)} a loss are too few for any budget "
-            f"(a budget needs {st.SETTINGS_A_BUDGET} times as many)."
+            f"{where}: nobody is named: {counted(panel.fewest, 'setting')} a loss, too few for any "
+            f"budget (a budget needs {st.SETTINGS_A_BUDGET} times as many)."
         ]
     better, worse = (
         listed(_claim(row, side) for row in rows if row[side]) for side in ("better_at", "worse_at")

@@ -13,12 +13,12 @@ from study.analysis.verdict.words import (
     by_dataset,
     correlated,
     correlation,
-    counted,
     frame,
     groups,
     title_of,
 )
 from study.errors import StudyError
+from study.words import counted
 
 COLUMNS = ["correlation", "low", "high"]
 FEW = 10
@@ -134,7 +134,7 @@ def between_datasets(runs: pd.DataFrame) -> Iterator[Finding]:
             f"{known['correlation'].median():.2f} in the median over losses."
         )
         if (fewest := int(result["settings"].min())) < FEW:
-            text += f" With {counted(fewest)} a loss that is too early to say."
+            text += f" With {counted(fewest, 'setting')} a loss that is too early to say."
         medians = common_medians(runs, one, other)
         if len(medians) > 2:
             row = pd.Series(correlated(*medians.to_numpy().T), ["losses", *COLUMNS])

@@ -71,11 +71,6 @@ def extremes(rows: pd.DataFrame, column: str) -> str:
     return " to ".join(dict.fromkeys(ends[:1] + ends[-1:])) or "unknown"
 
 
-def counted(count: float, what: str = "setting") -> str:
-    """1 setting, 2 settings."""
-    return f"{count:.0f} {what}{'s' * (count != 1)}"
-
-
 def between(values: Any, form: str = ".0f") -> str:
     """A range of values, or the one that all are."""
     known = [value for value in values if not np.isnan(value)]

@@ -1,0 +1,6 @@
+"""How numbers of things are said, wherever they are."""
+
+
+def counted(number: float, noun: str) -> str:
+    """1 run, 2,000 runs."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
