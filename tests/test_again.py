@@ -172,7 +172,9 @@ def test_a_cuda_graph_stays_where_the_gpu_is(device: str, graph: bool) -> None:
     assert not again.placed(plain, device).cuda_graph
 
 
-@pytest.mark.parametrize("name", ["mini", "mini_seeds", "defaults", "paired", "paired_best"])
+@pytest.mark.parametrize(
+    "name", ["mini", "mini_seeds", "defaults", "paired", "paired_best", "paired_long"]
+)
 def test_committed_rows_give_their_own_configurations(name: str) -> None:
     table = read_table(ROOT / "results", name)
     keys = [table["loss"], table["dataset"]]

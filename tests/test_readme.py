@@ -111,6 +111,28 @@ def test_the_winners_trained_again_are_said_as_they_came_out() -> None:
     assert f"{said} interval {low:.2f} to {high:.2f})" in protocol
 
 
+def test_the_longer_runs_are_said_as_they_came_out() -> None:
+    table = pd.read_parquet(ROOT / "results/paired_long.parquet")
+    assert (table["status"] == "ok").all()
+    first = table[table["number"] == 0]
+    least = first.groupby("loss")["fid"].min().sort_values()
+    at = first.set_index(["loss", "step"])["fid"]
+    assert (len(least), least.index[0], list(least.index).index("vae")) == (14, "ns_r1", 11)
+    assert at["r3"].idxmin() == 6_250
+    r1, ns, r3, vae = (f"{least[loss]:.1f}" for loss in ("ns_r1", "ns", "r3", "vae"))
+    readme, protocol, limits = (
+        " ".join((ROOT / page).read_text().split())
+        for page in ("README.md", "results/paired.md", "docs/limits.md")
+    )
+    assert f"in 15,625 steps they come to {vae} and {r3}, NS GAN's to {ns} (one run each)" in readme
+    assert f"comes to {vae} in 15,625 steps and RpGAN R1+R2's to {r3}, NS GAN's to {ns}" in limits
+    assert (
+        f"NS GAN R1's comes to {r1}, the least, NS GAN's to {ns}, RpGAN R1+R2's to {r3} (at 6,250 "
+        f"steps; {at['r3', 15_625]:.1f} at the end) and VAE's to {vae}, the twelfth of 14."
+    ) in protocol
+    assert "14 runs of 70, none diverged and none failed" in protocol
+
+
 def test_the_second_extractor_names_whom_readme_says_it_names() -> None:
     """Both are compared with the page of findings, which is the verdict's."""
     said, page = " ".join(README.read_text().split()), (ROOT / "results/FINDINGS.md").read_text()

@@ -179,7 +179,9 @@ def test_the_dictionary_has_the_types_of_tables(four_kinds: Path) -> None:
     assert "`margin`" not in dictionary.columns(["ns"])
 
 
-@pytest.mark.parametrize("name", ["mini", "mini_seeds", "paired", "paired_best", "defaults"])
+@pytest.mark.parametrize(
+    "name", ["mini", "mini_seeds", "paired", "paired_best", "paired_long", "defaults"]
+)
 def test_every_column_of_the_shipped_tables_is_declared_or_a_losss_own(name: str) -> None:
     table = pd.read_parquet(ROOT / f"results/{name}.parquet")
     own = {n for loss in losses.names() for n in losses.load(loss).space["wide"]} - {*SHARED_NAMES}

@@ -18,7 +18,11 @@ from study.errors import StudyError
 
 
 @styled
-def along_training(full: pd.DataFrame) -> Figure:
+def along_training(
+    full: pd.DataFrame,
+    what: str = "the authors' defaults",
+    which: str = "number 0: the authors' default",
+) -> Figure:
     """Distance at every evaluation of one run a loss against D steps."""
     runs = scores.search(full)
     if runs.duplicated(["loss", "dataset"]).any():
@@ -31,9 +35,9 @@ def along_training(full: pd.DataFrame) -> Figure:
         ends[loss] = float(own["step"].iloc[-1]), float(own["fid"].iloc[-1])
     axes.set(xlabel="D steps", ylabel=distance_label(runs), xlim=(0, full["step"].max()))
     end_labels(axes, ends)
-    message = f"after {full['step'].max():,} D steps the authors' defaults are at "
+    message = f"after {full['step'].max():,} D steps {what} are at "
     message += span(end for _, end in ends.values())
-    text = "One setting a loss, number 0: the authors' default. Line: the distance along its run."
+    text = f"One setting a loss, {which}. Line: the distance along its run."
     images = int(runs["num_images"].iloc[0])
     measure = f"{distance_label(runs)} on {images:,} images, lower is better"
     return finish(figure, runs, message, text, measure=measure)
