@@ -21,13 +21,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.counts import counted
 from study.runs.driver import Show
 from study.runs.folder import DONE, State, is_judged_once
 from study.runs.progress import Progress
 from study.runs.status import STATES, AtWork, Costs, at_work, groups_of, is_kept
 from study.runs.table import hyperparameters, table_path
 from study.settings.config import RunConfig
-from study.words import counted
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "study"
 # search spaces above losses, which state them.
 LAYERS = (
     ("errors",),
-    ("words",),
+    ("counts",),
     ("files",),
     ("settings",),
     ("training.networks", "training.optimizer", "training.penalties"),

@@ -23,7 +23,7 @@ from study import losses
 from study.analysis import figures, scores
 from study.analysis import statistics as st
 from study.analysis.figures import curves as training
-from study.analysis.figures import style
+from study.analysis.figures import longer, style
 from study.analysis.figures.budget import budget_curves
 from study.analysis.figures.budget_flops import budget_costs
 from study.analysis.figures.budget_mean import budget_means
@@ -612,6 +612,18 @@ def test_distance_along_one_run_a_loss() -> None:
         along_training(make(n=2))
 
 
+def test_of_longer_runs_the_best_settings_are_drawn_alone() -> None:
+    table = make(("ns", "mm"), n=3)
+    figure = longer.draw(table)
+    drawn = [points(entry) for entry in figure.axes[0].lines]
+    for (loss, number), rows in table.sort_values("step").groupby(["loss", "number"]):
+        there = any(np.array_equal(xy, [rows["step"], rows["fid"]]) for xy in drawn)
+        assert there == (number == 0), (loss, number)
+    assert "the search's best, with its seed" in " ".join(caption(figure).split())
+    with pytest.raises(StudyError, match="no run of a best setting"):
+        longer.draw(table[table["number"] > 0])
+
+
 def test_hyperparameters_a_panel_each_and_the_interaction() -> None:
     figure = hyperparameters(make(("wgan",)))
     labels = [axes.get_xlabel() for axes in figure.axes]
@@ -785,7 +797,8 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 def test_hard_tables_give_a_figure_or_a_line(name: str) -> None:
     table = HARD[name].assign(fid_report=lambda rows: rows["fid"])
-    for label, make_figure in figures.of({"search": table, "seeds": table, "full": table}).items():
+    tables = dict.fromkeys(("search", "seeds", "full", "longer"), table)
+    for label, make_figure in figures.of(tables).items():
         try:
             figure = make_figure()
             said = " ".join(f"{figure.get_suptitle()} {caption(figure)}".split())

@@ -15,6 +15,7 @@ import typer
 
 from study import files, terminal
 from study.commands.each import Refused
+from study.counts import counted
 from study.errors import StudyError
 from study.runs import orders, slurm
 from study.runs import progress as runs
@@ -30,7 +31,6 @@ from study.runs.workers import SIGNALS, Notice, attempt
 from study.settings.arithmetic import ENVIRONMENT
 from study.settings.config import load_sweep, read_config
 from study.settings.frozen import NAME
-from study.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd

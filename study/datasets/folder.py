@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from study.counts import counted
 from study.datasets import _files as files
 from study.datasets import images
 from study.datasets.base import DataSet, Images
 from study.errors import StudyError
 from study.settings.config import BATCH_SIZE
 from study.settings.frozen import NAME, NAME_RULE
-from study.words import counted
 
 SIZES_PX = range(8, 129, 4)  # that the networks can draw
 LEAST = {"train": BATCH_SIZE, "held_out": 2}

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from study import files
+from study.counts import counted
 from study.errors import StudyError
 from study.runs.claim import latest
 from study.runs.folder import DONE, state_of
-from study.words import counted
 
 
 class Order(NamedTuple):

@@ -25,6 +25,7 @@ from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
 from study import files
+from study.counts import counted
 from study.errors import StudyError
 from study.runs.claim import JOB, JOB_START, is_later_start, last_claim, latest
 from study.runs.driver import NotNow
@@ -40,7 +41,6 @@ from study.runs.orders import (
 )
 from study.runs.resources import Resources
 from study.runs.workers import Dispatcher, Notice, Train, stop_if_broken, visible_gpus
-from study.words import counted
 
 TIMEOUT_S = 60
 LOOK_S = 5.0

@@ -22,11 +22,11 @@ from types import FrameType
 from typing import IO, Self
 
 from study import files
+from study.counts import counted
 from study.errors import StudyError
 from study.runs.claim import TakenOver, heartbeat, last_claim
 from study.runs.folder import State, is_open, take
 from study.runs.steps import Steps
-from study.words import counted
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork after torch has started threads hangs
 SIGNALS = (signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from study.analysis import scores
 from study.analysis import statistics as st
 from study.analysis.figures.style import GREY, plain_log, style_of
+from study.counts import counted
 from study.errors import StudyError
 from study.measures.columns import distance_name
-from study.words import counted
 
 TRIED = "settings tried"
 STARS = "Star: the authors' defaults."

@@ -15,8 +15,8 @@ from study.analysis.figures.parts import (
     small_panels,
 )
 from study.analysis.figures.style import styled
+from study.counts import counted
 from study.errors import StudyError
-from study.words import counted
 
 
 @styled

@@ -14,8 +14,8 @@ from study.analysis import statistics as st
 from study.analysis.figures.base import Plot
 from study.analysis.figures.parts import finish
 from study.analysis.figures.style import styled
+from study.counts import counted
 from study.errors import StudyError
-from study.words import counted
 
 COLOURS = "PuOr_r"
 BESIDE_EACH_OTHER = 9

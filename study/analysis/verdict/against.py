@@ -23,10 +23,10 @@ from study.analysis.verdict.words import (
     panels,
     probability,
 )
+from study.counts import counted
 from study.errors import StudyError
 from study.runs.folder import is_paired
 from study.settings.config import SweepConfig
-from study.words import counted
 
 REFERENCE = "ns"
 ALPHA = 0.05

@@ -17,8 +17,8 @@ from study.analysis.verdict.words import (
     groups,
     title_of,
 )
+from study.counts import counted
 from study.errors import StudyError
-from study.words import counted
 
 COLUMNS = ["correlation", "low", "high"]
 FEW = 10

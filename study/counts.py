@@ -1,4 +1,4 @@
-"""How numbers of things are said, wherever they are."""
+"""Counts of things, as they are said everywhere: 1 run, 2,000 runs."""
 
 
 def counted(number: float, noun: str) -> str:
